@@ -4,7 +4,7 @@
 """
 
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 
 from chatsite import roles
@@ -14,7 +14,9 @@ from chatsite.embedded.valkey import Valkey
 
 
 @contextmanager
-def servers(environ: Mapping[str, str], *, to_stay: bool = False, broker: str = "valkey") -> Iterator[dict[str, str]]:
+def servers(
+    environ: Mapping[str, str], *, to_stay: bool = False, broker: str = "valkey", say: Callable[[str], None]
+) -> Iterator[dict[str, str]]:
     """Start what `environ` does not name, make the roles, and give the variables that the programs need.
 
     They are also written to var/run/env, but for those of a `broker` of one's own: tests have one, because a running
@@ -34,6 +36,7 @@ def servers(environ: Mapping[str, str], *, to_stay: bool = False, broker: str = 
             env |= roles.bootstrap(postgres.url(), development=True)
         elif "DATABASE_SERVICE_URL" not in given or "DATABASE_OWNER_URL" not in given:
             env |= roles.bootstrap(environ["DATABASE_URL"], development=True)
+            say("Your DATABASE_URL was taken as an administrator's: it made the log-ins owner, web, worker and tester.")
         if "REDIS_URL" not in given:
             valkey = Valkey(var_dir() / broker)
             if valkey.start(dies_with_me=not to_stay) == "started" and not to_stay:
