@@ -1,0 +1,30 @@
+from django.apps import AppConfig
+from django.contrib.admin import apps as admin_apps
+from django.db.models.signals import post_migrate
+
+
+def grant_exempt_tables(using: str, plan: object, **kwargs: object) -> None:
+    """After every migrate (a flush sends plan=None): app_public gets its frozen list of rights, and nothing else."""
+    from django.db import connections
+
+    from lib.operations import grant_exempt
+
+    if using == "owner" and plan is not None:
+        with connections["owner"].cursor() as cursor:
+            grant_exempt(cursor)
+
+
+class ChatsiteConfig(AppConfig):
+    name = "chatsite"
+    default = True
+
+    def ready(self) -> None:
+        from django.apps import apps
+
+        # The last app of the list sends the signal last, when every table is there.
+        post_migrate.connect(grant_exempt_tables, sender=list(apps.get_app_configs())[-1])
+
+
+class Admin(admin_apps.AdminConfig):
+    default = False
+    default_site = "chatsite.admin.StaffSite"

@@ -1,0 +1,256 @@
+"""One settings file. Every value that differs between machines comes from the environment.
+
+`make run` writes the addresses and log-ins of its embedded servers to `var/run/env`; they are read from there, so that
+`manage.py` works from a second terminal too. A variable that is set in the environment always wins.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import environ
+from csp.constants import NONCE, NONE, SELF
+from django.core.exceptions import ImproperlyConfigured
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+env = environ.Env()
+VAR_DIR = env.path("VAR_DIR", default=BASE_DIR / "var")()
+environ.Env.read_env(Path(VAR_DIR) / "run" / "env")
+
+DEBUG = env.bool("DEBUG", default=False)
+DEVELOPMENT = env.bool("DEVELOPMENT", default=(Path(VAR_DIR) / "run" / "env").exists())
+SECRET_KEY = env("SECRET_KEY", default="")
+if not SECRET_KEY:
+    raise ImproperlyConfigured(
+        "SECRET_KEY is not set. `make run` makes one; production gives its own (50+ random characters)."
+    )
+
+ALLOWED_HOSTS = env.list(
+    "ALLOWED_HOSTS", default=[".localhost", "localhost", "127.0.0.1", "[::1]"] if DEVELOPMENT else []
+)
+CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", default=[])
+
+INSTALLED_APPS = [
+    "chatsite",
+    "conversations",
+    "agents",
+    "billing",
+    "quotas",
+    "providers",
+    "events",
+    "accounts",
+    "lib",
+    "chatsite.apps.Admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.humanize",
+    "django.contrib.staticfiles",
+    "django.contrib.postgres",
+    "allauth",
+    "allauth.account",
+    "rest_framework",
+    "drf_spectacular",
+    "csp",
+]
+
+MIDDLEWARE = [
+    "chatsite.middleware.Front",
+    "chatsite.middleware.Security",
+    "chatsite.middleware.Static",
+    "chatsite.middleware.Sessions",
+    "chatsite.middleware.Common",
+    "chatsite.middleware.Csrf",
+    "chatsite.middleware.Authentication",
+    "chatsite.middleware.Messages",
+    "chatsite.middleware.FrameOptions",
+    "chatsite.middleware.Csp",
+    "chatsite.middleware.BrandByHost",
+    "allauth.account.middleware.AccountMiddleware",
+]
+
+ROOT_URLCONF = "chatsite.urls"
+ASGI_APPLICATION = "chatsite.asgi.application"
+
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+                "csp.context_processors.nonce",
+                "chatsite.pages.brand",
+            ],
+        },
+    },
+]
+
+# Databases. Three log-ins of one database; what each may do stands in DESIGN 2 and chatsite/roles.py.
+
+
+def database(variable: str, **options: Any) -> dict[str, Any]:
+    config = env.db_url(variable, default="postgres://nobody@127.0.0.1:1/unset", engine="django.db.backends.postgresql")
+    return {**config, "ATOMIC_REQUESTS": False, "CONN_MAX_AGE": 0, "OPTIONS": options}
+
+
+WEB_POOL = env.int("WEB_POOL", default=16)
+DATABASES = {
+    "default": database("DATABASE_URL", pool={"min_size": 2, "max_size": WEB_POOL, "timeout": 3}),
+    "service": database("DATABASE_SERVICE_URL", pool={"min_size": 2, "max_size": WEB_POOL, "timeout": 3}),
+    "owner": database("DATABASE_OWNER_URL"),
+}
+DATABASE_ROUTERS = ["lib.db.Router"]
+DB_HOPS = env.int("DB_HOPS", default=12)  # threads that async code reaches the database through; fewer than the pool
+DB_INLINE = False  # True only in rolled-back tests: run the hop on the test's own connection
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+REDIS_URL = env("REDIS_URL", default="redis://127.0.0.1:1/0")
+CACHES = {
+    "default": {
+        "BACKEND": "django.core.cache.backends.redis.RedisCache",
+        "LOCATION": REDIS_URL,
+        "KEY_PREFIX": "chatsite",
+    }
+}
+
+CELERY_BROKER_URL = REDIS_URL
+CELERY_TASK_IGNORE_RESULT = True
+CELERY_TASK_ACKS_LATE = True
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_WORKER_HIJACK_ROOT_LOGGER = False
+CELERY_TIMEZONE = "UTC"
+CELERY_BEAT_SCHEDULE = {
+    "reap-turns": {"task": "conversations.tasks.reap_turns", "schedule": 5.0},
+    "void-expired-holds": {"task": "quotas.tasks.void_expired_holds", "schedule": 60.0},
+    "prove-balances": {"task": "quotas.tasks.prove_balances", "schedule": 24 * 3600.0},
+}
+
+# Who is asking
+
+AUTH_USER_MODEL = "accounts.User"
+AUTHENTICATION_BACKENDS = [
+    "django.contrib.auth.backends.ModelBackend",
+    "allauth.account.auth_backends.AuthenticationBackend",
+]
+PASSWORD_HASHERS = [
+    "django.contrib.auth.hashers.Argon2PasswordHasher",
+    "django.contrib.auth.hashers.PBKDF2PasswordHasher",
+]
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
+    {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 10}},
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+]
+LOGIN_URL = "account_login"
+LOGIN_REDIRECT_URL = "conversations:new"
+LOGOUT_REDIRECT_URL = "conversations:home"
+ACCOUNT_ADAPTER = "chatsite.signup.Adapter"
+ACCOUNT_LOGIN_METHODS = {"email"}
+ACCOUNT_SIGNUP_FIELDS = ["email*", "password1*"]
+ACCOUNT_USER_MODEL_USERNAME_FIELD = None
+ACCOUNT_EMAIL_VERIFICATION = "optional"
+ACCOUNT_EMAIL_SUBJECT_PREFIX = ""
+ACCOUNT_LOGOUT_ON_GET = False
+ACCOUNT_SESSION_REMEMBER = True
+ACCOUNT_PREVENT_ENUMERATION = True
+EMAIL_BACKEND = env(
+    "EMAIL_BACKEND", default=f"django.core.mail.backends.{'console' if DEVELOPMENT else 'smtp'}.EmailBackend"
+)
+EMAIL_CONFIG = env.email_url("EMAIL_URL", default="smtp://localhost:25")
+EMAIL_HOST, EMAIL_PORT = EMAIL_CONFIG["EMAIL_HOST"], EMAIL_CONFIG["EMAIL_PORT"]
+EMAIL_HOST_USER, EMAIL_HOST_PASSWORD = EMAIL_CONFIG["EMAIL_HOST_USER"], EMAIL_CONFIG["EMAIL_HOST_PASSWORD"]
+EMAIL_USE_TLS = EMAIL_CONFIG.get("EMAIL_USE_TLS", False)
+DEFAULT_FROM_EMAIL = env("DEFAULT_FROM_EMAIL", default="chatsite <no-reply@localhost>")
+
+# Browser
+
+SECURE = not DEVELOPMENT
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = SECURE_SSL_REDIRECT = SECURE
+SESSION_COOKIE_AGE = 60 * 60 * 24 * 30
+SECURE_HSTS_SECONDS = 60 * 60 * 24 * 365 if SECURE else 0
+SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = SECURE
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if env.bool("BEHIND_PROXY", default=False) else None
+SECURE_REFERRER_POLICY = "same-origin"
+SECURE_REDIRECT_EXEMPT = [r"^healthz$", r"^readyz$"]
+X_FRAME_OPTIONS = "DENY"
+CSRF_FAILURE_VIEW = "chatsite.pages.csrf_failure"
+CONTENT_SECURITY_POLICY = {
+    "DIRECTIVES": {
+        "default-src": [SELF],
+        "script-src": [SELF, NONCE],
+        "style-src": [SELF, NONCE],
+        "img-src": [SELF],
+        "font-src": [SELF],
+        "connect-src": [SELF],
+        "object-src": [NONE],
+        "base-uri": [NONE],
+        "form-action": [SELF],
+        "frame-ancestors": [NONE],
+    }
+}
+DATA_UPLOAD_MAX_MEMORY_SIZE = 1024 * 1024  # a request's body; a message is at most 256 kB (conversations.forms)
+DATA_UPLOAD_MAX_NUMBER_FIELDS = 100
+
+STATIC_URL = "static/"
+STATIC_ROOT = BASE_DIR / "staticfiles"
+STATICFILES_DIRS = [BASE_DIR / "static"]
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {
+        "BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"
+        if DEVELOPMENT
+        else "whitenoise.storage.CompressedManifestStaticFilesStorage"
+    },
+}
+WHITENOISE_USE_FINDERS = WHITENOISE_AUTOREFRESH = DEVELOPMENT
+
+LANGUAGE_CODE = "en"
+TIME_ZONE = "UTC"
+USE_TZ = True
+
+# Programs
+
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": ["accounts.keys.BearerAuthentication"],
+    "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
+    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
+    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "EXCEPTION_HANDLER": "chatsite.api.exception_handler",
+    "UNAUTHENTICATED_USER": None,
+}
+SPECTACULAR_SETTINGS = {"TITLE": "chatsite", "VERSION": "1", "SERVE_INCLUDE_SCHEMA": False}
+
+# AI. Keys of the platform come from the environment under the SDKs' own names, and only from there.
+
+OPENAI_API_KEY = env("OPENAI_API_KEY", default="")
+OPENAI_BASE_URL = env("OPENAI_BASE_URL", default="")
+ANTHROPIC_API_KEY = env("ANTHROPIC_API_KEY", default="")
+ANTHROPIC_BASE_URL = env("ANTHROPIC_BASE_URL", default="")
+OPENROUTER_API_KEY = env("OPENROUTER_API_KEY", default="")
+EGRESS_ALLOW = env.list("EGRESS_ALLOW", default=[])  # exact host:port of private servers the operator vouches for
+PROVIDER_LIMITS = {"connect_s": 5.0, "first_token_s": 30.0, "idle_s": 30.0, "total_s": 600.0}
+DEMO_TOKENS_PER_SECOND = env.int("DEMO_TOKENS_PER_SECOND", default=40)
+
+# Turns
+
+CHECKPOINT_EVERY_S = 1.0
+TURN_LOST_AFTER_S = 15.0  # no heartbeat for this long: the reaper ends the turn
+
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"line": {"format": "{asctime} {levelname} {name}: {message}", "style": "{"}},
+    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "root": {"handlers": ["console"], "level": env("LOG_LEVEL", default="INFO")},
+    "loggers": {
+        "httpx": {"level": "WARNING"},
+        "httpx2": {"level": "WARNING"},
+        "openai": {"level": "WARNING"},
+        "anthropic": {"level": "WARNING"},
+    },
+}

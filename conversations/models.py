@@ -1,0 +1,183 @@
+"""What people say and what is answered. Content lives here and may be deleted; what it cost lives in quotas and stays."""
+
+from django.db import models
+from django.db.models import Q
+
+from accounts.models import Owned
+
+
+class Conversation(Owned):
+    """A thread of messages (S0 `conversations`, S1, S2, S3, S4 `chats`). `owner_id` is its member or its visitor."""
+
+    class OwnerKind(models.TextChoices):
+        USER = "user"
+        VISITOR = "visitor"
+
+    class Source(models.TextChoices):
+        WEBSITE = "website"
+        WIDGET = "widget"
+        API = "api"
+        MOBILE = "mobile"
+
+    owner_kind = models.CharField(max_length=10, choices=OwnerKind, default=OwnerKind.USER)
+    title = models.CharField(max_length=200)
+    model = models.CharField(max_length=80, blank=True)  # api_identifier of the provider asked last
+    provider_id = models.UUIDField(null=True)
+    system_prompt_id = models.UUIDField(null=True)
+    system_prompt = models.TextField(blank=True)  # of this conversation's own; wins over system_prompt_id
+    settings = models.JSONField(default=dict)  # temperature, max_tokens, top_p
+    metadata = models.JSONField(default=dict)
+    total_tokens_used = models.BigIntegerField(default=0)
+    total_cost_microusd = models.BigIntegerField(default=0)
+    message_count = models.PositiveIntegerField(default=0)
+    updated_at = models.DateTimeField(auto_now=True)
+    last_message_at = models.DateTimeField(null=True)
+    archived_at = models.DateTimeField(null=True)
+    deleted_at = models.DateTimeField(null=True)  # in the bin for 30 days
+    pinned_at = models.DateTimeField(null=True)
+    expires_at = models.DateTimeField(null=True)  # by the plan's retention; pinned ones survive
+    # S1: what the person was looking at
+    context_type = models.CharField(max_length=40, blank=True)
+    context_id = models.CharField(max_length=120, blank=True)
+    context_label = models.CharField(max_length=200, blank=True)
+    # S2: how long and how dear
+    duration_seconds = models.PositiveIntegerField(default=0)
+    estimated_tokens = models.BigIntegerField(default=0)
+    usage_metadata = models.JSONField(default=dict)
+    # S3: an agent's talk with a visitor
+    agent_id = models.UUIDField(null=True)
+    visitor_id = models.UUIDField(null=True)
+    visitor_name = models.CharField(max_length=120, blank=True)
+    visitor_email = models.CharField(max_length=254, blank=True)
+    visitor_phone = models.CharField(max_length=40, blank=True)
+    visitor_ip = models.GenericIPAddressField(null=True)
+    visitor_location = models.CharField(max_length=120, blank=True)
+    visitor_metadata = models.JSONField(default=dict)
+    source = models.CharField(max_length=10, choices=Source, default=Source.WEBSITE)
+    resolved_at = models.DateTimeField(null=True)
+    is_lead = models.BooleanField(default=False)
+    lead_captured_at = models.DateTimeField(null=True)
+    sentiment_score = models.FloatField(null=True)
+    sentiment_label = models.CharField(max_length=10, blank=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["brand", "owner_id", "id"], name="conversation_of_owner"),
+            models.CheckConstraint(
+                condition=Q(owner_kind="user") | Q(owner_kind="visitor", visitor_id__isnull=False),
+                name="visitor_conversation_names_visitor",
+            ),
+        ]
+        indexes = [
+            models.Index(fields=["brand", "owner_id", "-last_message_at", "-id"], name="conversations_newest_first"),
+            models.Index(fields=["expires_at"], condition=Q(pinned_at=None), name="conversations_to_expire"),
+        ]
+
+    def __str__(self) -> str:
+        return self.title
+
+    @property
+    def status(self) -> str:
+        """S3's word, derived: archived, resolved or active."""
+        return "archived" if self.archived_at else "resolved" if self.resolved_at else "active"
+
+
+class Message(Owned):
+    """One thing said (S0 `messages`, S4 `chat_messages`). An answer's row exists before its first word does."""
+
+    class Role(models.TextChoices):
+        SYSTEM = "system"
+        USER = "user"
+        ASSISTANT = "assistant"
+        FUNCTION = "function"
+
+    class Status(models.TextChoices):
+        DONE = "done"
+        PENDING = "pending"  # its turn still runs
+        STOPPED = "stopped"
+        FAILED = "failed"
+        INTERRUPTED = "interrupted"
+
+    conversation = models.ForeignKey(Conversation, models.CASCADE, related_name="messages", db_constraint=False)
+    role = models.CharField(max_length=10, choices=Role)
+    content = models.TextField(blank=True)
+    status = models.CharField(max_length=12, choices=Status, default=Status.DONE)
+    error_code = models.CharField(max_length=60, blank=True)
+    error_detail = models.CharField(max_length=500, blank=True)
+    is_charged = models.BooleanField(default=False)
+    turn_id = models.UUIDField(null=True)
+    provider_id = models.UUIDField(null=True)
+    system_prompt_id = models.UUIDField(null=True)
+    model = models.CharField(max_length=80, blank=True)
+    model_name = models.CharField(max_length=80, blank=True)  # as the receipt shows it
+    tokens_used = models.BigIntegerField(default=0)
+    token_usage = models.JSONField(default=dict)  # {"prompt_tokens", "completion_tokens", "source": "provider"|"own"}
+    cost_microusd = models.BigIntegerField(default=0)
+    response_time_ms = models.PositiveIntegerField(null=True)
+    metadata = models.JSONField(default=dict)
+    function_call = models.JSONField(null=True)
+    edited_from_id = models.UUIDField(null=True)
+    sentiment_score = models.FloatField(null=True)
+    sentiment_label = models.CharField(max_length=10, blank=True)
+    was_corrected = models.BooleanField(default=False)
+    correction_id = models.UUIDField(null=True)
+    feedback_rating = models.SmallIntegerField(null=True)
+
+    class Meta:
+        indexes = [
+            models.Index(fields=["conversation", "id"], name="messages_in_order"),  # uuid7: ids sort by time
+            models.Index(fields=["brand", "owner_id"], name="messages_of_owner"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.role}: {self.content[:60]}"
+
+
+class Turn(Owned):
+    """One call of a provider, from the hold to the bill. Its id is also the reservation in the ledger.
+
+    `conversation` is null for a program's call that keeps nothing: then no content stands here either.
+    """
+
+    class Status(models.TextChoices):
+        PENDING = "pending"  # begun; no piece stored yet
+        STREAMING = "streaming"
+        DONE = "done"
+        STOPPED = "stopped"
+        FAILED = "failed"
+        INTERRUPTED = "interrupted"  # its process died
+
+    conversation = models.ForeignKey(Conversation, models.CASCADE, null=True, related_name="turns", db_constraint=False)
+    message_id = models.UUIDField(null=True)  # the answer's
+    provider_id = models.UUIDField()
+    api_key_id = models.UUIDField(null=True)
+    status = models.CharField(max_length=12, choices=Status, default=Status.PENDING)
+    partial = models.TextField(blank=True)  # as of the last checkpoint; emptied when the message has it
+    produced_tokens = models.BigIntegerField(default=0)  # own count as of the last checkpoint
+    sent = models.JSONField(default=dict)  # what went to the provider: ids of messages, prompt, parameters
+    prompt_tokens_estimate = models.BigIntegerField(default=0)
+    heartbeat_at = models.DateTimeField()
+    first_piece_at = models.DateTimeField(null=True)
+    ended_at = models.DateTimeField(null=True)
+    is_charged = models.BooleanField(default=False)
+    error_code = models.CharField(max_length=60, blank=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["conversation"],
+                condition=Q(status__in=["pending", "streaming"]),
+                name="one_running_turn_per_conversation",
+            ),
+        ]
+        indexes = [
+            models.Index(
+                fields=["heartbeat_at"], condition=Q(status__in=["pending", "streaming"]), name="turns_running"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.status} turn {self.pk}"
+
+
+OPEN_STATES = (Turn.Status.PENDING, Turn.Status.STREAMING)

@@ -1,0 +1,60 @@
+"""News goes up through here, and only through here: one row in the caller's transaction, read after the commit."""
+
+from typing import Any
+from uuid import UUID
+
+from events.models import Activity, Event
+
+
+def publish(
+    brand_id: UUID,
+    type: str,
+    *,
+    subject: tuple[str, UUID],
+    owner_id: UUID | None = None,
+    data: dict[str, Any] | None = None,
+) -> None:
+    """Record that something happened to `subject` (kind, id). Never content: readers may be strangers' servers."""
+    kind, subject_id = subject
+    Event.objects.bulk_create(
+        [
+            Event(
+                brand_id=brand_id,
+                type=type,
+                subject_kind=kind,
+                subject_id=subject_id,
+                owner_id=owner_id,
+                data=data or {},
+            )
+        ]
+    )
+
+
+def record(
+    brand_id: UUID,
+    action: str,
+    *,
+    actor_id: UUID | None,
+    resource: tuple[str, UUID | None],
+    description: str = "",
+    changes: dict[str, Any] | None = None,
+    ip_address: str | None = None,
+    user_agent: str = "",
+) -> None:
+    """Write one line of the audit log."""
+    resource_type, resource_id = resource
+    Activity.objects.bulk_create(
+        [
+            Activity(
+                brand_id=brand_id,
+                actor_id=actor_id,
+                action=action,
+                resource_type=resource_type,
+                resource_id=resource_id,
+                description=description,
+                changes=changes or {},
+                ip_address=ip_address,
+                user_agent=user_agent[:300],
+            )
+        ]
+    )

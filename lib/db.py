@@ -1,0 +1,197 @@
+"""Who is asking, and the only way to a row that belongs to a brand.
+
+`with scope(principal):` is one transaction on one connection, in which the database itself shows this principal's rows
+and no others: its first statement takes the role and states brand and owner, and membership is proved in that same
+statement. Nothing here trusts the caller's word for it. See docs/architecture.md, "Isolation".
+"""
+
+import asyncio
+import functools
+from collections.abc import Awaitable, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from contextvars import ContextVar, copy_context
+from dataclasses import dataclass, field
+from typing import Any, Literal, ParamSpec, TypeVar
+from uuid import UUID
+
+from asgiref.sync import sync_to_async
+from django.conf import settings
+from django.db import connections, transaction
+from psycopg_pool import PoolTimeout
+
+from lib.errors import NotFound
+
+P = ParamSpec("P")
+T = TypeVar("T")
+Role = Literal["app_user", "app_brand", "app_visitor", "app_service"]
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """Who is asking, on which brand. Made by accounts.access from a session, a key or a visitor's token, never from a header.
+
+    owner_id  the user or visitor whose rows these are; None for a key of the whole brand and for the service
+    scopes    what an API key may do; None = everything its person may do
+    """
+
+    role: Role
+    brand_id: UUID | None = None
+    owner_id: UUID | None = None
+    key_id: UUID | None = None
+    scopes: frozenset[str] | None = field(default=None)
+
+    def may(self, scope: str) -> bool:
+        return self.scopes is None or scope in self.scopes
+
+
+SERVICE = Principal("app_service")
+
+_alias: ContextVar[str] = ContextVar("alias", default="default")
+_open: ContextVar[tuple[str, Principal] | None] = ContextVar("open_scope", default=None)
+
+# One SELECT both takes the role and proves the right to it: lookup.standing() answers 'member', 'admin', 'owner',
+# 'visitor' or NULL for (brand, owner) as it is at this moment; a removed member has none.
+ENTER = """
+select set_config('role', %(role)s, true), set_config('app.brand_id', %(brand)s, true),
+       set_config('app.owner_id', %(owner)s, true),
+       set_config('app.standing', coalesce(lookup.standing(%(brand)s::uuid, %(owner)s::uuid), ''), true)
+"""
+ENTER_SERVICE = "select set_config('role', 'app_service', true)"
+LEAVE = "select set_config('role', 'none', true), set_config('app.brand_id', '', true), set_config('app.owner_id', '', true)"
+
+ALLOWED = {"app_user": ("member", "admin", "owner"), "app_brand": ("admin", "owner"), "app_visitor": ("visitor",)}
+
+
+class Router:
+    """Every query goes to the alias that `on()` names: `default` for people, `service` for our own work."""
+
+    def db_for_read(self, model: Any, **hints: Any) -> str:
+        return _alias.get()
+
+    db_for_write = db_for_read
+
+    def allow_relation(self, a: Any, b: Any, **hints: Any) -> bool:
+        return True  # every alias is the same database
+
+    def allow_migrate(self, db: str, app_label: str, **hints: Any) -> bool:
+        return db == "owner"
+
+
+@contextmanager
+def on(alias: str) -> Iterator[None]:
+    token = _alias.set(alias)
+    try:
+        yield
+    finally:
+        _alias.reset(token)
+
+
+def current_alias() -> str:
+    return _alias.get()
+
+
+@contextmanager
+def scope(principal: Principal) -> Iterator[str]:
+    """Open the database to `principal` for one unit of work, and give its standing on the brand.
+
+    Raises  NotFound when it has none: a stranger learns nothing, not even that the brand is there
+    Nesting the same scope is a savepoint; another principal inside is a bug and raises RuntimeError.
+    Hooks given to transaction.on_commit run after the scope has closed.
+    """
+    service = principal.role == "app_service"
+    using = "service" if service else _alias.get()
+    outer = _open.get()
+    if outer is not None:
+        if outer != (using, principal):
+            raise RuntimeError("another scope is open")
+        with transaction.atomic(using=using):
+            yield ""
+        return
+    connection = connections[using]
+    with transaction.atomic(using=using):
+        token = _open.set((using, principal))
+        try:
+            with on(using):
+                inside_test = len(connection.atomic_blocks) > 1
+                standing = _enter(connection, principal)
+                yield standing
+                if inside_test and not connection.needs_rollback:  # a rolled-back test goes on in this transaction
+                    with connection.cursor() as cursor:
+                        cursor.execute(LEAVE)
+        finally:
+            _open.reset(token)
+
+
+def _enter(connection: Any, principal: Principal) -> str:
+    with connection.cursor() as cursor:
+        if principal.role == "app_service":
+            cursor.execute(ENTER_SERVICE)
+            return "service"
+        names = {"role": principal.role, "brand": str(principal.brand_id), "owner": str(principal.owner_id)}
+        cursor.execute(ENTER, names)
+        standing: str = cursor.fetchone()[3]
+    if standing not in ALLOWED[principal.role]:
+        raise NotFound("There is nothing here for you.")
+    return standing
+
+
+def on_commit(work: Callable[[], Any]) -> None:
+    """Do `work` once the open transaction has committed, whichever alias it is on."""
+    transaction.on_commit(work, using=_alias.get())
+
+
+_hops: ThreadPoolExecutor | None = None
+
+
+def _executor() -> ThreadPoolExecutor:
+    global _hops
+    if _hops is None:
+        _hops = ThreadPoolExecutor(settings.DB_HOPS, thread_name_prefix="db")
+    return _hops
+
+
+def close_all() -> None:
+    """Give every connection of this thread back to its pool."""
+    for connection in connections.all(initialized_only=True):
+        if not connection.in_atomic_block:
+            connection.close()
+
+
+async def db(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Run `work`, which may use the database, from async code: one hop to a bounded set of threads."""
+    if settings.DB_INLINE:
+        return await sync_to_async(work, thread_sensitive=True)(*args, **kwargs)
+    context = copy_context()
+
+    def run() -> T:
+        try:
+            return context.run(work, *args, **kwargs)
+        finally:
+            close_all()
+
+    return await asyncio.get_running_loop().run_in_executor(_executor(), run)
+
+
+def database_is_away(error: BaseException | None) -> bool:
+    """Whether this error means that no connection was to be had, so that 503 is the honest answer."""
+    while error is not None:
+        if isinstance(error, PoolTimeout):
+            return True
+        error = error.__cause__
+    return False
+
+
+def in_scope(principal: Principal, work: Callable[P, T]) -> Callable[P, T]:
+    @functools.wraps(work)
+    def scoped(*args: P.args, **kwargs: P.kwargs) -> T:
+        with scope(principal):
+            return work(*args, **kwargs)
+
+    return scoped
+
+
+async def db_as(principal: Principal, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """`db()`, inside `scope(principal)`."""
+    hop: Awaitable[T] = db(in_scope(principal, work), *args, **kwargs)
+    return await hop

@@ -1,0 +1,180 @@
+"""The official SDKs on one aiohttp transport: one HTTP client per base URL and one SDK client per key, per event loop."""
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import aiohttp
+import anthropic
+import httpx2
+import openai
+from yarl import URL
+
+from lib import egress
+from lib.secret import Secret
+
+HTTP_CLIENTS, SDK_CLIENTS = 128, 512  # per event loop; the longest unused leave
+ERROR_BYTES = 64 * 1024  # of an error's body; nobody reads more
+BODY = "chatsite.body"  # our aiohttp response among the httpx2 response's extensions
+# What may leave with a request. The SDKs add whatever OPENAI_ORG_ID, *_CUSTOM_HEADERS ... say, to every base URL.
+SENT_HEADERS = frozenset(
+    "accept accept-encoding anthropic-version authorization content-type user-agent x-api-key".split()
+)
+
+
+class Body(httpx2.AsyncByteStream):
+    def __init__(self, response: aiohttp.ClientResponse, closed: Callable[[], None]) -> None:
+        self.response = response
+        self._closed: Callable[[], None] | None = closed
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        left = ERROR_BYTES if self.response.status >= 400 else None
+        try:
+            while left is None or left > 0:
+                data = await self.response.content.readany()
+                if not data:
+                    return
+                if left is not None:
+                    left -= len(data)
+                yield data
+        except (aiohttp.ClientError, OSError) as error:
+            raise httpx2.ReadError(type(error).__name__) from None
+
+    async def aclose(self) -> None:
+        """Give the connection back if the answer was read to its end, close it at once if not."""
+        self.response.release()
+        if self._closed is not None:
+            self._closed()
+            self._closed = None
+
+
+class Transport(httpx2.AsyncBaseTransport):
+    """What the SDKs send goes out by aiohttp, which costs a third of httpx's CPU per read."""
+
+    def __init__(self, base_url: str) -> None:
+        self.session = aiohttp.ClientSession(
+            connector=egress.connector(base_url),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,
+            trust_env=False,
+            timeout=aiohttp.ClientTimeout(total=None),
+        )
+        self.open_responses = 0
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        limits = request.extensions.get("timeout", {})
+        try:
+            response = await self.session.request(
+                request.method,
+                URL(str(request.url), encoded=True),
+                headers=[(name, value) for name, value in request.headers.items() if name in SENT_HEADERS],
+                data=await request.aread(),
+                allow_redirects=False,
+                timeout=aiohttp.ClientTimeout(total=None, connect=limits.get("connect")),
+            )
+        except aiohttp.ConnectionTimeoutError:
+            raise httpx2.ConnectTimeout("no connection in time") from None
+        except (aiohttp.ClientError, OSError) as error:
+            raise httpx2.ConnectError(type(error).__name__) from None
+        self.open_responses += 1
+        return httpx2.Response(
+            response.status,
+            headers=response.raw_headers,
+            stream=Body(response, self._response_closed),
+            extensions={"http_version": b"HTTP/1.1", BODY: response},
+        )
+
+    def _response_closed(self) -> None:
+        self.open_responses -= 1
+
+    async def aclose(self) -> None:
+        await self.session.close()
+
+
+class Clients:
+    """What one event loop has open."""
+
+    def __init__(self) -> None:
+        self.transports: OrderedDict[str, Transport] = OrderedDict()
+        self.sdks: OrderedDict[tuple[type, str, Secret | None], Any] = OrderedDict()
+        self.closing: set[asyncio.Task[None]] = set()
+
+    def transport(self, base_url: str) -> Transport:
+        if base_url not in self.transports:
+            self.transports[base_url] = Transport(base_url)
+            self._let_go_of_one()
+        self.transports.move_to_end(base_url)
+        return self.transports[base_url]
+
+    def _let_go_of_one(self) -> None:
+        """Past the bound, close the longest unused base URL that streams nothing."""
+        if len(self.transports) <= HTTP_CLIENTS:
+            return
+        for base_url, transport in list(self.transports.items())[:-1]:
+            if not transport.open_responses:
+                del self.transports[base_url]
+                for known in [known for known in self.sdks if known[1] == base_url]:
+                    del self.sdks[known]
+                task = asyncio.create_task(transport.aclose())
+                self.closing.add(task)
+                task.add_done_callback(self.closing.discard)
+                return
+
+    def sdk(self, kind: type, base_url: str, key: Secret | None, make: Callable[[httpx2.AsyncClient], Any]) -> Any:
+        transport = self.transport(base_url)
+        known = (kind, base_url, key)
+        if known not in self.sdks:
+            self.sdks[known] = make(httpx2.AsyncClient(transport=transport, trust_env=False, follow_redirects=False))
+            if len(self.sdks) > SDK_CLIENTS:
+                self.sdks.popitem(last=False)
+        self.sdks.move_to_end(known)
+        return self.sdks[known]
+
+
+_by_loop: WeakKeyDictionary[asyncio.AbstractEventLoop, Clients] = WeakKeyDictionary()
+
+
+def _clients() -> Clients:
+    return _by_loop.setdefault(asyncio.get_running_loop(), Clients())
+
+
+async def close() -> None:
+    """Close what this event loop has open."""
+    clients = _by_loop.pop(asyncio.get_running_loop(), Clients())
+    for transport in clients.transports.values():
+        await transport.aclose()
+    if clients.closing:
+        await asyncio.gather(*clients.closing)
+
+
+def openai_client(base_url: str, key: Secret | None) -> openai.AsyncOpenAI:
+    return _clients().sdk(
+        openai.AsyncOpenAI,
+        base_url,
+        key,
+        lambda http: openai.AsyncOpenAI(
+            api_key=key.reveal() if key else "none",
+            base_url=base_url,
+            default_headers={"Accept-Encoding": "identity"} | ({} if key else {"Authorization": openai.Omit()}),
+            max_retries=0,
+            http_client=http,
+        ),
+    )
+
+
+def anthropic_client(base_url: str, key: Secret | None) -> anthropic.AsyncAnthropic:
+    return _clients().sdk(
+        anthropic.AsyncAnthropic,
+        base_url,
+        key,
+        lambda http: anthropic.AsyncAnthropic(
+            api_key=key.reveal() if key else "none",
+            base_url=base_url,
+            default_headers={"Accept-Encoding": "identity", "Authorization": anthropic.Omit()}
+            | ({} if key else {"X-Api-Key": anthropic.Omit()}),
+            max_retries=0,
+            http_client=http,
+        ),
+    )

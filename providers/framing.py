@@ -1,0 +1,241 @@
+"""From the SDK's response to JSON events without pydantic: the SDK sends and checks, we split and parse.
+
+Should an SDK's post(stream_cls=...) or its stream's `response` go, its stock stream serves instead (see is_light).
+"""
+
+import asyncio
+import email.utils
+import inspect
+import json
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+import aiohttp
+import anthropic
+import httpx2
+import openai
+import orjson
+
+from lib.secret import Secret
+from providers.clients import BODY
+from providers.errors import CutOff, Down, Garbled, ProviderError, TimedOut, refusal
+from providers.shapes import Watch
+
+FRAME_BYTES = 4 * 1024 * 1024  # one event may be this long
+DRAIN_S = 0.05  # after the end, for the last bytes that let the connection be used again
+SDK_ERRORS = (openai.OpenAIError, anthropic.AnthropicError)
+NETWORK_ERRORS = (httpx2.HTTPError, aiohttp.ClientError, OSError)
+Event = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One streaming request, both ways to make it.
+
+    stock   the SDK's own stream; each of its models must offer to_dict()
+    """
+
+    client: Any
+    path: str
+    body: dict[str, Any]
+    stream_class: type
+    light: bool
+    stock: Callable[[], Awaitable[AsyncIterator[Any]]]
+    key: Secret | None
+
+
+def is_light(client_class: type, stream_class: type) -> bool:
+    """Whether this SDK still has what the light path needs: asked once, when an adapter is imported."""
+    needs = {"body", "cast_to", "options", "stream", "stream_cls"}
+    post = getattr(client_class, "post", None)
+    return (
+        callable(post)
+        and needs <= set(inspect.signature(post).parameters)
+        and "response" in getattr(stream_class, "__annotations__", {})
+    )
+
+
+def timeout(watch: Watch) -> httpx2.Timeout:
+    return httpx2.Timeout(None, connect=watch.limits.connect_s)
+
+
+async def events(request: Request, watch: Watch) -> AsyncGenerator[Event, None]:
+    """Every JSON event of the answer. Raises ProviderError; closes the connection however it is left."""
+    failure: ProviderError | None = None
+    response: httpx2.Response | None = None
+    try:
+        async with asyncio.timeout_at(watch.headers_due):
+            if request.light:
+                stream = await request.client.post(
+                    request.path,
+                    body=request.body,
+                    cast_to=object,
+                    options={"timeout": timeout(watch)},
+                    stream=True,
+                    stream_cls=request.stream_class,
+                )
+            else:
+                stream = await request.stock()
+        response = stream.response
+        watch.calls(response.extensions[BODY].close)
+        if request.light:
+            async for data in payloads(response, watch):
+                yield parse(data)
+        else:
+            async for model in stock_models(stream, watch):
+                yield model.to_dict(warnings=False)
+    except (*SDK_ERRORS, *NETWORK_ERRORS, ValueError) as error:
+        failure = translate(error, watch, begun=response is not None, key=request.key)
+    finally:
+        if response is not None:
+            await response.aclose()
+    if failure is not None:  # raised here, so that no traceback leads to the SDK's request and its headers
+        raise failure
+
+
+async def stock_models(stream: AsyncIterator[Any], watch: Watch) -> AsyncGenerator[Any, None]:
+    while True:
+        watch.waiting_since = watch.now()
+        model = await anext(stream, None)
+        watch.waiting_since = None
+        if model is None:
+            return
+        yield model
+
+
+async def payloads(response: httpx2.Response, watch: Watch) -> AsyncGenerator[bytes, None]:
+    """The data of every server-sent event, up to [DONE] or the end of the body."""
+    frames = Frames()
+    body: aiohttp.ClientResponse = response.extensions[BODY]
+    if body.headers.get("Content-Encoding", "identity") == "identity":
+        read = body.content.readany
+    else:  # we asked for none; the SDK's HTTP client undoes it
+        chunks = response.aiter_bytes()
+        read = lambda: anext(chunks, b"")  # noqa: E731
+    while True:
+        watch.waiting_since = watch.now()
+        chunk = await read()
+        watch.waiting_since = None
+        for data in frames.feed(chunk) if chunk else frames.rest():
+            if data.startswith(b"[DONE]"):
+                await _drain(body)
+                yield data
+                return
+            yield data
+        if not chunk:
+            return
+
+
+async def _drain(body: aiohttp.ClientResponse) -> None:
+    try:
+        async with asyncio.timeout(DRAIN_S):
+            while await body.content.readany():
+                pass
+    except (TimeoutError, aiohttp.ClientError):
+        pass
+
+
+class Frames:
+    """Splits server-sent events, whatever way the bytes were cut. Only `data` is of interest to us."""
+
+    def __init__(self) -> None:
+        self._left = b""
+
+    def feed(self, chunk: bytes) -> list[bytes]:
+        text = self._left + chunk if self._left else chunk
+        held = b""
+        if b"\r" in text:
+            if text.endswith(b"\r"):  # the \n may come with the next read
+                text, held = text[:-1], b"\r"
+            text = text.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+        *frames, left = text.split(b"\n\n")
+        self._left = left + held
+        if len(self._left) > FRAME_BYTES:
+            raise Garbled
+        return [data for frame in frames if (data := self._data(frame)) is not None]
+
+    def rest(self) -> list[bytes]:
+        """What stands after the last blank line, when the body has ended."""
+        left, self._left = self._left, b""
+        data = self._data(left.rstrip(b"\r\n"))
+        return [] if data is None else [data]
+
+    @staticmethod
+    def _data(frame: bytes) -> bytes | None:
+        if frame.startswith(b"data: ") and b"\n" not in frame:
+            return frame[6:]
+        lines = [line[5:].removeprefix(b" ") for line in frame.split(b"\n") if line.startswith(b"data:")]
+        return b"\n".join(lines) or None
+
+
+def parse(data: bytes) -> Event:
+    """One event's JSON. Raises Garbled. NaN and 1e400 pass, as with the SDKs: a usage may hold any nonsense."""
+    if data.startswith(b"[DONE]"):
+        return {}
+    try:
+        event = orjson.loads(data)
+    except orjson.JSONDecodeError:
+        try:
+            event = json.loads(data)
+        except (ValueError, RecursionError):
+            raise Garbled(vendor_detail=data[:200].decode("utf-8", "replace")) from None
+    if not isinstance(event, dict):
+        raise Garbled(vendor_detail=data[:200].decode("utf-8", "replace"))
+    return event
+
+
+def clean(piece: str) -> str:
+    """A piece as PostgreSQL and UTF-8 can take it: no NUL, no half of a surrogate pair."""
+    if piece.isascii():
+        return piece.replace("\0", "") if "\0" in piece else piece
+    return piece.replace("\0", "").encode("utf-8", "replace").decode()
+
+
+def count(number: object) -> int | None:
+    return number if type(number) is int and number >= 0 else None
+
+
+def translate(error: Exception, watch: Watch, *, begun: bool, key: Secret | None) -> ProviderError:
+    """A vendor's or the network's error in our words."""
+    if isinstance(error, ProviderError):
+        return error
+    if watch.stage:
+        return TimedOut(watch.stage)
+    if isinstance(error, TimeoutError):
+        return TimedOut("first token" if watch.limits.first_token_s <= watch.limits.total_s else "total")
+    if isinstance(error.__cause__, httpx2.ConnectTimeout):
+        return TimedOut("connect")
+    if isinstance(error, openai.APIStatusError | anthropic.APIStatusError):
+        retry_after = _seconds(error.response.headers.get("retry-after"))
+        return refusal(_masked(error.body or error.message, key), status=error.status_code, retry_after=retry_after)
+    if isinstance(error, openai.APIError) and error.body is not None:  # the stock stream's error in the middle
+        return refusal(_masked(error.body, key))
+    if isinstance(error, ValueError) and not isinstance(error, SDK_ERRORS):
+        return Garbled()
+    return CutOff() if begun else Down()
+
+
+def error_event(event: Event, key: Secret | None) -> ProviderError:
+    return refusal(_masked(event, key))
+
+
+def _masked(body: object, key: Secret | None) -> object:
+    if not key:
+        return body
+    return orjson.loads(orjson.dumps(body).replace(key.reveal().encode(), b"[key]"))
+
+
+def _seconds(retry_after: str | None) -> float | None:
+    """Retry-After as seconds: it comes as a number or as a date."""
+    if not retry_after:
+        return None
+    try:
+        seconds = float(retry_after)
+    except ValueError:
+        try:
+            seconds = email.utils.parsedate_to_datetime(retry_after).timestamp() - time.time()
+        except ValueError:
+            return None
+    return min(max(seconds, 0.0), 86_400.0)

@@ -1,0 +1,103 @@
+"""What goes to a vendor and what comes back, the same for every protocol."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, Self
+
+NOTHING: Mapping[str, Any] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One question to one model.
+
+    messages    {"role": "system" | "user" | "assistant", "content": str}, system first
+    max_tokens  always sent, so that a hold is a true bound
+    base_url    "" means the vendor's own, or the environment's
+    params      temperature, top_p, stop, seed ...: already validated
+    """
+
+    protocol: str  # "openai", "anthropic" or "demo"
+    model: str
+    messages: tuple[dict[str, Any], ...]
+    max_tokens: int
+    base_url: str = ""
+    params: Mapping[str, Any] = field(default=NOTHING)
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What the vendor says it counted. A number it made up is None here and stands in `raw` as it came."""
+
+    prompt_tokens: int | None
+    completion_tokens: int | None
+    model: str = ""
+    finish_reason: str = ""  # in OpenAI's words: stop, length, content_filter, tool_calls
+    raw: Mapping[str, Any] = field(default=NOTHING)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    connect_s: float = 5
+    first_token_s: float = 30
+    idle_s: float = 30
+    total_s: float = 600
+
+
+class Watch:
+    """Ends a stream that keeps us waiting too long, and knows at which stage.
+
+    One timer for the whole stream, moved only when it fires: a piece costs two attributes, not a timer.
+    Only time spent waiting for the vendor counts as idle; a slow reader of ours is not the vendor's fault.
+    """
+
+    def __init__(self, limits: Limits) -> None:
+        self.limits = limits
+        self.loop = asyncio.get_running_loop()
+        self.now = self.loop.time
+        self.started = self.now()
+        self.waiting_since: float | None = self.started
+        self.has_text = False
+        self.stage = ""  # set when time is up
+        self._end: Callable[[], object] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+    @property
+    def headers_due(self) -> float:
+        return self.started + min(self.limits.first_token_s, self.limits.total_s)
+
+    def calls(self, end: Callable[[], object]) -> None:
+        """From now on, end() is called when time is up."""
+        self._end = end
+        self._check()
+
+    def text_came(self) -> None:
+        """The first token is here: from now on the limit is the idle time."""
+        self.has_text = True
+        if self._timer is not None:
+            self._timer.cancel()
+            self._check()
+
+    def _due(self) -> tuple[float, str]:
+        total = (self.started + self.limits.total_s, "total")
+        if not self.has_text:
+            return min((self.started + self.limits.first_token_s, "first token"), total)
+        waiting_since = self.now() if self.waiting_since is None else self.waiting_since
+        return min((waiting_since + self.limits.idle_s, "idle"), total)
+
+    def _check(self) -> None:
+        due, stage = self._due()
+        if self.now() < due:
+            self._timer = self.loop.call_at(due, self._check)
+        elif self._end is not None:
+            self.stage = stage
+            self._end()

@@ -1,0 +1,186 @@
+"""The meter. A Hold is a promise, an Entry is a fact; every number in a Bucket is the sum of its Entries and open Holds."""
+
+from django.db import models
+from django.db.models import F, Q
+
+from accounts.models import BrandOwned, Owned
+from lib.windows import WindowKind
+
+
+class Meter(models.TextChoices):
+    TOKENS = "tokens"
+    QUERIES = "queries"
+    CONVERSATIONS = "conversations"
+    MESSAGES = "messages"
+    AGENTS = "agents"
+    KNOWLEDGE_BYTES = "knowledge_bytes"
+    API_CALLS = "api_calls"
+    OVERAGE_MICROUSD = "overage_microusd"  # what a member lets us charge beyond the plan; its limit is the cap
+
+
+class Account(Owned):
+    """Whoever has an allowance. `owner_id` is the subject's own id: the user's, the visitor's, the agent's, the brand's."""
+
+    class Kind(models.TextChoices):
+        VISITOR = "visitor"
+        NETWORK = "network"
+        USER = "user"
+        AGENT = "agent"
+        BRAND = "brand"
+        HOUSE = "house"  # ours: what a provider reports beyond the hold
+
+    kind = models.CharField(max_length=10, choices=Kind)
+    plan_code = models.CharField(max_length=40, blank=True)
+    plan_name = models.CharField(max_length=80, blank=True)
+    features = models.JSONField(
+        default=dict, blank=True
+    )  # retention_days, byok_allowed, overage price and cap, rate limits
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["brand", "kind", "owner_id"], name="one_account_per_subject"),
+            models.UniqueConstraint(fields=["brand", "owner_id", "id"], name="account_of_owner"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.owner_id}"
+
+
+# Rows are locked in this order, the one that most requests share last.
+LOCK_RANK = {kind: rank for rank, kind in enumerate(Account.Kind.values)}
+
+
+class Entitlement(Owned):
+    """How much of one meter an account has in each window. Billing sets it; `ends_at` null = in force."""
+
+    account = models.ForeignKey(Account, models.PROTECT, related_name="entitlements", db_constraint=False)
+    meter = models.CharField(max_length=20, choices=Meter)
+    window = models.CharField(max_length=10, choices=[(kind.value, kind.value) for kind in WindowKind])
+    limit = models.BigIntegerField(null=True, help_text="In units of the meter; empty = no limit.")
+    anchor_at = models.DateTimeField(
+        null=True, help_text="Start of the subscription, from which its months are counted."
+    )
+    ends_at = models.DateTimeField(null=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["account", "meter"], condition=Q(ends_at=None), name="one_entitlement_in_force_per_meter"
+            ),
+            models.CheckConstraint(condition=Q(limit__gte=0), name="entitlement_limit_not_negative"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.limit} {self.meter} per {self.window}"
+
+
+class Bucket(Owned):
+    """One account's allowance in one window and pocket. A new window is a new row; nothing is ever set to zero."""
+
+    class Pocket(models.TextChoices):
+        PLAN = "plan"
+        PACK = "pack"
+        OVERAGE = "overage"
+        HOUSE = "house"
+
+    account = models.ForeignKey(Account, models.PROTECT, related_name="buckets", db_constraint=False)
+    meter = models.CharField(max_length=20, choices=Meter)
+    pocket = models.CharField(max_length=10, choices=Pocket, default=Pocket.PLAN)
+    window = models.CharField(max_length=10)
+    lock_rank = models.PositiveSmallIntegerField()
+    opens_at = models.DateTimeField()
+    closes_at = models.DateTimeField(null=True)  # exclusive; null = never
+    limit = models.BigIntegerField(null=True)  # == Sum(Entry.limit_delta); null = no limit
+    used = models.BigIntegerField(default=0)  # == Sum(Entry.used_delta)
+    held = models.BigIntegerField(default=0)  # == Sum(Hold.amount) of the open holds
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["account", "meter", "pocket", "window", "opens_at"],
+                condition=~Q(pocket="pack"),
+                name="one_bucket_per_window",
+            ),
+            models.UniqueConstraint(fields=["brand", "owner_id", "id"], name="bucket_of_owner"),
+            models.UniqueConstraint(fields=["brand", "id"], name="bucket_of_brand"),
+            models.CheckConstraint(
+                condition=Q(limit=None) | Q(limit__gte=F("used") + F("held")), name="bucket_never_overspent"
+            ),
+            models.CheckConstraint(condition=Q(used__gte=0, held__gte=0), name="bucket_not_negative"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.meter} from {self.opens_at:%Y-%m-%d}"
+
+    @property
+    def left(self) -> int | None:
+        return None if self.limit is None else max(0, self.limit - self.used - self.held)
+
+
+class Pack(BrandOwned):
+    """A bought pack of queries. Its balance is a bucket of the pocket `pack`; here stands what was bought."""
+
+    bucket = models.OneToOneField(Bucket, models.PROTECT, related_name="pack", db_constraint=False)
+    name = models.CharField(max_length=80)
+    price_microusd = models.PositiveBigIntegerField(default=0)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Hold(Owned):
+    """Room promised to one reservation (a turn's id) before its provider is called. Settling replaces it by an Entry."""
+
+    reservation = models.UUIDField()
+    bucket = models.ForeignKey(Bucket, models.PROTECT, related_name="holds", db_constraint=False)
+    meter = models.CharField(max_length=20)
+    amount = models.BigIntegerField()
+    expires_at = models.DateTimeField()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["reservation", "bucket"], name="one_hold_per_reservation_and_bucket"),
+            models.CheckConstraint(condition=Q(amount__gte=0), name="hold_not_negative"),
+        ]
+        indexes = [models.Index(fields=["expires_at"], name="holds_by_expiry")]
+
+    def __str__(self) -> str:
+        return f"{self.amount} {self.meter}"
+
+
+class Entry(Owned):
+    """One line of the ledger (S0's `quota_transactions`). Never changed, never deleted; a correction is another line."""
+
+    class Kind(models.TextChoices):
+        GRANT = "grant"  # a window opened, or its plan changed
+        TOP_UP = "top_up"
+        USE = "use"  # a hold settled; used_delta 0 = given back whole
+        REVERSAL = "reversal"
+
+    bucket = models.ForeignKey(Bucket, models.PROTECT, related_name="entries", db_constraint=False)
+    kind = models.CharField(max_length=10, choices=Kind)
+    limit_delta = models.BigIntegerField(default=0)
+    used_delta = models.BigIntegerField(default=0)
+    reservation = models.UUIDField(null=True)
+    hold_id = models.UUIDField(null=True, unique=True)  # the hold this line replaced: the database says "once"
+    cost_microusd = models.BigIntegerField(default=0)
+    reason = models.CharField(max_length=200, blank=True)
+    actor_id = models.UUIDField(null=True)  # the member of staff who did it, if a person did
+
+    class Meta:
+        verbose_name_plural = "entries"
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(kind="use", limit_delta=0, used_delta__gte=0)
+                | Q(kind__in=["grant", "top_up"], used_delta=0, hold_id=None)
+                | Q(kind="reversal", used_delta__lte=0, limit_delta__lte=0, hold_id=None),
+                name="entry_kind_fits",
+            ),
+        ]
+        indexes = [
+            models.Index(fields=["bucket", "created_at"], name="entries_of_a_bucket"),
+            models.Index(fields=["reservation"], name="entries_of_a_reservation"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.limit_delta or self.used_delta}"

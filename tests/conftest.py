@@ -1,0 +1,86 @@
+"""One cast for the whole suite, and databases with the log-ins of production.
+
+Brand `act` has alice (owner) and bob (member); charlie of `globex` must see none of it.
+
+Two kinds of test. A rolled-back one (the default) has one connection of the log-in `tester` behind both aliases, so that
+pages, admin and worker code see the same uncommitted rows. A `transaction=True` one (also `live_server`) has the three
+real log-ins and shares nothing.
+"""
+
+import os
+import shutil
+
+import pytest
+from django.db import connections
+from django.test.utils import setup_databases, teardown_databases
+
+from tests import factories
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        marker, names = item.get_closest_marker("django_db"), set(getattr(item, "fixturenames", ()))
+        live = names & {"transactional_db", "live_server", "server"}
+        if marker or live or "db" in names:
+            hard = bool(live or (marker and marker.kwargs.get("transaction")))
+            databases = ["default", "service"] + ["owner"] * hard
+            item.add_marker(pytest.mark.django_db(transaction=hard, databases=databases), append=False)
+            if not hard:
+                item.fixturenames.insert(0, "one_connection")  # before the test's transaction opens
+        if item.get_closest_marker("browser") and not CHROMIUM and not os.environ.get("CI"):
+            item.add_marker(pytest.mark.skip(reason="chromium is not installed: apt-get install chromium"))
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(
+    django_test_environment, django_db_blocker, django_db_keepdb, django_db_createdb, django_db_modify_db_settings
+):
+    with django_db_blocker.unblock():
+        old = setup_databases(
+            0, False, aliases={"owner"}, serialized_aliases=set(), keepdb=django_db_keepdb and not django_db_createdb
+        )
+        name = connections["owner"].settings_dict["NAME"]
+        assert name.startswith("test_")
+        assert all(connections[alias].settings_dict["NAME"] == name for alias in connections)
+        with connections["owner"].cursor() as cursor:
+            cursor.execute(f'revoke connect, temporary on database "{name}" from public')
+            cursor.execute(f'grant connect on database "{name}" to web, worker, tester')
+        connections["owner"].close()
+    yield
+    with django_db_blocker.unblock():
+        for alias in connections:
+            connections[alias].close()
+        if not django_db_keepdb:
+            teardown_databases(old, 0)
+
+
+@pytest.fixture
+def one_connection(django_db_setup, settings):
+    real = {alias: connections[alias] for alias in ("default", "service")}
+    one = connections.create_connection("default")
+    one.settings_dict = {
+        **one.settings_dict,
+        "USER": settings.TESTER["USER"],
+        "PASSWORD": settings.TESTER["PASSWORD"],
+    }
+    for alias in real:
+        connections[alias] = one
+    settings.DB_INLINE = True
+    yield
+    one.close()
+    for alias, connection in real.items():
+        connections[alias] = connection
+
+
+@pytest.fixture
+def world(db):
+    """Both brands with their members, plans, prompts and a demo model: `world.act`, `world.alice`, `world.globex` ..."""
+    return factories.make_world()
+
+
+@pytest.fixture
+def live_world(transactional_db):
+    """The same, committed, behind the real log-ins."""
+    return factories.make_world()

@@ -1,0 +1,22 @@
+"""The product's settings, on test databases, with nothing faked but the way mail goes out."""
+
+import os
+
+os.environ.setdefault("DEVELOPMENT", "1")
+for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL", "ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL", "OPENROUTER_API_KEY"):
+    os.environ.pop(name, None)  # a test never calls a real vendor
+
+from chatsite.settings import *  # noqa: E402, F403
+from chatsite.settings import DATABASES, env  # noqa: E402
+
+for name in ("default", "service"):
+    DATABASES[name]["OPTIONS"] = {}
+    DATABASES[name]["TEST"] = {"MIRROR": "owner"}
+DATABASES["owner"]["TEST"] = {"DEPENDENCIES": []}
+TESTER = env.db_url("DATABASE_TESTER_URL", default="postgres://nobody@127.0.0.1:1/unset")
+EMAIL_BACKEND = "django.core.mail.backends.locmem.EmailBackend"
+CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
+CELERY_TASK_ALWAYS_EAGER = True
+DEMO_TOKENS_PER_SECOND = 0
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+ACCOUNT_RATE_LIMITS = False
