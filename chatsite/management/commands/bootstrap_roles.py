@@ -27,6 +27,8 @@ class Command(BaseCommand):
         parser.add_argument("--json", action="store_true")
 
     def handle(self, *args: Any, **options: Any) -> None:
+        if not options["admin_url"]:
+            raise CommandError("Give --admin-url, or set DATABASE_ADMIN_URL.")
         try:
             urls = roles.bootstrap(
                 options["admin_url"],
