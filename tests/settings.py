@@ -12,7 +12,8 @@ from chatsite.settings import DATABASES, env  # noqa: E402
 for name in ("default", "service"):
     DATABASES[name]["OPTIONS"] = {}
     DATABASES[name]["TEST"] = {"MIRROR": "owner"}
-DATABASES["owner"]["TEST"] = {"DEPENDENCIES": []}
+# Two runs on one server get in each other's way unless each names its own database.
+DATABASES["owner"]["TEST"] = {"DEPENDENCIES": [], "NAME": os.environ.get("TEST_DB_NAME")}
 TESTER = env.db_url("DATABASE_TESTER_URL", default="postgres://nobody@127.0.0.1:1/unset")
 EMAIL_BACKEND = "django.core.mail.backends.locmem.EmailBackend"
 CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
