@@ -28,10 +28,10 @@ PLAIN_CHARACTERS = 60
 
 SCHEMES = {"http", "https", "mailto"}
 BLOCKS = {"p", "h1", "h2", "h3", "h4", "h5", "h6", "ul", "ol", "blockquote"}
-LANGUAGES = frozenset(
-    "bash c c++ cpp c# cs csharp css diff docker dockerfile go golang graphql haskell hs html http ini java javascript js"
-    " json jsx kotlin lua makefile nginx objective-c perl php powershell py python r rb rs ruby rust scala scss sh"
-    " shell sql swift toml ts tsx typescript xml yaml yml zsh".split()
+LANGUAGES = set(
+    """bash c c++ cpp c# cs csharp css diff docker dockerfile go golang graphql haskell hs html http ini java
+    javascript js json jsx kotlin lua makefile nginx objective-c perl php powershell py python r rb rs ruby rust scala
+    scss sh shell sql swift toml ts tsx typescript xml yaml yml zsh""".split()  # noqa: SIM905
 )
 COLOURS: dict[_TokenType, str] = {  # one class per colour of app.css; the nearest ancestor counts
     Comment: "c", Comment.Preproc: "k", Keyword: "k", Keyword.Constant: "m", Operator.Word: "k", Number: "m",
@@ -166,7 +166,7 @@ def _house(state: StateCore) -> None:
 def _mark_task(tokens: list[Token], inline: Token) -> None:
     """`[ ] buy milk` at the start of a list item becomes a drawn box; a form field would need a label."""
     first = inline.children[0] if inline.children else None
-    mark = {"[ ] ": "☐ ", "[x] ": "☑ ", "[X] ": "☑ "}.get(first.content[:4]) if first else None  # noqa: RUF001
+    mark = {"[ ] ": "☐ ", "[x] ": "☑ ", "[X] ": "☑ "}.get(first.content[:4]) if first else None
     if first and mark and inline.level >= 3:
         first.content = mark + first.content[4:]
 
@@ -245,17 +245,17 @@ def colour(code: str, language: str, *, seconds: float) -> str:
     if language not in LANGUAGES or seconds <= 0 or any(len(line) > MAX_COLOURED_LINE for line in code.splitlines()):
         return str(escape(code))
     parts: list[str] = []
-    run_start, run_class = 0, ""
+    run_start, run_class, end = 0, "", len(code)
     deadline = time.thread_time() + seconds
     for start, kind, value in _lexer(language).get_tokens_unprocessed(code):
+        if time.thread_time() > deadline:
+            end = start
+            break
         value_class = _class(kind) if value.strip() else run_class  # white space joins the run it follows
         if value_class != run_class:
             parts.append(_span(code[run_start:start], run_class))
             run_start, run_class = start, value_class
-            if time.thread_time() > deadline:
-                run_class = ""
-                break
-    parts.append(_span(code[run_start:], run_class))
+    parts += [_span(code[run_start:end], run_class), str(escape(code[end:]))]
     return "".join(parts)
 
 
