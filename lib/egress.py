@@ -150,9 +150,7 @@ class _VettedResolver(AbstractResolver):
         if (host.rstrip("."), port) != (self.target.host, self.target.port):
             raise _Blocked("another host")
         loop = asyncio.get_running_loop()
-        answers = await loop.getaddrinfo(
-            host, port, family=family, type=socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG
-        )
+        answers = await loop.getaddrinfo(host, port, family=family, type=socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG)
         if not self.allowed and not all(is_public(str(sockaddr[0])) for *_, sockaddr in answers):
             raise _Blocked("not a public address")
         return [

@@ -9,7 +9,7 @@ from django.conf import settings
 
 from lib.secret import Secret
 from providers import clients, framing
-from providers.errors import CutOff, Garbled
+from providers.errors import CutOff, Garbled, refusal
 from providers.shapes import NOTHING, Call, Limits, Usage, Watch
 
 VENDOR_URL = "https://api.anthropic.com"
@@ -23,7 +23,7 @@ FINISH_REASONS = {
     "refusal": "content_filter",
     "tool_use": "tool_calls",
 }
-PROMPT_COUNTS = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
+FROM_CACHE = ("cache_creation_input_tokens", "cache_read_input_tokens")
 PARAMS = {"temperature": "temperature", "top_p": "top_p", "top_k": "top_k", "stop": "stop_sequences"}
 
 
@@ -64,7 +64,7 @@ async def stream(call: Call, *, key: Secret | None, limits: Limits) -> AsyncGene
                 if kind == "message_stop":
                     has_ended = True
                 elif kind == "error" or (kind is None and event.get("error")):
-                    raise framing.error_event(event, key)
+                    raise refusal(event, key=key)
     if not has_ended:
         raise CutOff
     yield usage_of(at_start, at_end, model, stop_reason)
@@ -97,10 +97,9 @@ def _numbers(usage: object) -> Mapping[str, Any]:
 def usage_of(at_start: Mapping[str, Any], at_end: Mapping[str, Any], model: object, stop_reason: str) -> Usage:
     """The prompt is what was read and what came from the cache; output tokens count only at the end."""
     raw = {**at_start, **at_end}
-    counts = [framing.count(raw.get(name) or 0) for name in PROMPT_COUNTS]
-    known = "input_tokens" in raw and None not in counts
+    counts = [framing.count(raw.get("input_tokens")), *(framing.count(raw.get(name) or 0) for name in FROM_CACHE)]
     return Usage(
-        prompt_tokens=sum(number for number in counts if number is not None) if known else None,
+        prompt_tokens=None if None in counts else sum(number or 0 for number in counts),
         completion_tokens=framing.count(at_end.get("output_tokens")),
         model=str(model),
         finish_reason=FINISH_REASONS.get(stop_reason, stop_reason),

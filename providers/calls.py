@@ -29,7 +29,7 @@ def estimate_tokens(messages: Iterable[Mapping[str, Any]]) -> int:
 
 
 def platform_key(protocol: str, base_url: str) -> Secret | None:
-    """Our own key, for its own vendor's host or the host of the environment's *_BASE_URL; None for all others (Q-27)."""
+    """Our own key, for its vendor's own host or the host of the environment's *_BASE_URL; None for others (Q-27)."""
     homes = {
         "openai": [
             (settings.OPENAI_BASE_URL or openai.VENDOR_URL, settings.OPENAI_API_KEY),

@@ -1,4 +1,4 @@
-"""The official SDKs on one aiohttp transport: one HTTP client per base URL and one SDK client per key, per event loop."""
+"""The official SDKs on one aiohttp transport: per event loop one for each base URL, and an SDK client for each key."""
 
 import asyncio
 from collections import OrderedDict
@@ -14,14 +14,14 @@ from yarl import URL
 
 from lib import egress
 from lib.secret import Secret
+from providers.errors import Down
 
 HTTP_CLIENTS, SDK_CLIENTS = 128, 512  # per event loop; the longest unused leave
 ERROR_BYTES = 64 * 1024  # of an error's body; nobody reads more
 BODY = "chatsite.body"  # our aiohttp response among the httpx2 response's extensions
 # What may leave with a request. The SDKs add whatever OPENAI_ORG_ID, *_CUSTOM_HEADERS ... say, to every base URL.
-SENT_HEADERS = frozenset(
-    "accept accept-encoding anthropic-version authorization content-type user-agent x-api-key".split()
-)
+SENT_HEADERS = {"accept", "accept-encoding", "anthropic-version", "authorization", "content-type", "user-agent"}
+SDK = openai.AsyncOpenAI | anthropic.AsyncAnthropic
 
 
 class Body(httpx2.AsyncByteStream):
@@ -98,12 +98,15 @@ class Clients:
 
     def __init__(self) -> None:
         self.transports: OrderedDict[str, Transport] = OrderedDict()
-        self.sdks: OrderedDict[tuple[type, str, Secret | None], Any] = OrderedDict()
+        self.sdks: OrderedDict[tuple[type[SDK], str, Secret | None], SDK] = OrderedDict()
         self.closing: set[asyncio.Task[None]] = set()
 
     def transport(self, base_url: str) -> Transport:
         if base_url not in self.transports:
-            self.transports[base_url] = Transport(base_url)
+            try:
+                self.transports[base_url] = Transport(base_url)
+            except egress.Refused:
+                raise Down() from None  # in the words of any address that does not answer (W-11)
             self._let_go_of_one()
         self.transports.move_to_end(base_url)
         return self.transports[base_url]
@@ -122,11 +125,20 @@ class Clients:
                 task.add_done_callback(self.closing.discard)
                 return
 
-    def sdk(self, kind: type, base_url: str, key: Secret | None, make: Callable[[httpx2.AsyncClient], Any]) -> Any:
+    def sdk(self, kind: type[SDK], base_url: str, key: Secret | None) -> Any:
         transport = self.transport(base_url)
         known = (kind, base_url, key)
         if known not in self.sdks:
-            self.sdks[known] = make(httpx2.AsyncClient(transport=transport, trust_env=False, follow_redirects=False))
+            headers: dict[str, Any] = {"Accept-Encoding": "identity"}
+            if not key:
+                headers["Authorization"] = openai.Omit() if kind is openai.AsyncOpenAI else anthropic.Omit()
+            self.sdks[known] = kind(
+                api_key=key.reveal() if key else "none",  # None would send them to the environment
+                base_url=base_url,
+                default_headers=headers,
+                max_retries=0,
+                http_client=httpx2.AsyncClient(transport=transport, trust_env=False, follow_redirects=False),
+            )
             if len(self.sdks) > SDK_CLIENTS:
                 self.sdks.popitem(last=False)
         self.sdks.move_to_end(known)
@@ -150,31 +162,8 @@ async def close() -> None:
 
 
 def openai_client(base_url: str, key: Secret | None) -> openai.AsyncOpenAI:
-    return _clients().sdk(
-        openai.AsyncOpenAI,
-        base_url,
-        key,
-        lambda http: openai.AsyncOpenAI(
-            api_key=key.reveal() if key else "none",
-            base_url=base_url,
-            default_headers={"Accept-Encoding": "identity"} | ({} if key else {"Authorization": openai.Omit()}),
-            max_retries=0,
-            http_client=http,
-        ),
-    )
+    return _clients().sdk(openai.AsyncOpenAI, base_url, key)
 
 
 def anthropic_client(base_url: str, key: Secret | None) -> anthropic.AsyncAnthropic:
-    return _clients().sdk(
-        anthropic.AsyncAnthropic,
-        base_url,
-        key,
-        lambda http: anthropic.AsyncAnthropic(
-            api_key=key.reveal() if key else "none",
-            base_url=base_url,
-            default_headers={"Accept-Encoding": "identity", "Authorization": anthropic.Omit()}
-            | ({} if key else {"X-Api-Key": anthropic.Omit()}),
-            max_retries=0,
-            http_client=http,
-        ),
-    )
+    return _clients().sdk(anthropic.AsyncAnthropic, base_url, key)

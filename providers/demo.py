@@ -13,11 +13,12 @@ from providers.shapes import Call, Limits, Usage
 BANNER = "**Demo answer — no AI key is set.** Set `OPENAI_API_KEY` or `ANTHROPIC_API_KEY` to ask a real model."
 TOKEN = re.compile(r"\s*\S+|\s+$")
 WORD = re.compile(r"[^\W\d_][\w'-]*")
-COMMON = frozenset(
-    "a about an and are at be but by can could do does for from give had has have hello help hey hi how i if in is it "
-    "its like make me more my need of on or our please show should so some tell than thanks that the their them then "
-    "there these they this those to two us use want was we were what when where which who why will with would write "
-    "you your".split()
+COMMON = re.compile(
+    r"an?|about|and|are|as|at|be|but|by|can|could|do|does|for|from|give|ha[ds]|have|hello|help|hey|hi|how|i|if|in|is|"
+    r"its?|like|make|me|more|my|need|o[fnr]|our|please|show|should|so|some|tell|thank?s?|that|the|their|them|then|"
+    r"there|these|they|this|those|to|two|us|use|want|was|we|were|what|when|where|which|who|why|will|with|would|write|"
+    r"you|your",
+    re.IGNORECASE,
 )
 OPENINGS = (
     "Here is a first look at {topic}.",
@@ -68,7 +69,7 @@ def answer(question: str) -> str:
     """Markdown that takes up the question's own words; the same question gets the same answer."""
     chance = random.Random(question)  # noqa: S311 - variety, not secrecy
     words = WORD.findall(question)
-    topics = [word.lower() for word in words if word.lower() not in COMMON] or ["your question"]
+    topics = [word.lower() for word in words if not COMMON.fullmatch(word)] or ["your question"]
     word = max(topics[:8], key=len)
     if len(words) <= 3 and any(said.lower() in PLAIN for said in words):
         return f"{BANNER}\n\nHello! I am the demo model of this site. Ask me anything to see how an answer streams.\n"

@@ -4,6 +4,7 @@ import re
 from typing import Any
 
 from lib.errors import DomainError
+from lib.secret import Secret
 
 VENDOR_DETAIL_CHARS = 500
 LOOKS_LIKE_A_KEY = re.compile(r"\b(?:sk|pk|rk|key|bearer)[-_ ][\w.*\-]{6,}", re.IGNORECASE)
@@ -58,16 +59,13 @@ class Down(ProviderError):
 
 
 class TimedOut(ProviderError):
-    """The provider took too long to answer. Try again, or choose another model.
-
-    A connection that is not made in time looks like Down from outside: nobody learns what listens where.
-    """
+    """The provider took too long to answer. Try again, or choose another model."""
 
     status, code = 504, "provider_timeout"
 
     def __init__(self, stage: str, **extra: Any) -> None:
-        unreachable = stage == "connect"
-        super().__init__((Down if unreachable else TimedOut).__doc__.split("\n")[0], **extra)
+        unreachable = stage == "connect"  # looks like Down from outside: nobody learns what listens where (W-11)
+        super().__init__(str(Down()) if unreachable else "", **extra)
         self.stage = stage
         if unreachable:
             self.status, self.code = Down.status, Down.code
@@ -115,7 +113,9 @@ def refusal_by_status(status: int) -> type[ProviderError]:
     return Rejected
 
 
-def refusal(body: object, *, status: int = 0, retry_after: float | None = None) -> ProviderError:
+def refusal(
+    body: object, *, status: int = 0, retry_after: float | None = None, key: Secret | None = None
+) -> ProviderError:
     """The error that a vendor described, as JSON with or without the `error` envelope, or as plain text."""
     told = body
     if isinstance(told, dict) and isinstance(told.get("error"), dict | str):
@@ -129,6 +129,6 @@ def refusal(body: object, *, status: int = 0, retry_after: float | None = None) 
     return refusal_by_status(status)(
         vendor_status=status,
         vendor_code=next(filter(None, names), "")[:100],
-        vendor_detail=str(told.get("message") or ""),
+        vendor_detail=str(told.get("message") or "").replace(key.reveal() if key else "[key]", "[key]"),
         retry_after=retry_after,
     )

@@ -28,6 +28,7 @@ DRAIN_S = 0.05  # after the end, for the last bytes that let the connection be u
 SDK_ERRORS = (openai.OpenAIError, anthropic.AnthropicError)
 NETWORK_ERRORS = (httpx2.HTTPError, aiohttp.ClientError, OSError)
 Event = dict[str, Any]
+DONE: Event = {}  # the end as OpenAI's protocol says it
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,56 +65,55 @@ def timeout(watch: Watch) -> httpx2.Timeout:
 async def events(request: Request, watch: Watch) -> AsyncGenerator[Event, None]:
     """Every JSON event of the answer. Raises ProviderError; closes the connection however it is left."""
     failure: ProviderError | None = None
-    response: httpx2.Response | None = None
+    stream: Any = None
     try:
-        async with asyncio.timeout_at(watch.headers_due):
-            if request.light:
-                stream = await request.client.post(
-                    request.path,
-                    body=request.body,
-                    cast_to=object,
-                    options={"timeout": timeout(watch)},
-                    stream=True,
-                    stream_cls=request.stream_class,
-                )
-            else:
-                stream = await request.stock()
-        response = stream.response
-        watch.calls(response.extensions[BODY].close)
+        async with asyncio.timeout_at(watch.due()[0]):
+            stream = await (_send(request, watch) if request.light else request.stock())
         if request.light:
-            async for data in payloads(response, watch):
+            async for data in payloads(stream.response, watch):
                 yield parse(data)
         else:
-            async for model in stock_models(stream, watch):
+            while (model := await _next_model(stream, watch)) is not None:
                 yield model.to_dict(warnings=False)
     except (*SDK_ERRORS, *NETWORK_ERRORS, ValueError) as error:
-        failure = translate(error, watch, begun=response is not None, key=request.key)
+        failure = translate(error, watch, has_begun=stream is not None, key=request.key)
     finally:
-        if response is not None:
-            await response.aclose()
+        if stream is not None:
+            await stream.close()
     if failure is not None:  # raised here, so that no traceback leads to the SDK's request and its headers
         raise failure
 
 
-async def stock_models(stream: AsyncIterator[Any], watch: Watch) -> AsyncGenerator[Any, None]:
-    while True:
-        watch.waiting_since = watch.now()
-        model = await anext(stream, None)
-        watch.waiting_since = None
-        if model is None:
-            return
-        yield model
+def _send(request: Request, watch: Watch) -> Awaitable[Any]:
+    response: Awaitable[Any] = request.client.post(
+        request.path,
+        body=request.body,
+        cast_to=object,
+        options={"timeout": timeout(watch)},
+        stream=True,
+        stream_cls=request.stream_class,
+    )
+    return response
+
+
+async def _next_model(stream: AsyncIterator[Any], watch: Watch) -> Any:
+    watch.waiting_since = watch.now()
+    due, stage = watch.due()
+    try:
+        async with asyncio.timeout_at(due):
+            return await anext(stream, None)
+    except TimeoutError:
+        watch.stage = stage
+        raise
 
 
 async def payloads(response: httpx2.Response, watch: Watch) -> AsyncGenerator[bytes, None]:
     """The data of every server-sent event, up to [DONE] or the end of the body."""
     frames = Frames()
+    has_events = False
     body: aiohttp.ClientResponse = response.extensions[BODY]
-    if body.headers.get("Content-Encoding", "identity") == "identity":
-        read = body.content.readany
-    else:  # we asked for none; the SDK's HTTP client undoes it
-        chunks = response.aiter_bytes()
-        read = lambda: anext(chunks, b"")  # noqa: E731
+    watch.calls(body.close)
+    read = _reader(response, body)
     while True:
         watch.waiting_since = watch.now()
         chunk = await read()
@@ -123,9 +123,19 @@ async def payloads(response: httpx2.Response, watch: Watch) -> AsyncGenerator[by
                 await _drain(body)
                 yield data
                 return
+            has_events = True
             yield data
         if not chunk:
+            if not has_events:
+                raise Garbled  # a web page, say: not one event
             return
+
+
+def _reader(response: httpx2.Response, body: aiohttp.ClientResponse) -> Callable[[], Awaitable[bytes]]:
+    if body.headers.get("Content-Encoding", "identity") == "identity":
+        return body.content.readany
+    chunks = response.aiter_bytes()  # we asked for no encoding; the SDK's HTTP client undoes it
+    return lambda: anext(chunks, b"")
 
 
 async def _drain(body: aiohttp.ClientResponse) -> None:
@@ -173,7 +183,7 @@ class Frames:
 def parse(data: bytes) -> Event:
     """One event's JSON. Raises Garbled. NaN and 1e400 pass, as with the SDKs: a usage may hold any nonsense."""
     if data.startswith(b"[DONE]"):
-        return {}
+        return DONE
     try:
         event = orjson.loads(data)
     except orjson.JSONDecodeError:
@@ -197,34 +207,22 @@ def count(number: object) -> int | None:
     return number if type(number) is int and number >= 0 else None
 
 
-def translate(error: Exception, watch: Watch, *, begun: bool, key: Secret | None) -> ProviderError:
+def translate(error: Exception, watch: Watch, *, has_begun: bool, key: Secret | None) -> ProviderError:
     """A vendor's or the network's error in our words."""
-    if isinstance(error, ProviderError):
-        return error
     if watch.stage:
         return TimedOut(watch.stage)
     if isinstance(error, TimeoutError):
-        return TimedOut("first token" if watch.limits.first_token_s <= watch.limits.total_s else "total")
+        return TimedOut(watch.due()[1])
     if isinstance(error.__cause__, httpx2.ConnectTimeout):
         return TimedOut("connect")
     if isinstance(error, openai.APIStatusError | anthropic.APIStatusError):
         retry_after = _seconds(error.response.headers.get("retry-after"))
-        return refusal(_masked(error.body or error.message, key), status=error.status_code, retry_after=retry_after)
+        return refusal(error.body or error.message, status=error.status_code, retry_after=retry_after, key=key)
     if isinstance(error, openai.APIError) and error.body is not None:  # the stock stream's error in the middle
-        return refusal(_masked(error.body, key))
+        return refusal(error.body, key=key)
     if isinstance(error, ValueError) and not isinstance(error, SDK_ERRORS):
         return Garbled()
-    return CutOff() if begun else Down()
-
-
-def error_event(event: Event, key: Secret | None) -> ProviderError:
-    return refusal(_masked(event, key))
-
-
-def _masked(body: object, key: Secret | None) -> object:
-    if not key:
-        return body
-    return orjson.loads(orjson.dumps(body).replace(key.reveal().encode(), b"[key]"))
+    return CutOff() if has_begun else Down()
 
 
 def _seconds(retry_after: str | None) -> float | None:

@@ -10,7 +10,7 @@ from django.conf import settings
 from lib import egress
 from lib.secret import Secret
 from providers import clients, framing
-from providers.errors import CutOff, Garbled
+from providers.errors import CutOff, Garbled, refusal
 from providers.shapes import NOTHING, Call, Limits, Usage, Watch
 
 VENDOR_URL = "https://api.openai.com/v1"
@@ -36,8 +36,8 @@ async def stream(call: Call, *, key: Secret | None, limits: Limits) -> AsyncGene
         async with aclosing(framing.events(request, watch)) as events:
             async for event in events:
                 if event.get("error"):
-                    raise framing.error_event(event, key)
-                if not event:  # [DONE]
+                    raise refusal(event, key=key)
+                if event is framing.DONE:
                     has_ended = True
                     continue
                 try:

@@ -24,7 +24,7 @@ class Call:
     messages: tuple[dict[str, Any], ...]
     max_tokens: int
     base_url: str = ""
-    params: Mapping[str, Any] = field(default=NOTHING)
+    params: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class Usage:
     completion_tokens: int | None
     model: str = ""
     finish_reason: str = ""  # in OpenAI's words: stop, length, content_filter, tool_calls
-    raw: Mapping[str, Any] = field(default=NOTHING)
+    raw: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,10 +71,6 @@ class Watch:
         if self._timer is not None:
             self._timer.cancel()
 
-    @property
-    def headers_due(self) -> float:
-        return self.started + min(self.limits.first_token_s, self.limits.total_s)
-
     def calls(self, end: Callable[[], object]) -> None:
         """From now on, end() is called when time is up."""
         self._end = end
@@ -87,7 +83,7 @@ class Watch:
             self._timer.cancel()
             self._check()
 
-    def _due(self) -> tuple[float, str]:
+    def due(self) -> tuple[float, str]:
         total = (self.started + self.limits.total_s, "total")
         if not self.has_text:
             return min((self.started + self.limits.first_token_s, "first token"), total)
@@ -95,7 +91,7 @@ class Watch:
         return min((waiting_since + self.limits.idle_s, "idle"), total)
 
     def _check(self) -> None:
-        due, stage = self._due()
+        due, stage = self.due()
         if self.now() < due:
             self._timer = self.loop.call_at(due, self._check)
         elif self._end is not None:

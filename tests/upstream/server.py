@@ -1,0 +1,363 @@
+"""The server of tests.upstream. Options stand in the model's name, `m;tokens=200;delay_ms=20`:
+
+tokens=20         words to say: "w0001 w0002 ..."; cut to max_tokens with finish reason `length`
+md=1              say Markdown instead; the model `echo` repeats the last message
+first_ms, delay_ms    before the first word, between words
+status=429        answer with this error; retry_after=7 sends the header; a key `sk-bad...` always gets 401
+hang=             headers (never answers) | first (begins, no word) | middle (after `after` words)
+cut=              first | middle (connection dropped after `after` words) | quiet (ends in good order, but unfinished)
+after=10          where the middle is
+usage=            missing | zero | null | negative | string | nan | huge | 2**31 | 2**63 | wrong | list
+garble=1          a malformed chunk in the middle; garble=html answers with a web page
+error_mid=1       an error event in the middle: overloaded; error_mid=rate_limit_error names another
+"""
+
+import asyncio
+import json
+import sys
+import time
+from collections import deque
+from typing import Any
+
+import uvloop
+from aiohttp import web
+
+HANG_S = 120
+CALLS_KEPT = 5000
+JSON_HEADERS = {"Content-Type": "application/json"}
+SSE_HEADERS = {"Content-Type": "text/event-stream; charset=utf-8", "Cache-Control": "no-cache"}
+MARKDOWN = (
+    "## Answer\n\nA **bold** claim with `code` and a [link](https://example.com).\n\n- one\n- two\n- three\n\n"
+    "| a | b |\n|---|---|\n| 1 | 2 |\n\n```python\nprint('hello')\n```\n\nThe end, ünïcödé 👍 included.\n\n"
+)
+# (prompt, completion) as JSON text, so that it can be what no JSON library would write
+USAGES = {
+    "zero": ("0", "0"),
+    "null": ("null", "null"),
+    "negative": ("-5", "-7"),
+    "string": ('"12"', '"34"'),
+    "nan": ("NaN", "NaN"),
+    "huge": ("1e400", "1e400"),
+    "2**31": (str(2**31), str(2**31)),
+    "2**63": (str(2**63), str(2**63)),
+    "wrong": ("1000000", "2000000"),
+    "list": ("[1]", "[2]"),
+}
+OPENAI_ERRORS = {400: "invalid_request_error", 401: "invalid_request_error", 404: "invalid_request_error"}
+ANTHROPIC_ERRORS = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    500: "api_error",
+    529: "overloaded_error",
+}
+
+
+def options_of(model: str) -> dict[str, str]:
+    return dict(part.partition("=")[::2] for part in model.split(";")[1:])
+
+
+def markdown_pieces(tokens: int) -> list[str]:
+    words = MARKDOWN.replace(" ", " \0").replace("\n", "\n\0").split("\0")
+    return [words[n % len(words)] for n in range(tokens)]
+
+
+def pieces_of(body: dict[str, Any], options: dict[str, str]) -> list[str]:
+    if body["model"].startswith("echo"):
+        return [f"{word} " for word in str(body["messages"][-1]["content"]).split(" ")]
+    tokens = int(options.get("tokens", 20))
+    if "md" in options:
+        return markdown_pieces(tokens)
+    return [f"w{n:04d} " for n in range(1, tokens + 1)]
+
+
+def usage_of(body: dict[str, Any], options: dict[str, str], tokens: int) -> tuple[str, str] | None:
+    if options.get("usage") == "missing":
+        return None
+    texts = [str(message["content"]) for message in body["messages"]] + [str(body.get("system", ""))]
+    true = (str(sum(len(text.split()) for text in texts)), str(tokens))
+    return USAGES.get(options.get("usage", ""), true)
+
+
+class OpenAI:
+    path = "/v1/chat/completions"
+
+    def __init__(self, body: dict[str, Any]) -> None:
+        self.body = body
+        self.id = f"chatcmpl-{time.time_ns():x}"
+        self.head = (
+            f'{{"id":"{self.id}","object":"chat.completion.chunk","created":{int(time.time())},'
+            f'"model":{json.dumps(body["model"])},"service_tier":"default","system_fingerprint":"fp_test",'
+        )
+        self.wants_usage = bool((body.get("stream_options") or {}).get("include_usage"))
+        usage = ',"usage":null' if self.wants_usage else ""
+        self.before = f'data: {self.head}"choices":[{{"index":0,"delta":'
+        self.after = f',"logprobs":null,"finish_reason":null}}]{usage}}}\n\n'
+
+    def begin(self, usage: tuple[str, str] | None) -> str:
+        return f'{self.before}{{"role":"assistant","content":"","refusal":null}}{self.after}'
+
+    def word(self, piece: str) -> str:
+        return f'{self.before}{{"content":{json.dumps(piece)}}}{self.after}'
+
+    def end(self, usage: tuple[str, str] | None, reason: str) -> str:
+        last = f'{self.before}{{}},"logprobs":null,"finish_reason":"{reason}"}}]}}\n\n'
+        if usage and self.wants_usage:
+            last += f'data: {self.head}"choices":[],"usage":{self.usage(usage)}}}\n\n'
+        return f"{last}data: [DONE]\n\n"
+
+    @staticmethod
+    def usage(usage: tuple[str, str]) -> str:
+        total = int(usage[0]) + int(usage[1]) if usage[0].isdecimal() and usage[1].isdecimal() else 0
+        return f'{{"prompt_tokens":{usage[0]},"completion_tokens":{usage[1]},"total_tokens":{total}}}'
+
+    def whole(self, pieces: list[str], usage: tuple[str, str] | None, reason: str) -> str:
+        choice = {
+            "index": 0,
+            "message": {"role": "assistant", "content": "".join(pieces), "refusal": None},
+            "logprobs": None,
+            "finish_reason": reason,
+        }
+        told = f',"usage":{self.usage(usage)}' if usage else ""
+        head = self.head.replace("chat.completion.chunk", "chat.completion")
+        return f'{head}"choices":[{json.dumps(choice)}]{told}}}'
+
+    @staticmethod
+    def garbled() -> str:
+        return 'data: {"id":"chatcmpl-1","choices":[{"delta":{"conte\n\n'
+
+    def error_mid(self, name: str) -> str:
+        error = {"message": "The server is overloaded.", "type": name, "param": None, "code": None}
+        return f"data: {json.dumps({'error': error})}\n\n"
+
+    @staticmethod
+    def error(status: int, key: str) -> dict[str, Any]:
+        code = {401: "invalid_api_key", 404: "model_not_found", 429: "rate_limit_exceeded"}.get(status)
+        words = f"Incorrect API key provided: {key}." if status == 401 else f"Error {status} as ordered."
+        kind = OPENAI_ERRORS.get(status, "server_error")
+        return {"error": {"message": words, "type": kind, "param": None, "code": code}}
+
+
+class Anthropic:
+    path = "/v1/messages"
+    reasons = {"stop": "end_turn", "length": "max_tokens"}
+
+    def __init__(self, body: dict[str, Any]) -> None:
+        self.body = body
+        self.id = f"msg_{time.time_ns():x}"
+        self.before = (
+            'event: content_block_delta\ndata: {"type":"content_block_delta","index":0,'
+            '"delta":{"type":"text_delta","text":'
+        )
+
+    def message(self, content: str, usage: str, reason: str) -> str:
+        return (
+            f'{{"id":"{self.id}","type":"message","role":"assistant","model":{json.dumps(self.body["model"])},'
+            f'"content":{content},"stop_reason":{reason},"stop_sequence":null,"usage":{usage}}}'
+        )
+
+    def begin(self, usage: tuple[str, str] | None) -> str:
+        told = f'{{"input_tokens":{usage[0]},"output_tokens":1}}' if usage else "null"
+        return (
+            f'event: message_start\ndata: {{"type":"message_start","message":{self.message("[]", told, "null")}}}\n\n'
+            'event: content_block_start\ndata: {"type":"content_block_start","index":0,'
+            '"content_block":{"type":"text","text":""}}\n\n'
+            'event: ping\ndata: {"type": "ping"}\n\n'
+        )
+
+    def word(self, piece: str) -> str:
+        return f"{self.before}{json.dumps(piece)}}}}}\n\n"
+
+    def end(self, usage: tuple[str, str] | None, reason: str) -> str:
+        told = f',"usage":{{"output_tokens":{usage[1]}}}' if usage else ""
+        return (
+            'event: content_block_stop\ndata: {"type":"content_block_stop","index":0}\n\n'
+            'event: message_delta\ndata: {"type":"message_delta","delta":'
+            f'{{"stop_reason":"{self.reasons[reason]}","stop_sequence":null}}{told}}}\n\n'
+            'event: message_stop\ndata: {"type":"message_stop"}\n\n'
+        )
+
+    def whole(self, pieces: list[str], usage: tuple[str, str] | None, reason: str) -> str:
+        told = f'{{"input_tokens":{usage[0]},"output_tokens":{usage[1]}}}' if usage else "null"
+        content = json.dumps([{"type": "text", "text": "".join(pieces)}])
+        return self.message(content, told, f'"{self.reasons[reason]}"')
+
+    @staticmethod
+    def garbled() -> str:
+        return 'event: content_block_delta\ndata: {"type":"content_block_delta","delta":{"te\n\n'
+
+    def error_mid(self, name: str) -> str:
+        error = {"type": name, "message": "The server is overloaded."}
+        return f"event: error\ndata: {json.dumps({'type': 'error', 'error': error})}\n\n"
+
+    @staticmethod
+    def error(status: int, key: str) -> dict[str, Any]:
+        words = f"invalid x-api-key: {key}" if status == 401 else f"Error {status} as ordered."
+        return {"type": "error", "error": {"type": ANTHROPIC_ERRORS.get(status, "api_error"), "message": words}}
+
+
+class Server:
+    def __init__(self) -> None:
+        self.calls: deque[dict[str, Any]] = deque(maxlen=CALLS_KEPT)
+
+    async def openai(self, request: web.Request) -> web.StreamResponse:
+        return await self.answer(request, OpenAI)
+
+    async def anthropic(self, request: web.Request) -> web.StreamResponse:
+        return await self.answer(request, Anthropic)
+
+    async def answer(self, request: web.Request, protocol: type[OpenAI] | type[Anthropic]) -> web.StreamResponse:
+        body = json.loads(await request.read())
+        options = options_of(body["model"])
+        key = request.headers.get("x-api-key") or request.headers.get("Authorization", "").removeprefix("Bearer ")
+        call = {
+            "path": request.path,
+            "model": body["model"],
+            "key": key,
+            "headers": dict(request.headers),
+            "body": body,
+            "disconnected": False,
+            "finished": False,
+            "sent_tokens": 0,
+        }
+        self.calls.append(call)
+        try:
+            response = await self._answer(request, protocol(body), options, call)
+        except (asyncio.CancelledError, ConnectionError):
+            call["disconnected"] = True
+            raise
+        call["finished"] = True
+        return response
+
+    async def _answer(
+        self, request: web.Request, said: OpenAI | Anthropic, options: dict[str, str], call: dict[str, Any]
+    ) -> web.StreamResponse:
+        status = 401 if call["key"].startswith("sk-bad") else int(options.get("status", 200))
+        if status != 200:
+            headers = {"Retry-After": options["retry_after"]} if "retry_after" in options else {}
+            return web.json_response(said.error(status, call["key"]), status=status, headers=headers)
+        if options.get("garble") == "html":
+            return web.Response(text="<!doctype html><title>Welcome</title>", content_type="text/html")
+        if options.get("hang") == "headers":
+            await asyncio.sleep(HANG_S)
+        pieces = pieces_of(said.body, options)
+        most = said.body.get("max_tokens") or said.body.get("max_completion_tokens") or len(pieces)
+        reason = "stop" if len(pieces) <= most else "length"
+        pieces = pieces[:most]
+        usage = usage_of(said.body, options, len(pieces))
+        if not said.body.get("stream"):
+            await asyncio.sleep(
+                (int(options.get("first_ms", 0)) + len(pieces) * int(options.get("delay_ms", 0))) / 1000
+            )
+            call["sent_tokens"] = len(pieces)
+            return web.Response(text=said.whole(pieces, usage, reason), headers=JSON_HEADERS)
+        return await self._stream(request, said, options, call, pieces, usage, reason)
+
+    async def _stream(
+        self,
+        request: web.Request,
+        said: OpenAI | Anthropic,
+        options: dict[str, str],
+        call: dict[str, Any],
+        pieces: list[str],
+        usage: tuple[str, str] | None,
+        reason: str,
+    ) -> web.StreamResponse:
+        response = web.StreamResponse(headers=SSE_HEADERS)
+        await response.prepare(request)
+        loop = asyncio.get_running_loop()
+        delay_s = int(options.get("delay_ms", 0)) / 1000
+        middle = min(int(options.get("after", 10)), len(pieces))
+        await response.write(said.begin(usage).encode())
+        due = loop.time() + int(options.get("first_ms", 0)) / 1000
+        chunks = [said.word(piece).encode() for piece in pieces]
+        for number in range(len(chunks) + 1):
+            if number == 0 and await self._trouble(request, response, said, options, "first"):
+                return response
+            if number == middle and await self._trouble(request, response, said, options, "middle"):
+                return response
+            if number == len(chunks):
+                break
+            if due > loop.time():
+                await asyncio.sleep(due - loop.time())
+            await response.write(chunks[number])
+            call["sent_tokens"] += 1
+            due += delay_s
+        await response.write(said.end(usage, reason).encode())
+        await response.write_eof()
+        return response
+
+    async def _trouble(
+        self,
+        request: web.Request,
+        response: web.StreamResponse,
+        said: OpenAI | Anthropic,
+        options: dict[str, str],
+        stage: str,
+    ) -> bool:
+        """Whatever was ordered for this stage. True when the answer ends here."""
+        if options.get("hang") == stage:
+            await asyncio.sleep(HANG_S)
+        if options.get("cut") == stage:
+            assert request.transport is not None
+            await asyncio.sleep(0.05)  # so that what was said before arrives
+            request.transport.abort()
+            return True
+        if stage == "first":
+            return False
+        if options.get("cut") == "quiet":
+            return True
+        if "garble" in options:
+            await response.write(said.garbled().encode())
+        if name := options.get("error_mid"):
+            await response.write(said.error_mid("overloaded_error" if name == "1" else name).encode())
+            return True
+        return False
+
+    async def models(self, request: web.Request) -> web.Response:
+        names = ["echo", "m"]
+        return web.json_response(
+            {
+                "object": "list",
+                "data": [{"id": name, "object": "model", "created": 0, "owned_by": "t"} for name in names],
+            }
+        )
+
+    async def list_calls(self, request: web.Request) -> web.Response:
+        return web.json_response(list(self.calls))
+
+    async def reset(self, request: web.Request) -> web.Response:
+        self.calls.clear()
+        return web.json_response({})
+
+    def app(self) -> web.Application:
+        app = web.Application(client_max_size=64 * 1024 * 1024)
+        app.add_routes(
+            [
+                web.post(OpenAI.path, self.openai),
+                web.post(Anthropic.path, self.anthropic),
+                web.get("/v1/models", self.models),
+                web.get("/control/calls", self.list_calls),
+                web.post("/control/reset", self.reset),
+            ]
+        )
+        return app
+
+
+async def _run(host: str, port: int, *, stay: bool) -> None:
+    runner = web.AppRunner(Server().app(), handler_cancellation=True, access_log=None, keepalive_timeout=300)
+    await runner.setup()
+    site = web.TCPSite(runner, host, port, backlog=2048, shutdown_timeout=0.1)
+    await site.start()
+    print(json.dumps({"port": runner.addresses[0][1]}), flush=True)
+    if stay:
+        await asyncio.Event().wait()
+    await asyncio.to_thread(sys.stdin.read)  # until whoever started us is gone
+    await runner.cleanup()
+
+
+def serve(host: str, port: int, *, stay: bool = False) -> None:
+    uvloop.run(_run(host, port, stay=stay))
