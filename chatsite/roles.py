@@ -68,9 +68,11 @@ def bootstrap(
         _make_roles(admin, logins, chosen, development=development)
         _make_memberships(admin, logins)
         _make_database(admin, database, logins)
-    for name in (database, "template1") if development else (database,):
-        with psycopg.connect(_url(admin_url, database=name), autocommit=True) as admin:
-            _make_extension(admin)
+        if _is_superuser(admin):
+            # In template1 too: test databases, which owner makes, are copies of it.
+            for name in (database, "template1") if development else (database,):
+                with psycopg.connect(_url(admin_url, database=name), autocommit=True) as inside:
+                    _make_extension(inside)
     return {
         URL_NAMES[login]: _url(admin_url, database=database, login=login, password=chosen[login]) for login in logins
     }
@@ -124,7 +126,7 @@ def _make_memberships(admin: psycopg.Connection, logins: tuple[str, ...]) -> Non
 
 def _make_database(admin: psycopg.Connection, database: str, logins: tuple[str, ...]) -> None:
     name = Identifier(database)
-    (superuser,) = admin.execute("select rolsuper from pg_roles where rolname = current_user").fetchone() or (False,)
+    superuser = _is_superuser(admin)
     if not superuser:  # giving a database away needs membership in the role that receives it
         admin.execute("grant owner to current_user with inherit true, set true")
     found = admin.execute("select pg_get_userbyid(datdba) from pg_database where datname = %s", [database]).fetchone()
@@ -142,11 +144,13 @@ def _make_database(admin: psycopg.Connection, database: str, logins: tuple[str, 
 
 
 def _make_extension(admin: psycopg.Connection) -> None:
-    """Only a superuser may; in template1 too, so that test databases, made by owner, have it."""
-    available = admin.execute("select 1 from pg_available_extensions where name = 'vector'").fetchone()
-    (superuser,) = admin.execute("select rolsuper from pg_roles where rolname = current_user").fetchone() or (False,)
-    if available and superuser:
+    """Only a superuser may; elsewhere the server's operator does, and a migration that needs it says so."""
+    if admin.execute("select 1 from pg_available_extensions where name = 'vector'").fetchone():
         admin.execute("create extension if not exists vector")
+
+
+def _is_superuser(admin: psycopg.Connection) -> bool:
+    return admin.execute("select 1 from pg_roles where rolname = current_user and rolsuper").fetchone() is not None
 
 
 def _url(admin_url: str, *, database: str, login: str = "", password: str = "") -> str:

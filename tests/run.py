@@ -5,7 +5,7 @@ import shutil
 import subprocess
 import sys
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+BROWSERS = ("chromium", "chromium-browser")
 PYTEST = [sys.executable, "-m", "pytest"]
 
 
@@ -18,7 +18,7 @@ def main(arguments: list[str]) -> int:
         print(
             f"No chromium here, so {count} browser tests are skipped. To run them: apt-get install chromium", flush=True
         )
-    workers = [] if "-n" in arguments else ["-n", str(min(4, max(2, os.cpu_count() or 2)))]
+    workers = [] if "-n" in arguments else ["-n", str(min(4, max(2, os.cpu_count() or 2))), "--dist", "loadgroup"]
     os.execv(sys.executable, [*PYTEST, *workers, *arguments])
 
 
