@@ -3,8 +3,9 @@
 import re
 import time
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, MutableMapping, Sequence
 from functools import cache
+from importlib import import_module
 from typing import Any
 
 import nh3
@@ -16,11 +17,24 @@ from markdown_it import MarkdownIt
 from markdown_it.renderer import RendererHTML
 from markdown_it.rules_core import StateCore
 from markdown_it.token import Token
-from pygments.lexer import Lexer
-from pygments.lexers import get_lexer_by_name
-from pygments.token import Comment, Error, Generic, Keyword, Literal, Name, Number, Operator, String, _TokenType
+from pygments.lexer import Lexer  # type: ignore[import-untyped]
+from pygments.lexers import get_lexer_by_name  # type: ignore[import-untyped]
+from pygments.token import (  # type: ignore[import-untyped]
+    Comment,
+    Error,
+    Generic,
+    Keyword,
+    Literal,
+    Name,
+    Number,
+    Operator,
+    String,
+    _TokenType,
+)
 
 MAX_RENDERED = 200_000  # characters; beyond it a text is shown as it is
+MAX_LINES = 10_000
+MAX_FILLED_CELLS = 2_000  # empty cells that short rows of wide tables get
 MAX_COLOURED_LINE = 400  # characters
 COLOURING_S = 0.05  # of processor time for one text: Pygments' lexers are quadratic on inputs nobody can list
 MAX_NESTING = 20
@@ -68,7 +82,7 @@ SANITISER = nh3.Cleaner(
 def render(text: str) -> SafeString:
     """A model's Markdown as HTML that is safe in our pages: no images, no scripts, links only to SCHEMES."""
     text = text.encode("utf-8", "replace").decode()  # a model may send half of a surrogate pair
-    if len(text) > MAX_RENDERED:
+    if len(text) > MAX_RENDERED or text.count("\n") > MAX_LINES:
         return mark_safe(f'<pre class="plain" tabindex="0" dir="ltr">{escape(text)}</pre>')  # noqa: S308
     return mark_safe(SANITISER.clean(MARKDOWN.render(text)))  # noqa: S308
 
@@ -221,7 +235,7 @@ class Renderer(RendererHTML):
     def link_open(self, tokens: Sequence[Token], index: int, *_args: Any) -> str:
         return f'<a href="{escape(tokens[index].attrGet("href"))}">'
 
-    def fence(self, tokens: Sequence[Token], index: int, _options: Any, env: dict[str, float]) -> str:
+    def fence(self, tokens: Sequence[Token], index: int, _options: Any, env: MutableMapping[str, Any]) -> str:
         code, language = tokens[index].content, tokens[index].info.strip().split(" ", 1)[0][:40]
         started = time.thread_time()
         coloured = colour(code, language.lower(), seconds=env.get("left_s", COLOURING_S))
@@ -233,7 +247,7 @@ class Renderer(RendererHTML):
             f'<pre tabindex="0" dir="ltr"><code>{coloured}</code></pre></div>\n'
         )
 
-    code_block = fence
+    code_block = fence  # type: ignore[assignment]
 
 
 def _numeric(cell: Token) -> str:
@@ -273,4 +287,6 @@ def _class(kind: _TokenType) -> str:
     return next((COLOURS[ancestor] for ancestor in reversed(kind.split()) if ancestor in COLOURS), "")
 
 
+table_rule = import_module("markdown_it.rules_block.table")
+table_rule.MAX_AUTOCOMPLETED_CELLS = MAX_FILLED_CELLS  # type: ignore[attr-defined]  # 65,536 take a second
 MARKDOWN = _markdown()

@@ -1,0 +1,60 @@
+"""Small marks that every page uses."""
+
+from typing import Any
+
+from django import template
+from django.templatetags.static import static
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext as _
+
+register = template.Library()
+
+
+@register.simple_tag
+def icon(name: str, size: str = "") -> SafeString:
+    """A drawing of static/icons.svg; `size` is "" or "s"."""
+    return format_html(
+        '<svg class="icon{}" aria-hidden="true"><use href="{}#{}"/></svg>',
+        f" icon--{size}" if size else "",
+        static("icons.svg"),
+        name,
+    )
+
+
+@register.filter
+def bound_value(meter: dict[str, Any]) -> int:
+    """What the meter's bar may claim: more than the limit would be no valid ARIA value."""
+    return min(meter["used"], meter["limit"])
+
+
+@register.simple_tag
+def words() -> dict[str, str]:
+    """Every sentence our JavaScript says, in the reader's language. base.html hands them over as JSON."""
+    return {
+        "answering": _("Answer in progress"),
+        "still_writing": _("Still writing"),
+        "still_thinking": _("Still thinking"),
+        "slow": _("%s is slow now. You can stop and pick another model."),
+        "done": _("Answer done"),
+        "stopped": _("Stopped"),
+        "failed": _("The answer broke off"),
+        "connection_lost": _("Connection lost. The answer keeps running on the server and will appear when it is back."),
+        "back": _("Connected again"),
+        "try_now": _("Try now"),
+        "not_sent": _("Not sent: the server could not be reached. Your text is kept."),
+        "refused": _("Not sent: the server had a problem. Your text is kept, and nothing was counted."),
+        "not_stopped": _("The server could not be reached, so the answer goes on. Try to stop it again."),
+        "retry": _("Send again"),
+        "copied": _("Copied"),
+        "not_copied": _("Copying is not allowed here"),
+        "keys_composer": _("Go to the message box"),
+        "keys_new": _("New chat"),
+        "keys_next": _("Next message"),
+        "keys_previous": _("Previous message"),
+        "keys_copy": _("Copy the message in focus"),
+        "keys_stop": _("Stop the answer"),
+        "keys_sheet": _("This list"),
+        "keys_send": _("Send"),
+        "keys_line": _("New line"),
+    }
