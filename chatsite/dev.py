@@ -33,7 +33,7 @@ from chatsite.embedded.processes import (
 )
 from lib.errors import Conflict, DomainError
 
-STOP_S = 12  # a program that has not stopped by then is killed; what it held is picked up at the next start
+STOP_S = 12
 READY_S = 90
 
 
@@ -62,11 +62,12 @@ class Child:
         self._reader.start()
 
     def stop(self) -> None:
+        """Also what it started itself; what it held is picked up at the next start."""
         self.process.terminate()
         with suppress(subprocess.TimeoutExpired):
             self.process.wait(STOP_S)
         with suppress(ProcessLookupError):
-            os.killpg(self.process.pid, signal.SIGKILL)  # the group: also what it started itself
+            os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
         self._reader.join(1)
 
@@ -114,7 +115,7 @@ def _worker_command() -> list[str]:
     # Threads: a third of prefork's memory here, and the tasks wait for the database and the network.
     return [
         *("-W", "ignore:You're running the worker with superuser privileges"),
-        *("-m", "celery", "-A", "chatsite", "worker", "-B", "-P", "threads", "-c", "4", "-l", "warning"),
+        *("-m", "celery", "--quiet", "-A", "chatsite", "worker", "-B", "-P", "threads", "-c", "4", "-l", "warning"),
         *("-s", str(var_dir() / "run" / "beat-schedule"), "--without-gossip", "--without-mingle"),
     ]
 
