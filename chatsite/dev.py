@@ -27,8 +27,8 @@ from chatsite.embedded.processes import (
     PROJECT,
     CannotStart,
     child_environ,
-    disk_full_in_words,
     dying_with_parent,
+    in_words,
     var_dir,
 )
 from lib.errors import Conflict, DomainError
@@ -172,7 +172,7 @@ def _refuse_taken(port: int) -> None:
 @contextmanager
 def _only_one(port: int) -> Iterator[None]:
     path = var_dir() / "run" / "dev.lock"
-    with disk_full_in_words(path.parent), open(path, "a+") as lock:
+    with in_words(path.parent), open(path, "a+") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

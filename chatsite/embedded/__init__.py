@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager, suppress
 
 from chatsite import roles
 from chatsite.embedded.postgres import Postgres
-from chatsite.embedded.processes import var_dir, write_private
+from chatsite.embedded.processes import in_words, var_dir, write_private
 from chatsite.embedded.valkey import Valkey
 
 
@@ -22,7 +22,8 @@ def servers(
     They are also written to var/run/env, but for those of a `broker` of one's own: tests have one, because a running
     worker would take their tasks from the common one.
     """
-    written = read_env()  # a program that read it has the same values in its environment: nobody gave those
+    with in_words(var_dir() / "run"):
+        written = read_env()  # a program that read it has the same values in its environment: nobody gave those
     given = {name for name, value in environ.items() if value and value != written.get(name)}
     if "DATABASE_URL" in given:
         written = {name: value for name, value in written.items() if not name.startswith("DATABASE_")}
@@ -44,15 +45,15 @@ def servers(
             (env if broker == "valkey" else private)["REDIS_URL"] = valkey.url()
         if "SECRET_KEY" not in given:
             env["SECRET_KEY"] = written.get("SECRET_KEY") or secrets.token_urlsafe(48)
-        (var_dir() / "run").mkdir(parents=True, exist_ok=True)
         lines = [f"{name}={value}\n" for name, value in {**written, **env}.items()]
         write_private(var_dir() / "run" / "env", "".join(lines))
         yield {**env, **private}
 
 
 def down() -> None:
-    Valkey(var_dir() / "valkey").stop()
-    Postgres(var_dir() / "postgres").stop()
+    with in_words(var_dir()):
+        Valkey(var_dir() / "valkey").stop()
+        Postgres(var_dir() / "postgres").stop()
 
 
 def read_env() -> dict[str, str]:

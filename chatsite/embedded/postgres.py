@@ -19,9 +19,9 @@ from chatsite.embedded.processes import (
     CannotStart,
     Started,
     command_line,
-    disk_full_in_words,
     failure,
     free_port,
+    in_words,
     locked,
     package,
     tail,
@@ -54,7 +54,7 @@ class Postgres:
 
     def start(self, *, to_stay: bool = False) -> Started:
         """Answers when connections are taken. Processes that start it at once get one server."""
-        with disk_full_in_words(self.root), locked(self.root.with_suffix(".lock")):
+        with in_words(self.root), locked(self.root.with_suffix(".lock")):
             self._users = open(self.root.with_suffix(".users"), "w")  # noqa: SIM115 - held until this process ends
             fcntl.flock(self._users, fcntl.LOCK_SH)
             if to_stay:
@@ -168,17 +168,11 @@ class Postgres:
             return subprocess.CompletedProcess(done.args, done.returncode, output.read())
 
     def _as_its_user(self) -> list[str]:
-        owner = (self.data if self.data.exists() else self.root).stat().st_uid
         if os.geteuid() != 0:
-            if owner != os.geteuid():
-                raise CannotStart(
-                    f"{self.root} belongs to another user (it was first started by user id {owner}). "
-                    f"Use that user, or delete {self.root} to begin with an empty database."
-                )
             return []
         if not (setpriv := shutil.which("setpriv")):
             raise CannotStart("PostgreSQL does not run as root. Use an ordinary user, or set DATABASE_URL.")
-        uid = str(owner or UNPRIVILEGED)
+        uid = str(self.root.stat().st_uid or UNPRIVILEGED)
         as_user = [setpriv, "--reuid", uid, "--regid", uid, "--clear-groups"]
         if all(folder.stat().st_mode & 0o001 for folder in {*self.bin.parents, *self.root.parents}):
             return as_user

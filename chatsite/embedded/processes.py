@@ -40,10 +40,16 @@ def locked(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def disk_full_in_words(folder: Path) -> Iterator[None]:
+def in_words(folder: Path) -> Iterator[None]:
+    """Makes `folder`, and says what to do about a full disk or somebody else's files."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         yield
+    except PermissionError as error:
+        raise CannotStart(
+            f"{error.filename} belongs to another user; perhaps this was first run as root. "
+            f"Run it as that user, or delete {var_dir()} to begin with an empty database."
+        ) from error
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise

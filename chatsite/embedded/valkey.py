@@ -12,10 +12,10 @@ import redis
 from chatsite.embedded.processes import (
     Started,
     command_line,
-    disk_full_in_words,
     dying_with_parent,
     failure,
     free_port,
+    in_words,
     locked,
     no_wheel,
     package,
@@ -36,7 +36,7 @@ class Valkey:
 
     def start(self, *, dies_with_me: bool = False) -> Started:
         """`dies_with_me`: on Linux it ends with this process, however that ends."""
-        with disk_full_in_words(self.root), locked(self.root.with_suffix(".lock")):
+        with in_words(self.root), locked(self.root.with_suffix(".lock")):
             if self._is_ready():
                 return "adopted"
             if not (self.root / "password").exists():
