@@ -21,6 +21,7 @@ ERROR_BYTES = 64 * 1024  # of an error's body; nobody reads more
 BODY = "chatsite.body"  # our aiohttp response among the httpx2 response's extensions
 # What may leave with a request. The SDKs add whatever OPENAI_ORG_ID, *_CUSTOM_HEADERS ... say, to every base URL.
 SENT_HEADERS = {"accept", "accept-encoding", "anthropic-version", "authorization", "content-type", "user-agent"}
+NO_KEY = "no-key"  # None would make an SDK look into the environment; this one stays here
 SDK = openai.AsyncOpenAI | anthropic.AsyncAnthropic
 
 
@@ -69,7 +70,11 @@ class Transport(httpx2.AsyncBaseTransport):
             response = await self.session.request(
                 request.method,
                 URL(str(request.url), encoded=True),
-                headers=[(name, value) for name, value in request.headers.items() if name in SENT_HEADERS],
+                headers=[
+                    (name, value)
+                    for name, value in request.headers.items()
+                    if name in SENT_HEADERS and value != f"Bearer {NO_KEY}"
+                ],
                 data=await request.aread(),
                 allow_redirects=False,
                 timeout=aiohttp.ClientTimeout(total=None, connect=limits.get("connect")),
@@ -129,13 +134,10 @@ class Clients:
         transport = self.transport(base_url)
         known = (kind, base_url, key)
         if known not in self.sdks:
-            headers: dict[str, Any] = {"Accept-Encoding": "identity"}
-            if not key:
-                headers["Authorization"] = openai.Omit() if kind is openai.AsyncOpenAI else anthropic.Omit()
             self.sdks[known] = kind(
-                api_key=key.reveal() if key else "none",  # None would send them to the environment
+                api_key=key.reveal() if key else NO_KEY,
                 base_url=base_url,
-                default_headers=headers,
+                default_headers={"Accept-Encoding": "identity"},
                 max_retries=0,
                 http_client=httpx2.AsyncClient(transport=transport, trust_env=False, follow_redirects=False),
             )

@@ -123,7 +123,7 @@ def refusal(
     if not isinstance(told, dict):
         told = {"message": told or ""}
     names = [str(told.get(name) or "") for name in ("code", "type")]
-    if status < 400:  # the response had begun: the name is all there is (OpenRouter writes the number as `code`)
+    if status < 300:  # the response had begun: the name is all there is (OpenRouter writes the number as `code`)
         named = (int(name) if name.isdecimal() and len(name) == 3 else STATUS_BY_NAME.get(name) for name in names)
         status = next((found for found in named if found), 500)
     return refusal_by_status(status)(

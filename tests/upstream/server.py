@@ -8,6 +8,7 @@ hang=             headers (never answers) | first (begins, no word) | middle (af
 cut=              first | middle (connection dropped after `after` words) | quiet (ends in good order, but unfinished)
 after=10          where the middle is
 usage=            missing | zero | null | negative | string | nan | huge | 2**31 | 2**63 | wrong | list
+redirect=1        a 307 to /v1/models
 garble=1          a malformed chunk in the middle; garble=html answers with a web page
 error_mid=1       an error event in the middle: overloaded; error_mid=rate_limit_error names another
 """
@@ -218,6 +219,7 @@ class Server:
             "model": body["model"],
             "key": key,
             "headers": dict(request.headers),
+            "peer": str(request.transport.get_extra_info("peername")[1]) if request.transport else "",
             "body": body,
             "disconnected": False,
             "finished": False,
@@ -239,6 +241,8 @@ class Server:
         if status != 200:
             headers = {"Retry-After": options["retry_after"]} if "retry_after" in options else {}
             return web.json_response(said.error(status, call["key"]), status=status, headers=headers)
+        if "redirect" in options:
+            raise web.HTTPTemporaryRedirect("/v1/models")
         if options.get("garble") == "html":
             return web.Response(text="<!doctype html><title>Welcome</title>", content_type="text/html")
         if options.get("hang") == "headers":
@@ -318,6 +322,7 @@ class Server:
         return False
 
     async def models(self, request: web.Request) -> web.Response:
+        self.calls.append({"path": request.path, "method": request.method})
         names = ["echo", "m"]
         return web.json_response(
             {
@@ -339,7 +344,7 @@ class Server:
             [
                 web.post(OpenAI.path, self.openai),
                 web.post(Anthropic.path, self.anthropic),
-                web.get("/v1/models", self.models),
+                web.route("*", "/v1/models", self.models),
                 web.get("/control/calls", self.list_calls),
                 web.post("/control/reset", self.reset),
             ]
