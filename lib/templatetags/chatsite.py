@@ -3,6 +3,8 @@
 from typing import Any
 
 from django import template
+from django.contrib.messages import get_messages
+from django.contrib.messages.storage.base import Message
 from django.templatetags.static import static
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
@@ -28,6 +30,12 @@ def bound_value(meter: dict[str, Any]) -> int:
     return min(meter["used"], meter["limit"])
 
 
+@register.simple_tag(takes_context=True)
+def notices(context: dict[str, Any]) -> list[Message]:
+    """What the last request has to say. The chat page's own `messages` are those of the conversation."""
+    return list(get_messages(context["request"]))
+
+
 @register.simple_tag
 def words() -> dict[str, str]:
     """Every sentence our JavaScript says, in the reader's language. base.html hands them over as JSON."""
@@ -35,15 +43,18 @@ def words() -> dict[str, str]:
         "answering": _("Answer in progress"),
         "still_writing": _("Still writing"),
         "still_thinking": _("Still thinking"),
+        "the_model": _("The model"),
         "slow": _("%s is slow now. You can stop and pick another model."),
         "done": _("Answer done"),
         "stopped": _("Stopped"),
         "failed": _("The answer broke off"),
-        "connection_lost": _("Connection lost. The answer keeps running on the server and will appear when it is back."),
+        "connection_lost": _(
+            "Connection lost. The answer keeps running on the server and will appear when it is back."
+        ),
         "back": _("Connected again"),
         "try_now": _("Try now"),
         "not_sent": _("Not sent: the server could not be reached. Your text is kept."),
-        "refused": _("Not sent: the server had a problem. Your text is kept, and nothing was counted."),
+        "refused": _("Not sent: the server had a problem. Your text is kept."),
         "not_stopped": _("The server could not be reached, so the answer goes on. Try to stop it again."),
         "retry": _("Send again"),
         "copied": _("Copied"),

@@ -1,0 +1,168 @@
+// chat-stream.js: <chat-stream src stop model> shows an answer as it arrives, then swaps in the server's final message.
+// The server sends text of the open block, finished blocks as sanitised HTML, and at the end the whole message.
+const words = JSON.parse(document.getElementById("words").textContent);
+const PAINT_MS = 50, STILL_WRITING_MS = 7000, LOST_MS = 1500, MAX_RETRY_MS = 15000, STUCK_MS = 6000;
+
+customElements.define("chat-stream", class extends HTMLElement {
+  connectedCallback() {
+    this.body = this.querySelector(".prose");
+    this.querySelector("[data-plain]")?.remove();
+    this.open = Object.assign(document.createElement("p"), { className: "open-block", dir: "auto" });
+    this.buffer = "";
+    this.tries = 0;
+    this.timers = new Set();
+    if (!this.body.firstChild) this.wait();
+    this.announceEvery = setInterval(() => say(words.still_writing), STILL_WRITING_MS);
+    this.comeBack = () => this.source.readyState === EventSource.CLOSED && this.connect();
+    addEventListener("online", this.comeBack);
+    this.connect();
+    say(words.answering);
+    document.dispatchEvent(new CustomEvent("turn:begin"));
+  }
+
+  disconnectedCallback() {
+    this.source.close();
+    clearInterval(this.announceEvery);
+    this.timers.forEach(clearTimeout);
+    removeEventListener("online", this.comeBack);
+  }
+
+  connect() {
+    this.source?.close();
+    const source = this.source = new EventSource(this.getAttribute("src"));
+    let isFirst = true; // a new source tells the whole answer again; one that reconnects by itself goes on
+    const on = (name, act) => source.addEventListener(name, (event) => {
+      if (isFirst && name !== "done") this.restart();
+      isFirst = false;
+      act(JSON.parse(event.data));
+    });
+    on("delta", (text) => this.write(text));
+    on("block", (html) => this.closeBlock(html));
+    on("done", (html) => this.finish(html));
+    on("gone", (sentence) => this.giveUp(sentence));
+    source.onopen = () => this.isBack();
+    source.onerror = () => this.isLost();
+  }
+
+  restart() {
+    this.waiting?.remove();
+    this.waiting = null;
+    this.buffer = this.open.textContent = "";
+    this.body.replaceChildren(this.open);
+  }
+
+  write(text) {
+    this.buffer += text;
+    if (!this.painting) this.paint();
+  }
+
+  paint() {
+    this.open.append(this.buffer); // text, never HTML
+    this.buffer = "";
+    this.painting = this.later(PAINT_MS, () => {
+      this.painting = null;
+      if (this.buffer) this.paint();
+    });
+  }
+
+  closeBlock(html) {
+    this.buffer = this.open.textContent = "";
+    this.open.insertAdjacentHTML("beforebegin", html); // sanitised by the server
+  }
+
+  async finish(html) {
+    this.source.close();
+    const message = this.closest(".msg");
+    const hadFocus = message.contains(document.activeElement);
+    await htmx.swap({ text: html, target: message, sourceElement: message, swap: "outerHTML" });
+    const final = document.getElementById(message.id);
+    if (hadFocus) final?.focus({ preventScroll: true });
+    const { status } = final?.dataset ?? {};
+    say(status === "done" ? words.done : status === "stopped" ? words.stopped : words.failed);
+    document.getElementById("announce-answer").textContent = final?.querySelector(".prose")?.innerText ?? "";
+    document.dispatchEvent(new CustomEvent("turn:end"));
+  }
+
+  giveUp(sentence) {
+    this.source.close();
+    this.body.classList.remove("is-streaming");
+    this.closest(".msg").removeAttribute("aria-busy");
+    const note = noteOf(sentence);
+    this.replaceWith(this.body, note);
+    say(sentence);
+    document.dispatchEvent(new CustomEvent("turn:end"));
+  }
+
+  async stop() { // what ends the answer is the "done" that follows
+    const response = await fetch(this.getAttribute("stop"), {
+      method: "POST",
+      headers: { "X-CSRFToken": document.querySelector("#composer-form [name=csrfmiddlewaretoken]").value },
+    }).catch(() => null);
+    if (!this.isConnected) return;
+    if (response?.ok) {
+      this.later(STUCK_MS, () => this.connect());
+      return;
+    }
+    this.showNote(words.not_stopped);
+    document.dispatchEvent(new CustomEvent("turn:stuck"));
+  }
+
+  isLost() {
+    if (this.source.readyState === EventSource.CLOSED) { // the server refused; the browser will not ask again
+      this.later(Math.min(1000 * 2 ** this.tries++, MAX_RETRY_MS), this.comeBack);
+    }
+    this.lost ??= this.later(LOST_MS, () => this.showNote(words.connection_lost));
+  }
+
+  isBack() {
+    this.tries = 0;
+    clearTimeout(this.lost);
+    if (this.note && this.lost) say(words.back);
+    this.lost = null;
+    this.note?.remove();
+    this.note = null;
+  }
+
+  showNote(sentence) {
+    this.note?.remove();
+    const retry = Object.assign(document.createElement("button"), {
+      type: "button", className: "btn btn--s", textContent: words.try_now, onclick: () => this.connect(),
+    });
+    this.note = noteOf(sentence, retry);
+    this.append(this.note);
+  }
+
+  wait() {
+    this.waiting = Object.assign(document.createElement("p"), { className: "waiting" });
+    const show = (sentence) => {
+      if (!this.waiting) return;
+      this.waiting.textContent = sentence;
+      this.append(this.waiting);
+      if (sentence) say(sentence);
+    };
+    this.later(300, () => show(""));
+    this.later(8000, () => show(words.still_thinking));
+    this.later(30000, () => show(words.slow.replace("%s", this.getAttribute("model") || words.the_model)));
+  }
+
+  later(ms, act) {
+    const timer = setTimeout(() => {
+      this.timers.delete(timer);
+      act();
+    }, ms);
+    this.timers.add(timer);
+    return timer;
+  }
+});
+
+function say(sentence) {
+  document.getElementById("announce-status").textContent = sentence;
+}
+
+function noteOf(sentence, ...actions) {
+  const note = document.createElement("div");
+  note.className = "note note--warn";
+  note.setAttribute("role", "status");
+  note.append(Object.assign(document.createElement("p"), { textContent: sentence }), ...actions);
+  return note;
+}
