@@ -15,7 +15,7 @@ PRODUCTION = {
     "ALLOWED_HOSTS": "chat.example.com",
     "CSRF_TRUSTED_ORIGINS": "https://chat.example.com",
 }
-CHECKS = {
+CHECKS: dict[str, tuple[list[str | Path], dict[str, str]]] = {
     "ruff check": ([BIN / "ruff", "check", "."], {}),
     "ruff format": ([BIN / "ruff", "format", "--check", "."], {}),
     "import-linter": ([BIN / "lint-imports"], {}),

@@ -6,10 +6,10 @@ import socket
 import subprocess
 import sys
 import time
-from collections import namedtuple
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 import psycopg
 import pytest
@@ -146,8 +146,7 @@ def test_two_clones_at_once_have_a_server_each(postgres, tmp_path):
 
 
 def test_a_full_disk_is_said_in_words_and_leaves_nothing_half_made(tmp_path, monkeypatch):
-    usage = namedtuple("usage", "total used free")(10**9, 10**9, 0)
-    monkeypatch.setattr("shutil.disk_usage", lambda path: usage)
+    monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=0))
 
     with pytest.raises(CannotStart, match=r"disk that holds .* is full"):
         Postgres(tmp_path / "postgres").start()
@@ -166,7 +165,7 @@ def test_a_database_of_ones_own_is_used_and_nothing_is_started_in_its_place(post
     monkeypatch.setenv("VAR_DIR", str(tmp_path))
     ask(postgres.url(), "create database mine")
     given = {"DATABASE_URL": postgres.url(database="mine"), "REDIS_URL": "redis://example.com/0"}
-    said = []
+    said: list[str] = []
 
     with servers(given, say=said.append) as env:
         assert ask(env["DATABASE_URL"], "select current_user || '@' || current_database()") == ("web@mine",)
@@ -198,7 +197,10 @@ def test_valkey_wants_its_password_and_is_adopted(valkey):
     assert valkey.start() == "started"
     assert Valkey(valkey.root).start() == "adopted"
 
-    with pytest.raises(redis.AuthenticationError), redis.Redis(port=valkey.port, retry=None) as stranger:
+    with (
+        pytest.raises(redis.AuthenticationError),
+        redis.Redis.from_url(f"redis://127.0.0.1:{valkey.port}", retry=None) as stranger,
+    ):
         stranger.ping()
 
 
@@ -222,6 +224,7 @@ def test_valkey_ends_with_a_starter_that_was_killed(valkey):
         cwd=PROJECT,
         stdout=subprocess.PIPE,
     )  # fmt: skip
+    assert starter.stdout
     assert starter.stdout.readline() == b"up\n"
 
     starter.kill()
