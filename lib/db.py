@@ -18,6 +18,7 @@ from uuid import UUID
 from asgiref.sync import sync_to_async
 from django.conf import settings
 from django.db import connections, transaction
+from psycopg.pq import TransactionStatus
 from psycopg_pool import PoolTimeout
 
 from lib.errors import NotFound
@@ -29,7 +30,7 @@ Role = Literal["app_user", "app_brand", "app_visitor", "app_service"]
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Who is asking, on which brand. Made by accounts.access from a session, a key or a visitor's token, never from a header.
+    """Who is asking, on which brand. Made by accounts.access from a session, a key or a token, never from a header.
 
     owner_id  the user or visitor whose rows these are; None for a key of the whole brand and for the service
     scopes    what an API key may do; None = everything its person may do
@@ -47,18 +48,35 @@ class Principal:
 
 SERVICE = Principal("app_service")
 
+
+@dataclass(slots=True)
+class _Open:
+    """A scope that is open. Tasks and threads copy the context it was opened in, so it says itself when that ended."""
+
+    principal: Principal
+    using: str
+    standing: str
+    connection: Any
+
+    def is_here(self) -> bool:
+        return self.connection is not None and self.connection is connections[self.using]
+
+
 _alias: ContextVar[str] = ContextVar("alias", default="default")
-_open: ContextVar[tuple[str, Principal] | None] = ContextVar("open_scope", default=None)
+_open: ContextVar["_Open | None"] = ContextVar("open_scope", default=None)
 
 # One SELECT both takes the role and proves the right to it: lookup.standing() answers 'member', 'admin', 'owner',
 # 'visitor' or NULL for (brand, owner) as it is at this moment; a removed member has none.
 ENTER = """
-select set_config('role', %(role)s, true), set_config('app.brand_id', %(brand)s, true),
-       set_config('app.owner_id', %(owner)s, true),
+select set_config('role', %(role)s, true), set_config('app.brand_id', %(brand)s::text, true),
+       set_config('app.owner_id', %(owner)s::text, true),
        set_config('app.standing', coalesce(lookup.standing(%(brand)s::uuid, %(owner)s::uuid), ''), true)
 """
 ENTER_SERVICE = "select set_config('role', 'app_service', true)"
-LEAVE = "select set_config('role', 'none', true), set_config('app.brand_id', '', true), set_config('app.owner_id', '', true)"
+LEAVE = """
+select set_config('role', 'none', true), set_config('app.brand_id', '', true), set_config('app.owner_id', '', true),
+       set_config('app.standing', '', true)
+"""
 
 ALLOWED = {"app_user": ("member", "admin", "owner"), "app_brand": ("admin", "owner"), "app_visitor": ("visitor",)}
 
@@ -102,24 +120,26 @@ def scope(principal: Principal) -> Iterator[str]:
     service = principal.role == "app_service"
     using = "service" if service else _alias.get()
     outer = _open.get()
-    if outer is not None:
-        if outer != (using, principal):
+    if outer is not None and outer.is_here():
+        if (outer.using, outer.principal) != (using, principal):
             raise RuntimeError("another scope is open")
         with transaction.atomic(using=using):
-            yield ""
+            yield outer.standing
         return
     connection = connections[using]
-    with transaction.atomic(using=using):
-        token = _open.set((using, principal))
+    with transaction.atomic(using=using), on(using):
+        inside_test = len(connection.atomic_blocks) > 1
+        opened = _Open(principal, using, _enter(connection, principal), connection)
+        token = _open.set(opened)
         try:
-            with on(using):
-                inside_test = len(connection.atomic_blocks) > 1
-                standing = _enter(connection, principal)
-                yield standing
-                if inside_test and not connection.needs_rollback:  # a rolled-back test goes on in this transaction
+            yield opened.standing
+            if not connection.needs_rollback:
+                _refuse_to_lose(connection)
+                if inside_test:  # a rolled-back test goes on in this transaction
                     with connection.cursor() as cursor:
                         cursor.execute(LEAVE)
         finally:
+            opened.connection = None
             _open.reset(token)
 
 
@@ -128,12 +148,18 @@ def _enter(connection: Any, principal: Principal) -> str:
         if principal.role == "app_service":
             cursor.execute(ENTER_SERVICE)
             return "service"
-        names = {"role": principal.role, "brand": str(principal.brand_id), "owner": str(principal.owner_id)}
-        cursor.execute(ENTER, names)
+        cursor.execute(ENTER, {"role": principal.role, "brand": principal.brand_id, "owner": principal.owner_id})
         standing: str = cursor.fetchone()[3]
     if standing not in ALLOWED[principal.role]:
         raise NotFound("There is nothing here for you.")
     return standing
+
+
+def _refuse_to_lose(connection: Any) -> None:
+    """Nobody may swallow a database error: PostgreSQL answers the COMMIT after it with a silent ROLLBACK."""
+    raw = connection.connection
+    if raw is not None and raw.info.transaction_status == TransactionStatus.INERROR:
+        raise RuntimeError("a database error was swallowed, so nothing of this scope can be stored")
 
 
 def on_commit(work: Callable[[], Any]) -> None:

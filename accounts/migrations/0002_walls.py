@@ -6,11 +6,11 @@ from lib.operations import EnableRLS
 
 # Rights that new tables give to nobody but the service; a forgotten table is closed to people.
 DEFAULTS = "alter default privileges in schema public grant select, insert, update, delete on tables to app_service"
-SEQUENCES = "alter default privileges in schema public grant select, usage on sequences to app_service, app_public"
+SEQUENCES = "alter default privileges in schema public grant select on sequences to app_service"  # what pg_dump needs
 EXISTING = """
 grant usage on schema public to app_public;
 grant select, insert, update, delete on all tables in schema public to app_service;
-grant select, usage on all sequences in schema public to app_service, app_public;
+grant select on all sequences in schema public to app_service;
 """
 
 LOOKUPS = """
@@ -42,12 +42,15 @@ language sql stable security definer set search_path = pg_catalog, pg_temp as $$
     from public.accounts_apikey k
     where k.key_prefix = prefix and k.key_hash = digest and k.is_active
           and (k.expires_at is null or k.expires_at > now())
+          and k.agent_id is null  -- refused until a principal can be bound to one agent
+          and lookup.standing(k.brand_id, k.user_id) is not null
 $$;
 
+revoke execute on all functions in schema lookup from public;  -- before they are given away: later it revokes nothing
+grant execute on all functions in schema lookup to app_public;
 alter function lookup.standing owner to app_lookup;
 alter function lookup.api_key owner to app_lookup;
-revoke execute on all functions in schema lookup from public;
-grant execute on all functions in schema lookup to app_public;
+grant usage on schema lookup to app_lookup;
 revoke create on schema lookup from app_lookup;
 """
 
