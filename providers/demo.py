@@ -75,7 +75,7 @@ def answer(question: str) -> str:
         return f"{BANNER}\n\nHello! I am the demo model of this site. Ask me anything to see how an answer streams.\n"
     parts = [
         BANNER,
-        chance.choice(OPENINGS).format(topic=" ".join(dict.fromkeys(topics[:3]))),
+        chance.choice(OPENINGS).format(topic=" and ".join(list(dict.fromkeys(topics))[:2])),
         f"### What to know about {word}",
         "\n".join(f"{n}. {point.format(word=word)}" for n, point in enumerate(chance.sample(POINTS, 3), 1)),
         "### At a glance",

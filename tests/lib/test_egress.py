@@ -107,7 +107,8 @@ def strict(settings):
 @pytest.fixture
 def dns(monkeypatch):
     """dns["name"] = answers; a list of lists is answered one after the other. Literal addresses are real."""
-    zone, real = {}, socket.getaddrinfo
+    zone: dict = {}
+    real = socket.getaddrinfo
 
     def getaddrinfo(host, port, family=0, type=0, proto=0, flags=0):  # noqa: A002 - the real one's names
         if host not in zone:

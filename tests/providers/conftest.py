@@ -65,7 +65,7 @@ def ask(upstream):
                 async for item in items:
                     pieces.append(item)  # noqa: PERF401 - what came before an error counts
         except Exception as error:
-            error.pieces = pieces
+            vars(error)["pieces"] = pieces
             raise
         assert [type(item) for item in pieces] == [str] * (len(pieces) - 1) + [Usage]
         return pieces[:-1], pieces[-1]
