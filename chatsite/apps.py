@@ -3,8 +3,8 @@ from django.contrib.admin import apps as admin_apps
 from django.db.models.signals import post_migrate
 
 
-def grant_exempt_tables(using: str, plan: object, **kwargs: object) -> None:
-    """After every migrate (a flush sends plan=None): app_public gets its frozen list of rights, and nothing else."""
+def grant_exempt_tables(using: str, plan: object = None, **kwargs: object) -> None:
+    """After every migrate (a flush sends no plan): app_public gets its frozen list of rights, and nothing else."""
     from django.db import connections
 
     from lib.operations import grant_exempt
@@ -20,6 +20,8 @@ class ChatsiteConfig(AppConfig):
 
     def ready(self) -> None:
         from django.apps import apps
+
+        from chatsite import celery  # noqa: F401 - shared tasks need the app, whoever queues them
 
         # The last app of the list sends the signal last, when every table is there.
         post_migrate.connect(grant_exempt_tables, sender=list(apps.get_app_configs())[-1])
