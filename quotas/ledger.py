@@ -4,15 +4,14 @@ Every function here runs on the `service` alias in a short transaction of its ow
 Members read their own buckets under row-level security and can change none.
 """
 
-from collections import namedtuple
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from django.db import connections
-from django.db.models import F
+from django.db import IntegrityError, connections
+from django.db.models import F, Sum
 from django.utils import timezone
 
 from accounts.models import Brand
@@ -22,7 +21,9 @@ from lib.ids import uuid7
 from lib.windows import window
 from quotas.errors import QuotaExceeded
 from quotas.models import LOCK_RANK, Account, Bucket, Entitlement, Entry, Hold, Meter
-from quotas.words import refusal
+from quotas.standing import open_buckets
+from quotas.statements import RESERVE, SETTLE, run
+from quotas.words import no_plan, refusal
 
 HOLD_FOR = timedelta(minutes=15)  # longer than any turn may last; what is older is void (INV10)
 
@@ -34,70 +35,6 @@ class Grant:
     meter: str
     window: str
     limit: int | None
-
-
-# One statement decides and takes. `room` locks the buckets in the fixed order and sees them as they are after the wait,
-# `verdict` is all or nothing, `taken` and `held` change only what was just locked.
-RESERVE = """
-with want (kind, owner_id, meter, amount) as (
-    select * from unnest(%(kinds)s::text[], %(owners)s::uuid[], %(meters)s::text[], %(amounts)s::bigint[])
-), line as materialized (
-    select w.meter, w.amount, a.kind, a.owner_id, b.id as bucket_id
-    from want w
-    join quotas_account a on a.brand_id = %(brand)s and a.kind = w.kind and a.owner_id = w.owner_id
-    join quotas_entitlement e on e.account_id = a.id and e.meter = w.meter and e.ends_at is null
-    left join quotas_bucket b on b.account_id = a.id and b.meter = w.meter and b.pocket = 'plan' and b."window" = e."window"
-        and b.opens_at <= coalesce(%(now)s, now()) and (b.closes_at is null or b.closes_at > coalesce(%(now)s, now()))
-), room as materialized (
-    select b.id, line.meter, line.amount, b.owner_id,
-           b."limit" is null or b.used + b.held + line.amount <= b."limit" as enough
-    from line join quotas_bucket b on b.id = line.bucket_id
-    order by b.lock_rank, b.id
-    for update of b
-), verdict as (
-    select coalesce(bool_and(enough), true) and count(*) = (select count(*) from line)
-           and exists (select from line where kind = %(asker)s)
-           and not exists (select from quotas_hold where reservation = %(reservation)s)
-           and not exists (select from quotas_entry where reservation = %(reservation)s) as go
-    from room
-), taken as (
-    update quotas_bucket b set held = b.held + room.amount
-    from room, verdict where b.id = room.id and verdict.go
-    returning b.id
-), held as (
-    insert into quotas_hold (id, brand_id, owner_id, reservation, bucket_id, meter, amount, created_at, expires_at)
-    select gen_random_uuid(), %(brand)s, room.owner_id, %(reservation)s, room.id, room.meter, room.amount,
-           coalesce(%(now)s, now()), coalesce(%(now)s, now()) + %(hold_for)s
-    from room join taken on taken.id = room.id
-)
-select verdict.go, line.kind, line.owner_id, line.meter, line.bucket_id, room.enough
-from verdict left join line on true left join room on room.id = line.bucket_id
-"""
-
-SETTLE = """
-with open as (
-    select h.id, h.bucket_id, h.brand_id, h.owner_id, h.meter, h.amount,
-           least(coalesce(c.amount, 0), h.amount) as charged, coalesce(c.cost, 0) as cost
-    from quotas_hold h
-    left join unnest(%(meters)s::text[], %(amounts)s::bigint[], %(costs)s::bigint[]) c (meter, amount, cost) on c.meter = h.meter
-    where h.reservation = %(reservation)s
-    for update of h
-), locked as materialized (
-    select b.id from quotas_bucket b join open on open.bucket_id = b.id order by b.lock_rank, b.id for update of b
-), gone as (
-    delete from quotas_hold using open, locked where quotas_hold.id = open.id and locked.id = open.bucket_id
-    returning open.id as hold_id, open.bucket_id, open.brand_id, open.owner_id, open.meter, open.amount, open.charged, open.cost
-), written as (
-    insert into quotas_entry (id, brand_id, owner_id, bucket_id, kind, limit_delta, used_delta, reservation, hold_id,
-                              cost_microusd, reason, created_at)
-    select gen_random_uuid(), brand_id, owner_id, bucket_id, 'use', 0, charged, %(reservation)s, hold_id,
-           cost, %(reason)s, coalesce(%(now)s, now()) from gone
-), changed as (
-    update quotas_bucket b set held = b.held - gone.amount, used = b.used + gone.charged
-    from gone where b.id = gone.bucket_id
-)
-select meter, amount, charged from gone
-"""
 
 
 def reserve(
@@ -129,34 +66,19 @@ def reserve(
         "meters": [meter for _, _, meter, _ in pairs],
         "amounts": [amount for _, _, _, amount in pairs],
     }
-    with scope(SERVICE):
-        rows = _rows(RESERVE, names)
-        if rows[0].go:
-            return
-        missing = [row for row in rows if row.meter and not row.bucket_id]
+    try:
+        lines = run(RESERVE, names)
+        missing = [line for line in lines if line.meter and not line.bucket_id]
         if missing:
-            for row in missing:
-                _open_window(
-                    Account.objects.get(brand=brand, kind=row.kind, owner_id=row.owner_id), row.meter, brand, now
-                )
-            rows = _rows(RESERVE, names)
-            if rows[0].go:
-                return
-        if is_reserved(reservation):
-            return
-        short = next((row for row in rows if row.enough is False), None)
-        if short is None:
-            raise QuotaExceeded(
-                "You have no plan on this brand yet, so there is nothing to ask with. Ask its admin for one.",
-                reason="no_plan",
-                requires_payment=False,
-                meter="queries",
-                limit=0,
-                left=0,
-                resets_at=None,
-            )
-        bucket = Bucket.objects.select_related("account").get(pk=short.bucket_id)
-        raise refusal(bucket, wanted=amounts[short.meter], zone=brand.zone)
+            _open_windows(brand, missing, now)
+            lines = run(RESERVE, names)
+    except IntegrityError:  # the same reservation at the same moment
+        lines = []
+        if not is_reserved(reservation):
+            raise
+    if not lines or lines[0].go or is_reserved(reservation):
+        return
+    raise _refused(brand, asker, lines)
 
 
 def settle(
@@ -181,23 +103,28 @@ def settle(
         "reason": reason,
         "now": now,
     }
-    with scope(SERVICE):
-        return bool(_rows(SETTLE, names))
+    return bool(run(SETTLE, names))
 
 
 def is_reserved(reservation: UUID) -> bool:
-    return (
-        Hold.objects.filter(reservation=reservation).exists() or Entry.objects.filter(reservation=reservation).exists()
-    )
+    """Whether this reservation was made, and is held or settled by now."""
+    with scope(SERVICE):
+        held = Hold.objects.filter(reservation=reservation).exists()
+        return held or Entry.objects.filter(reservation=reservation).exists()
 
 
 def charge_house(brand_id: UUID, *, tokens: int, reservation: UUID, now: datetime | None = None) -> None:
-    """Book what a provider reported beyond the hold on our own account: no member ever pays more than was held."""
+    """Book what a provider reported beyond the hold on our own account: no member ever pays more than was held.
+
+    A repeat for the same reservation changes nothing.
+    """
     with scope(SERVICE):
         account, _ = Account.objects.get_or_create(brand_id=brand_id, kind=Account.Kind.HOUSE, owner_id=brand_id)
-        bucket = _bucket(
-            account, Meter.TOKENS, "month", None, Brand.objects.get(pk=brand_id), now, pocket=Bucket.Pocket.HOUSE
-        )
+        account = Account.objects.select_for_update(no_key=True).get(pk=account.pk)
+        if Entry.objects.filter(reservation=reservation, bucket__account=account).exists():
+            return
+        brand = Brand.objects.get(pk=brand_id)
+        bucket = _bucket(account, Meter.TOKENS, "month", None, brand, now, pocket=Bucket.Pocket.HOUSE)
         Entry.objects.bulk_create(
             [_entry(bucket, Entry.Kind.USE, used_delta=tokens, reservation=reservation, reason="beyond the hold")]
         )
@@ -218,7 +145,8 @@ def entitle(
 ) -> Account:
     """Set what an account may use from now on. Billing calls this; the same call twice changes nothing.
 
-    A limit changed inside a window keeps what was used: above it only new questions are refused.
+    A window that is open keeps what was used and what was topped up; its limit moves at once, but not below what is
+    used and held: then only new questions are refused. A new anchor counts from the next window on.
     """
     now = now or timezone.now()
     wanted = {grant.meter: grant for grant in grants}
@@ -229,18 +157,16 @@ def entitle(
             owner_id=owner_id,
             defaults={"plan_code": plan_code, "plan_name": plan_name, "features": dict(features or {})},
         )
-        in_force = {row.meter: row for row in account.entitlements.select_for_update().filter(ends_at=None)}
-        for meter, row in in_force.items():
-            grant = wanted.get(meter)
+        unchanged = set()
+        for row in account.entitlements.filter(ends_at=None):
+            grant = wanted.get(row.meter)
             if grant and (grant.window, grant.limit, anchor_at) == (row.window, row.limit, row.anchor_at):
-                continue
-            row.ends_at = now
-            row.save(update_fields=["ends_at"])
-        for meter, grant in wanted.items():
-            row = in_force.get(meter)
-            if row and row.ends_at is None:
-                continue
-            Entitlement.objects.create(
+                unchanged.add(row.meter)
+            else:
+                row.ends_at = now
+                row.save(update_fields=["ends_at"])
+        Entitlement.objects.bulk_create(
+            Entitlement(
                 brand=brand,
                 owner_id=owner_id,
                 account=account,
@@ -249,7 +175,10 @@ def entitle(
                 limit=grant.limit,
                 anchor_at=anchor_at,
             )
-            _fit_open_window(account, grant, brand, anchor_at, now)
+            for meter, grant in wanted.items()
+            if meter not in unchanged
+        )
+        _fit_open_windows(account, wanted, now)
         return account
 
 
@@ -263,11 +192,9 @@ def top_up(
         raise Invalid("A top-up needs a reason: it stands in the ledger for good.")
     with scope(SERVICE):
         account = Account.objects.filter(brand=brand, kind=Account.Kind.BRAND, owner_id=brand.pk).first()
-        held = account and account.entitlements.filter(meter=meter, ends_at=None).first()
-        if not account or not held or held.limit is None:
+        bucket = account and _open_window(account.pk, meter, brand, now)
+        if not bucket or not Bucket.objects.filter(pk=bucket.pk, limit__isnull=False).update(limit=F("limit") + amount):
             raise Invalid(f"{brand} has no limit of {meter} that could be raised.")
-        bucket = _open_window(account, meter, brand, now)
-        Bucket.objects.filter(pk=bucket.pk).update(limit=F("limit") + amount)
         Entry.objects.bulk_create(
             [_entry(bucket, Entry.Kind.TOP_UP, limit_delta=amount, reason=reason.strip(), actor_id=actor_id)]
         )
@@ -276,18 +203,52 @@ def top_up(
 
 
 def void_expired(now: datetime | None = None) -> int:
-    """Give back holds that outlived every turn. Returns how many: any at all is worth a look."""
+    """Give back holds that outlived every turn, each in a transaction of its own. Returns how many turns had any."""
     with scope(SERVICE):
         late = Hold.objects.filter(expires_at__lt=now or timezone.now()).values_list("reservation", flat=True)
-        reservations = sorted(set(late[:1000]))
-        for reservation in reservations:
-            settle(reservation, amounts={}, reason="expired", now=now)
-        return len(reservations)
+        reservations = set(late[:1000])
+    return sum(settle(reservation, amounts={}, reason="expired", now=now) for reservation in reservations)
 
 
-def _open_window(account: Account, meter: str, brand: Brand, now: datetime | None) -> Bucket:
-    held = account.entitlements.get(meter=meter, ends_at=None)
-    return _bucket(account, meter, held.window, held.limit, brand, now, anchor_at=held.anchor_at)
+def _refused(brand: Brand, asker: tuple[str, UUID], lines: list[Any]) -> QuotaExceeded:
+    if all(line.kind != asker[0] for line in lines):
+        return no_plan()
+    short = min((line for line in lines if line.enough is False), key=lambda line: LOCK_RANK[line.kind])
+    return refusal(
+        short.kind,
+        short.meter,
+        limit=short.limit,
+        left=max(0, short.limit - short.taken),
+        wanted=short.amount,
+        closes_at=short.closes_at,
+        zone=brand.zone,
+    )
+
+
+def _open_windows(brand: Brand, lines: list[Any], now: datetime | None) -> None:
+    with scope(SERVICE):
+        for line in sorted(lines, key=lambda line: (LOCK_RANK[line.kind], line.account_id)):
+            _open_window(line.account_id, line.meter, brand, now)
+
+
+def _open_window(account_id: UUID, meter: str, brand: Brand, now: datetime | None) -> Bucket | None:
+    """The plan's bucket that counts now, made if need be; None when the plan has no such meter.
+
+    The account's lock stands between this and entitle(), so that no window opens with the limit of yesterday's plan.
+    """
+    account = Account.objects.select_for_update(no_key=True).get(pk=account_id)
+    held = account.entitlements.filter(meter=meter, ends_at=None).first()
+    if held is None:
+        return None
+    now = now or _database_now()
+    counting = [
+        bucket for bucket in open_buckets(account.buckets, now) if (bucket.meter, bucket.window) == (meter, held.window)
+    ]
+    return (
+        counting[-1]
+        if counting
+        else _bucket(account, meter, held.window, held.limit, brand, now, anchor_at=held.anchor_at)
+    )
 
 
 def _bucket(
@@ -301,7 +262,7 @@ def _bucket(
     anchor_at: datetime | None = None,
     pocket: str = Bucket.Pocket.PLAN,
 ) -> Bucket:
-    """The bucket of the window that is open at `now` by the database's clock; made, with its first entry, if need be."""
+    """The bucket of the window that is open at `now`; made, with its first entry, if need be."""
     open_now = window(kind, now or _database_now(), zone=brand.zone, anchor=anchor_at)
     bucket = Bucket(
         brand=brand,
@@ -322,42 +283,30 @@ def _bucket(
     return stored
 
 
-def _fit_open_window(account: Account, grant: Grant, brand: Brand, anchor_at: datetime | None, now: datetime) -> None:
-    """Move the limit of a window that is open already, by an entry. Never below what is used and held."""
-    open_now = window(grant.window, now, zone=brand.zone, anchor=anchor_at)
-    bucket = (
-        Bucket.objects.select_for_update()
-        .filter(
-            account=account,
-            meter=grant.meter,
-            pocket=Bucket.Pocket.PLAN,
-            window=grant.window,
-            opens_at=open_now.opens_at,
-        )
-        .first()
-    )
-    if bucket is None or bucket.limit == grant.limit:
-        return
-    before, after = bucket.limit, grant.limit
-    if after is not None:
-        after = max(after, bucket.used + bucket.held)
-    delta = (after or 0) - (before or 0)
-    Bucket.objects.filter(pk=bucket.pk).update(limit=after)
-    Entry.objects.bulk_create([_entry(bucket, Entry.Kind.GRANT, limit_delta=delta, reason="plan changed")])
+def _fit_open_windows(account: Account, grants: Mapping[str, Grant], now: datetime) -> None:
+    """Move the limits of windows that are open already, by entries."""
+    list(open_buckets(account.buckets, now).order_by("lock_rank", "id").select_for_update())  # as reserve() locks them
+    for bucket in {(row.meter, row.window): row for row in open_buckets(account.buckets, now)}.values():
+        grant = grants.get(bucket.meter)
+        if grant is None or grant.window != bucket.window:
+            continue
+        after = grant.limit
+        if after is not None:
+            topped_up = bucket.entries.filter(kind=Entry.Kind.TOP_UP).aggregate(sum=Sum("limit_delta"))["sum"] or 0
+            after = max(after + topped_up, bucket.used + bucket.held)
+        if after == bucket.limit:
+            continue
+        Bucket.objects.filter(pk=bucket.pk).update(limit=after)
+        delta = (after or 0) - (bucket.limit or 0)
+        Entry.objects.bulk_create([_entry(bucket, Entry.Kind.GRANT, limit_delta=delta, reason="plan changed")])
 
 
 def _entry(bucket: Bucket, kind: str, **fields: Any) -> Entry:
     return Entry(id=uuid7(), brand_id=bucket.brand_id, owner_id=bucket.owner_id, bucket=bucket, kind=kind, **fields)
 
 
-def _rows(sql: str, names: dict[str, Any]) -> list[Any]:
-    with connections[current_alias()].cursor() as cursor:
-        cursor.execute(sql, names)
-        row = namedtuple("Row", [column.name for column in cursor.description])
-        return [row(*values) for values in cursor.fetchall()]
-
-
 def _database_now() -> datetime:
     with connections[current_alias()].cursor() as cursor:
         cursor.execute("select now()")
-        return cursor.fetchone()[0]
+        now: datetime = cursor.fetchone()[0]
+        return now

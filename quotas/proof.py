@@ -1,4 +1,7 @@
-"""The proof: every bucket against its entries and open holds. `manage.py check_balances`, the nightly job and the admin call it."""
+"""The proof: every bucket against its entries and open holds.
+
+`manage.py check_balances`, the nightly job and the admin's page call it.
+"""
 
 from dataclasses import dataclass
 from uuid import UUID
@@ -16,7 +19,7 @@ cross join lateral (
     from quotas_entry where bucket_id = b.id
 ) e
 cross join lateral (select coalesce(sum(amount), 0)::bigint as held_sum from quotas_hold where bucket_id = b.id) h
-where b."limit" <> e.limit_sum or b.used <> e.used_sum or b.held <> h.held_sum
+where coalesce(b."limit", 0) <> e.limit_sum or b.used <> e.used_sum or b.held <> h.held_sum
 order by b.id
 """
 
@@ -33,7 +36,11 @@ class Drift:
     proves: tuple[int, int, int]
 
     def __str__(self) -> str:
-        return f"bucket {self.bucket_id} ({self.meter}): says limit, used, held = {self.claims}; its lines say {self.proves}"
+        claims, proves = (
+            ", ".join(f"{name} {number}" for name, number in zip(("limit", "used", "held"), numbers, strict=True))
+            for numbers in (self.claims, self.proves)
+        )
+        return f"bucket {self.bucket_id} ({self.meter}) says {claims}; its lines prove {proves}"
 
 
 def drifts() -> list[Drift]:
@@ -50,7 +57,8 @@ def counts() -> dict[str, int]:
     """How much was proved: buckets, entries, open holds."""
     with scope(SERVICE), connections[current_alias()].cursor() as cursor:
         cursor.execute(
-            "select (select count(*) from quotas_bucket), (select count(*) from quotas_entry), (select count(*) from quotas_hold)"
+            "select (select count(*) from quotas_bucket), (select count(*) from quotas_entry),"
+            " (select count(*) from quotas_hold)"
         )
         buckets, entries, holds = cursor.fetchone()
         return {"buckets": buckets, "entries": entries, "open_holds": holds}

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
+from django.db.models import Manager, QuerySet
 from django.utils import timezone
 
 from accounts.models import Brand
@@ -41,15 +42,13 @@ def standings(brand: Brand, *, kind: str, owner_id: UUID, now: datetime | None =
         brand=brand, account__kind=kind, account__owner_id=owner_id, ends_at=None
     ).order_by("meter")
     found = []
-    open_buckets = {
-        (bucket.account_id, bucket.meter, bucket.window, bucket.opens_at): bucket
-        for bucket in Bucket.objects.filter(
-            brand=brand, owner_id=owner_id, pocket=Bucket.Pocket.PLAN, opens_at__lte=now
-        ).exclude(closes_at__lte=now)
+    counting = {
+        (bucket.account_id, bucket.meter, bucket.window): bucket
+        for bucket in open_buckets(Bucket.objects.filter(brand=brand, owner_id=owner_id), now)
     }
     for row in entitlements:
-        open_now = window(row.window, now, zone=brand.zone, anchor=row.anchor_at)
-        bucket = open_buckets.get((row.account_id, row.meter, row.window, open_now.opens_at))
+        bucket = counting.get((row.account_id, row.meter, row.window))
+        open_now = bucket or window(row.window, now, zone=brand.zone, anchor=row.anchor_at)
         found.append(
             Standing(
                 meter=row.meter,
@@ -61,6 +60,12 @@ def standings(brand: Brand, *, kind: str, owner_id: UUID, now: datetime | None =
             )
         )
     return found
+
+
+def open_buckets(buckets: Manager[Bucket] | QuerySet[Bucket], now: datetime) -> QuerySet[Bucket]:
+    """The plan's buckets whose window contains `now`. Of two of a kind (the zone was changed) the later counts."""
+    here = buckets.filter(pocket=Bucket.Pocket.PLAN, opens_at__lte=now).exclude(closes_at__lte=now)
+    return here.order_by("opens_at")
 
 
 def account_of(brand: Brand, *, kind: str, owner_id: UUID) -> Account | None:

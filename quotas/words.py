@@ -4,7 +4,7 @@ from datetime import datetime
 from zoneinfo import ZoneInfo
 
 from quotas.errors import QuotaExceeded
-from quotas.models import Account, Bucket, Meter
+from quotas.models import Account, Meter
 
 NAMES = {
     Meter.QUERIES: "questions",
@@ -28,19 +28,34 @@ def resets(closes_at: datetime | None, zone: str, now: datetime) -> str:
     return f"on {local.day} {local:%B}"
 
 
-def refusal(bucket: Bucket, *, wanted: int, zone: str) -> QuotaExceeded:
-    left, name = bucket.left, meter_name(bucket.meter)
-    own = bucket.account.kind in (Account.Kind.USER, Account.Kind.VISITOR)
-    if bucket.limit == 0:
-        detail = f"Your plan includes no {name}."
+def no_plan() -> QuotaExceeded:
+    return QuotaExceeded(
+        "You have no plan on this brand yet, so there is nothing to ask with. Ask its admin for one.",
+        reason="no_plan",
+        meter=Meter.QUERIES.value,
+        limit=0,
+        left=0,
+        wanted=1,
+        resets_at=None,
+        requires_payment=False,
+    )
+
+
+def refusal(
+    kind: str, meter: str, *, limit: int, left: int, wanted: int, closes_at: datetime | None, zone: str
+) -> QuotaExceeded:
+    """Say who lacks what, and what brings more: the next window, a larger plan, or the brand's admin."""
+    own, name = kind in (Account.Kind.USER, Account.Kind.VISITOR), meter_name(meter)
+    if limit == 0:
+        detail = f"{'Your plan' if own else 'The plan of this brand'} includes no {name}."
     elif not own:
         detail = f"This brand has {left:,} {name} left, and the question may need {wanted:,}."
     elif left:
-        detail = f"{left:,} of your {bucket.limit:,} {name} are left, and this may need {wanted:,}."
+        detail = f"{left:,} of your {limit:,} {name} are left, and this may need {wanted:,}."
     else:
-        detail = f"All {bucket.limit:,} {name} of your plan are used."
-    if bucket.closes_at is not None:
-        local = bucket.closes_at.astimezone(ZoneInfo(zone))
+        detail = f"All {limit:,} {name} of your plan are used."
+    if closes_at is not None and limit:
+        local = closes_at.astimezone(ZoneInfo(zone))
         detail += f" New ones come on {local.day} {local:%B} at {local:%H:%M} ({zone})."
     elif own:
         detail += " A larger plan gives more."
@@ -48,11 +63,11 @@ def refusal(bucket: Bucket, *, wanted: int, zone: str) -> QuotaExceeded:
         detail += " Its admin can add some."
     return QuotaExceeded(
         detail + " Your text is kept, and nothing was charged.",
-        reason=f"{bucket.account.kind}_{bucket.meter}_{'not_included' if bucket.limit == 0 else 'used_up'}",
-        meter=bucket.meter,
-        limit=bucket.limit,
+        reason=f"{kind}_{meter}_{'used_up' if limit else 'not_included'}",
+        meter=meter,
+        limit=limit,
         left=left,
         wanted=wanted,
-        resets_at=bucket.closes_at.isoformat() if bucket.closes_at else None,
+        resets_at=closes_at.isoformat() if closes_at and limit else None,
         requires_payment=own,
     )
