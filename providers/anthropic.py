@@ -10,7 +10,7 @@ from django.conf import settings
 from lib.secret import Secret
 from providers import clients, framing
 from providers.errors import CutOff, Garbled, refusal
-from providers.shapes import NOTHING, Call, Limits, Usage, Watch
+from providers.shapes import NAME_CHARS, NOTHING, Call, Limits, Usage, Watch, clean
 
 VENDOR_URL = "https://api.anthropic.com"
 LIGHT = framing.is_light(anthropic.AsyncAnthropic, anthropic.AsyncStream)
@@ -52,7 +52,7 @@ async def stream(call: Call, *, key: Secret | None, limits: Limits) -> AsyncGene
                         if piece:
                             if not watch.has_text:
                                 watch.text_came()
-                            yield framing.clean(piece)
+                            yield clean(piece)
                     elif kind == "message_start":
                         model = event["message"].get("model") or model
                         at_start = _numbers(event["message"].get("usage"))
@@ -94,14 +94,14 @@ def _numbers(usage: object) -> Mapping[str, Any]:
     return usage if isinstance(usage, dict) else {"usage": usage} if usage else NOTHING
 
 
-def usage_of(at_start: Mapping[str, Any], at_end: Mapping[str, Any], model: object, stop_reason: str) -> Usage:
+def usage_of(at_start: Mapping[str, Any], at_end: Mapping[str, Any], model: object, stop_reason: object) -> Usage:
     """The prompt is what was read and what came from the cache; output tokens count only at the end."""
     raw = {**at_start, **at_end}
     counts = [framing.count(raw.get("input_tokens")), *(framing.count(raw.get(name) or 0) for name in FROM_CACHE)]
     return Usage(
         prompt_tokens=None if None in counts else sum(number or 0 for number in counts),
         completion_tokens=framing.count(at_end.get("output_tokens")),
-        model=str(model),
-        finish_reason=FINISH_REASONS.get(stop_reason, stop_reason),
+        model=clean(str(model))[:NAME_CHARS],
+        finish_reason=FINISH_REASONS.get(str(stop_reason)) or clean(str(stop_reason))[:NAME_CHARS],
         raw=raw,
     )

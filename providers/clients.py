@@ -62,10 +62,11 @@ class Transport(httpx2.AsyncBaseTransport):
             trust_env=False,
             timeout=aiohttp.ClientTimeout(total=None),
         )
-        self.open_responses = 0
+        self.running = 0
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         limits = request.extensions.get("timeout", {})
+        self.running += 1
         try:
             response = await self.session.request(
                 request.method,
@@ -79,20 +80,22 @@ class Transport(httpx2.AsyncBaseTransport):
                 allow_redirects=False,
                 timeout=aiohttp.ClientTimeout(total=None, connect=limits.get("connect")),
             )
-        except aiohttp.ConnectionTimeoutError:
-            raise httpx2.ConnectTimeout("no connection in time") from None
-        except (aiohttp.ClientError, OSError) as error:
-            raise httpx2.ConnectError(type(error).__name__) from None
-        self.open_responses += 1
+        except BaseException as error:
+            self._ended()
+            if isinstance(error, aiohttp.ConnectionTimeoutError):
+                raise httpx2.ConnectTimeout("no connection in time") from None
+            if isinstance(error, aiohttp.ClientError | OSError):
+                raise httpx2.ConnectError(type(error).__name__) from None
+            raise
         return httpx2.Response(
             response.status,
             headers=response.raw_headers,
-            stream=Body(response, self._response_closed),
+            stream=Body(response, self._ended),
             extensions={"http_version": b"HTTP/1.1", BODY: response},
         )
 
-    def _response_closed(self) -> None:
-        self.open_responses -= 1
+    def _ended(self) -> None:
+        self.running -= 1
 
     async def aclose(self) -> None:
         await self.session.close()
@@ -121,7 +124,7 @@ class Clients:
         if len(self.transports) <= HTTP_CLIENTS:
             return
         for base_url, transport in list(self.transports.items())[:-1]:
-            if not transport.open_responses:
+            if not transport.running:
                 del self.transports[base_url]
                 for known in [known for known in self.sdks if known[1] == base_url]:
                     del self.sdks[known]

@@ -5,6 +5,7 @@ from typing import Any
 
 from lib.errors import DomainError
 from lib.secret import Secret
+from providers.shapes import NAME_CHARS, clean
 
 VENDOR_DETAIL_CHARS = 500
 LOOKS_LIKE_A_KEY = re.compile(r"\b(?:sk|pk|rk|key|bearer)[-_ ][\w.*\-]{6,}", re.IGNORECASE)
@@ -29,8 +30,8 @@ class ProviderError(DomainError):
             extra["retry_after"] = retry_after
         super().__init__(detail, **extra)
         self.vendor_status = vendor_status
-        self.vendor_code = vendor_code
-        self.vendor_detail = LOOKS_LIKE_A_KEY.sub("[key]", vendor_detail)[:VENDOR_DETAIL_CHARS]
+        self.vendor_code = clean(vendor_code)[:NAME_CHARS]
+        self.vendor_detail = LOOKS_LIKE_A_KEY.sub("[key]", clean(vendor_detail[:20_000]))[:VENDOR_DETAIL_CHARS]
         self.retry_after = retry_after
 
 
@@ -128,7 +129,7 @@ def refusal(
         status = next((found for found in named if found), 500)
     return refusal_by_status(status)(
         vendor_status=status,
-        vendor_code=next(filter(None, names), "")[:100],
+        vendor_code=next(filter(None, names), ""),
         vendor_detail=str(told.get("message") or "").replace(key.reveal() if key else "[key]", "[key]"),
         retry_after=retry_after,
     )

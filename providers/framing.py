@@ -196,13 +196,6 @@ def parse(data: bytes) -> Event:
     return event
 
 
-def clean(piece: str) -> str:
-    """A piece as PostgreSQL and UTF-8 can take it: no NUL, no half of a surrogate pair."""
-    if piece.isascii():
-        return piece.replace("\0", "") if "\0" in piece else piece
-    return piece.replace("\0", "").encode("utf-8", "replace").decode()
-
-
 def count(number: object) -> int | None:
     return number if type(number) is int and number >= 0 else None
 
@@ -236,4 +229,4 @@ def _seconds(retry_after: str | None) -> float | None:
             seconds = email.utils.parsedate_to_datetime(retry_after).timestamp() - time.time()
         except ValueError:
             return None
-    return min(max(seconds, 0.0), 86_400.0)
+    return min(86_400.0, max(0.0, seconds))  # in this order NaN is 0

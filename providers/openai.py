@@ -11,7 +11,7 @@ from lib import egress
 from lib.secret import Secret
 from providers import clients, framing
 from providers.errors import CutOff, Garbled, refusal
-from providers.shapes import NOTHING, Call, Limits, Usage, Watch
+from providers.shapes import NAME_CHARS, NOTHING, Call, Limits, Usage, Watch, clean
 
 VENDOR_URL = "https://api.openai.com/v1"
 OPENROUTER_URL = "https://openrouter.ai/api/v1"
@@ -48,7 +48,7 @@ async def stream(call: Call, *, key: Secret | None, limits: Limits) -> AsyncGene
                         if piece:
                             if not watch.has_text:
                                 watch.text_came()
-                            yield framing.clean(piece)
+                            yield clean(piece)
                 except (AttributeError, IndexError, KeyError, TypeError):
                     raise Garbled from None
                 model = event.get("model") or model
@@ -77,7 +77,7 @@ def usage_of(raw: object, model: object, finish_reason: object) -> Usage:
     return Usage(
         prompt_tokens=framing.count(numbers.get("prompt_tokens")),
         completion_tokens=framing.count(numbers.get("completion_tokens")),
-        model=str(model),
-        finish_reason=str(finish_reason),
+        model=clean(str(model))[:NAME_CHARS],
+        finish_reason=clean(str(finish_reason))[:NAME_CHARS],
         raw=numbers,
     )

@@ -6,7 +6,15 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Self
 
+NAME_CHARS = 100  # of a model's name or a finish reason that a vendor sends back
 NOTHING: Mapping[str, Any] = MappingProxyType({})
+
+
+def clean(text: str) -> str:
+    """Text as PostgreSQL and UTF-8 can take it: no NUL, no half of a surrogate pair."""
+    if text.isascii():
+        return text.replace("\0", "") if "\0" in text else text
+    return text.replace("\0", "").encode("utf-8", "replace").decode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +37,10 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What the vendor says it counted. A number it made up is None here and stands in `raw` as it came."""
+    """What the vendor says it counted. A number it made up is None here and stands in `raw` as it came.
+
+    `raw` is for the judge, not for the database: it may hold NaN and infinity, which no jsonb column takes.
+    """
 
     prompt_tokens: int | None
     completion_tokens: int | None

@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from providers.errors import Garbled
-from providers.framing import DONE, Frames, clean, parse
+from providers.framing import DONE, Frames, parse
+from providers.shapes import clean
 
 EVENTS = st.lists(st.dictionaries(st.text(max_size=5), st.text(max_size=20), max_size=3), max_size=6)
 

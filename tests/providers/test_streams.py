@@ -9,7 +9,7 @@ import anthropic as anthropic_sdk
 import openai as openai_sdk
 import pytest
 
-from providers import anthropic, calls, openai
+from providers import anthropic, calls, clients, openai
 from providers.calls import Call, Limits
 from providers.errors import Busy, CutOff, Down, Garbled, KeyRefused, ProviderError, Rejected, TimedOut
 from tests.providers.conftest import KEY, QUESTION
@@ -132,6 +132,12 @@ async def test_an_answer_that_breaks_in_the_middle_raises_after_its_pieces(ask, 
     assert len(caught.value.pieces) == 12
 
 
+async def test_an_answer_that_comes_compressed_is_read_all_the_same(ask, protocol, path):
+    pieces, usage = await ask(protocol, "m;tokens=30;gzip=1")
+
+    assert (len(pieces), usage.completion_tokens) == (30, 30)
+
+
 async def test_a_web_page_instead_of_an_answer_is_garbled(ask, protocol):
     with pytest.raises(Garbled):
         await ask(protocol, "m;garble=html")
@@ -245,6 +251,20 @@ async def test_many_streams_run_at_once(ask):
     answers = await asyncio.gather(*(ask("openai", "m;tokens=5;first_ms=300") for _ in range(300)))
 
     assert all(len(pieces) == 5 for pieces, _ in answers)
+
+
+async def test_clients_are_bounded_and_one_that_streams_is_never_closed(ask, upstream, monkeypatch):
+    monkeypatch.setattr(clients, "HTTP_CLIENTS", 2)
+    long = asyncio.create_task(ask("openai", "m;tokens=100;delay_ms=5"))
+    await asyncio.sleep(0.1)
+
+    for number in range(6):
+        await ask("openai", "m;tokens=1", base_url=f"{upstream.base_url}/gateway{number}/v1")
+
+    pieces, _ = await long
+    assert len(pieces) == 100
+    await asyncio.sleep(0.1)
+    assert established(upstream.port) <= 2
 
 
 @pytest.mark.parametrize(

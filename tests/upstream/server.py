@@ -8,6 +8,7 @@ hang=             headers (never answers) | first (begins, no word) | middle (af
 cut=              first | middle (connection dropped after `after` words) | quiet (ends in good order, but unfinished)
 after=10          where the middle is
 usage=            missing | zero | null | negative | string | nan | huge | 2**31 | 2**63 | wrong | list
+gzip=1            compressed, though nobody asked for it
 redirect=1        a 307 to /v1/models
 garble=1          a malformed chunk in the middle; garble=html answers with a web page
 error_mid=1       an error event in the middle: overloaded; error_mid=rate_limit_error names another
@@ -271,6 +272,8 @@ class Server:
         reason: str,
     ) -> web.StreamResponse:
         response = web.StreamResponse(headers=SSE_HEADERS)
+        if "gzip" in options:
+            response.enable_compression(web.ContentCoding.gzip)
         await response.prepare(request)
         loop = asyncio.get_running_loop()
         delay_s = int(options.get("delay_ms", 0)) / 1000
@@ -343,6 +346,7 @@ class Server:
         app.add_routes(
             [
                 web.post(OpenAI.path, self.openai),
+                web.post("/{gateway}" + OpenAI.path, self.openai),
                 web.post(Anthropic.path, self.anthropic),
                 web.route("*", "/v1/models", self.models),
                 web.get("/control/calls", self.list_calls),
