@@ -145,6 +145,7 @@ def _wait_ready(port: int, children: Sequence[Child]) -> None:
             connection.request("GET", "/healthz", headers={"Host": "localhost"})
             if connection.getresponse().status == http.client.OK:
                 return
+            time.sleep(1)  # it answers, and says that something is not there yet
         time.sleep(0.1)
     raise CannotStart(f"/healthz did not answer within {READY_S} s.")
 

@@ -1,7 +1,10 @@
 """Log-ins and memberships on a cluster of their own, because they belong to a whole server."""
 
+import json
+
 import psycopg
 import pytest
+from django.core.management import CommandError, call_command
 
 from chatsite import roles
 from chatsite.embedded import Postgres
@@ -132,6 +135,24 @@ def test_databases_that_owner_makes_for_tests_have_vectors(urls):
         owner.execute("drop database test_vectors")
 
     assert near == (0.0,)
+
+
+def test_the_command_prints_the_urls_and_keeps_the_passwords_it_finds(cluster, urls, monkeypatch, capsys):
+    monkeypatch.setenv("DATABASE_URL", "postgres://web:chosen@db.example.com/chat")
+    monkeypatch.setenv("DATABASE_SERVICE_URL", "postgres://somebody:else@db.example.com/chat")
+
+    call_command("bootstrap_roles", "--admin-url", cluster.url(), "--json")
+    printed = json.loads(capsys.readouterr().out)
+
+    assert printed["DATABASE_URL"] == f"postgres://web:chosen@127.0.0.1:{cluster.port}/chat"
+    assert ":else@" not in printed["DATABASE_SERVICE_URL"]
+    for url in printed.values():
+        connect(url).close()
+
+
+def test_the_command_refuses_in_words_when_the_server_does(capsys):
+    with pytest.raises(CommandError, match="The server refused"):
+        call_command("bootstrap_roles", "--admin-url", "postgres://admin:secret@127.0.0.1:1/postgres")
 
 
 def test_production_keeps_given_passwords_and_has_no_tester(tmp_path_factory):
