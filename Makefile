@@ -30,7 +30,7 @@ soak: venv-dev
 lock: venv-dev
 	@command -v uv >/dev/null || $(PYTHON) -m pip install --quiet uv
 	@uv=$$(command -v uv || echo .venv/bin/uv); for name in requirements requirements-dev; do \
-	  $$uv pip compile --quiet --generate-hashes --python-version 3.11 $$name.in -o $$name.txt || exit 1; done
+	  $$uv pip compile --quiet --universal --generate-hashes --python-version 3.11 $$name.in -o $$name.txt || exit 1; done
 
 clean:
 	@if [ -x $(PYTHON) ]; then $(PYTHON) -m chatsite.embedded down; fi

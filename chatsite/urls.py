@@ -1,3 +1,18 @@
-from django.urls import URLPattern, URLResolver
+from django.contrib import admin
+from django.urls import include, path
 
-urlpatterns: list[URLPattern | URLResolver] = []
+from chatsite import pages, signup
+from conversations import openai_door
+
+handler400, handler403 = "chatsite.pages.bad_request", "chatsite.pages.permission_denied"
+handler404, handler500 = "chatsite.pages.not_found", "chatsite.pages.server_error"
+
+urlpatterns = [
+    path("", include("conversations.urls")),
+    path("v1/", include(openai_door.urlpatterns)),
+    path("account/", include("allauth.account.urls")),
+    path("join/", include(([path("", signup.join_view, name="join")], "accounts"))),
+    path("admin/", admin.site.urls),
+    path("healthz", pages.healthz, name="healthz"),
+    path("readyz", pages.readyz, name="readyz"),
+]

@@ -1,9 +1,11 @@
 """What people say and what is answered. Content lives here and may be deleted; what it cost lives in quotas and stays."""
 
 from django.db import models
-from django.db.models import Q
+from django.db.models import Q, Value
 
 from accounts.models import Owned
+
+EMPTY = Value({}, models.JSONField())
 
 
 class Conversation(Owned):
@@ -19,17 +21,21 @@ class Conversation(Owned):
         API = "api"
         MOBILE = "mobile"
 
-    owner_kind = models.CharField(max_length=10, choices=OwnerKind, default=OwnerKind.USER)
+    owner_kind = models.CharField(max_length=10, choices=OwnerKind, default=OwnerKind.USER, db_default=OwnerKind.USER)
     title = models.CharField(max_length=200)
-    model = models.CharField(max_length=80, blank=True)  # api_identifier of the provider asked last
+    model = models.CharField(
+        max_length=80, blank=True, default="", db_default=""
+    )  # api_identifier of the provider asked last
     provider_id = models.UUIDField(null=True)
     system_prompt_id = models.UUIDField(null=True)
-    system_prompt = models.TextField(blank=True)  # of this conversation's own; wins over system_prompt_id
-    settings = models.JSONField(default=dict)  # temperature, max_tokens, top_p
-    metadata = models.JSONField(default=dict)
-    total_tokens_used = models.BigIntegerField(default=0)
-    total_cost_microusd = models.BigIntegerField(default=0)
-    message_count = models.PositiveIntegerField(default=0)
+    system_prompt = models.TextField(
+        blank=True, default="", db_default=""
+    )  # of this conversation's own; wins over system_prompt_id
+    settings = models.JSONField(default=dict, db_default=EMPTY)  # temperature, max_tokens, top_p
+    metadata = models.JSONField(default=dict, db_default=EMPTY)
+    total_tokens_used = models.BigIntegerField(default=0, db_default=0)
+    total_cost_microusd = models.BigIntegerField(default=0, db_default=0)
+    message_count = models.PositiveIntegerField(default=0, db_default=0)
     updated_at = models.DateTimeField(auto_now=True)
     last_message_at = models.DateTimeField(null=True)
     archived_at = models.DateTimeField(null=True)
@@ -37,28 +43,28 @@ class Conversation(Owned):
     pinned_at = models.DateTimeField(null=True)
     expires_at = models.DateTimeField(null=True)  # by the plan's retention; pinned ones survive
     # S1: what the person was looking at
-    context_type = models.CharField(max_length=40, blank=True)
-    context_id = models.CharField(max_length=120, blank=True)
-    context_label = models.CharField(max_length=200, blank=True)
+    context_type = models.CharField(max_length=40, blank=True, default="", db_default="")
+    context_id = models.CharField(max_length=120, blank=True, default="", db_default="")
+    context_label = models.CharField(max_length=200, blank=True, default="", db_default="")
     # S2: how long and how dear
-    duration_seconds = models.PositiveIntegerField(default=0)
-    estimated_tokens = models.BigIntegerField(default=0)
-    usage_metadata = models.JSONField(default=dict)
+    duration_seconds = models.PositiveIntegerField(default=0, db_default=0)
+    estimated_tokens = models.BigIntegerField(default=0, db_default=0)
+    usage_metadata = models.JSONField(default=dict, db_default=EMPTY)
     # S3: an agent's talk with a visitor
     agent_id = models.UUIDField(null=True)
     visitor_id = models.UUIDField(null=True)
-    visitor_name = models.CharField(max_length=120, blank=True)
-    visitor_email = models.CharField(max_length=254, blank=True)
-    visitor_phone = models.CharField(max_length=40, blank=True)
+    visitor_name = models.CharField(max_length=120, blank=True, default="", db_default="")
+    visitor_email = models.CharField(max_length=254, blank=True, default="", db_default="")
+    visitor_phone = models.CharField(max_length=40, blank=True, default="", db_default="")
     visitor_ip = models.GenericIPAddressField(null=True)
-    visitor_location = models.CharField(max_length=120, blank=True)
-    visitor_metadata = models.JSONField(default=dict)
-    source = models.CharField(max_length=10, choices=Source, default=Source.WEBSITE)
+    visitor_location = models.CharField(max_length=120, blank=True, default="", db_default="")
+    visitor_metadata = models.JSONField(default=dict, db_default=EMPTY)
+    source = models.CharField(max_length=10, choices=Source, default=Source.WEBSITE, db_default=Source.WEBSITE)
     resolved_at = models.DateTimeField(null=True)
-    is_lead = models.BooleanField(default=False)
+    is_lead = models.BooleanField(default=False, db_default=False)
     lead_captured_at = models.DateTimeField(null=True)
     sentiment_score = models.FloatField(null=True)
-    sentiment_label = models.CharField(max_length=10, blank=True)
+    sentiment_label = models.CharField(max_length=10, blank=True, default="", db_default="")
 
     class Meta:
         constraints = [
@@ -100,26 +106,28 @@ class Message(Owned):
 
     conversation = models.ForeignKey(Conversation, models.CASCADE, related_name="messages", db_constraint=False)
     role = models.CharField(max_length=10, choices=Role)
-    content = models.TextField(blank=True)
-    status = models.CharField(max_length=12, choices=Status, default=Status.DONE)
-    error_code = models.CharField(max_length=60, blank=True)
-    error_detail = models.CharField(max_length=500, blank=True)
-    is_charged = models.BooleanField(default=False)
+    content = models.TextField(blank=True, default="", db_default="")
+    status = models.CharField(max_length=12, choices=Status, default=Status.DONE, db_default=Status.DONE)
+    error_code = models.CharField(max_length=60, blank=True, default="", db_default="")
+    error_detail = models.CharField(max_length=500, blank=True, default="", db_default="")
+    is_charged = models.BooleanField(default=False, db_default=False)
     turn_id = models.UUIDField(null=True)
     provider_id = models.UUIDField(null=True)
     system_prompt_id = models.UUIDField(null=True)
-    model = models.CharField(max_length=80, blank=True)
-    model_name = models.CharField(max_length=80, blank=True)  # as the receipt shows it
-    tokens_used = models.BigIntegerField(default=0)
-    token_usage = models.JSONField(default=dict)  # {"prompt_tokens", "completion_tokens", "source": "provider"|"own"}
-    cost_microusd = models.BigIntegerField(default=0)
+    model = models.CharField(max_length=80, blank=True, default="", db_default="")
+    model_name = models.CharField(max_length=80, blank=True, default="", db_default="")  # as the receipt shows it
+    tokens_used = models.BigIntegerField(default=0, db_default=0)
+    token_usage = models.JSONField(
+        default=dict, db_default=EMPTY
+    )  # {"prompt_tokens", "completion_tokens", "source": "provider"|"own"}
+    cost_microusd = models.BigIntegerField(default=0, db_default=0)
     response_time_ms = models.PositiveIntegerField(null=True)
-    metadata = models.JSONField(default=dict)
+    metadata = models.JSONField(default=dict, db_default=EMPTY)
     function_call = models.JSONField(null=True)
     edited_from_id = models.UUIDField(null=True)
     sentiment_score = models.FloatField(null=True)
-    sentiment_label = models.CharField(max_length=10, blank=True)
-    was_corrected = models.BooleanField(default=False)
+    sentiment_label = models.CharField(max_length=10, blank=True, default="", db_default="")
+    was_corrected = models.BooleanField(default=False, db_default=False)
     correction_id = models.UUIDField(null=True)
     feedback_rating = models.SmallIntegerField(null=True)
 
@@ -151,16 +159,21 @@ class Turn(Owned):
     message_id = models.UUIDField(null=True)  # the answer's
     provider_id = models.UUIDField()
     api_key_id = models.UUIDField(null=True)
-    status = models.CharField(max_length=12, choices=Status, default=Status.PENDING)
-    partial = models.TextField(blank=True)  # as of the last checkpoint; emptied when the message has it
-    produced_tokens = models.BigIntegerField(default=0)  # own count as of the last checkpoint
-    sent = models.JSONField(default=dict)  # what went to the provider: ids of messages, prompt, parameters
-    prompt_tokens_estimate = models.BigIntegerField(default=0)
+    status = models.CharField(max_length=12, choices=Status, default=Status.PENDING, db_default=Status.PENDING)
+    partial = models.TextField(
+        blank=True, default="", db_default=""
+    )  # as of the last checkpoint; emptied when the message has it
+    produced_tokens = models.BigIntegerField(default=0, db_default=0)  # own count as of the last checkpoint
+    sent = models.JSONField(
+        default=dict, db_default=EMPTY
+    )  # what went to the provider: ids of messages, prompt, parameters
+    prompt_tokens_estimate = models.BigIntegerField(default=0, db_default=0)
+    held_tokens = models.BigIntegerField(default=0, db_default=0)  # no more than this is ever charged
     heartbeat_at = models.DateTimeField()
     first_piece_at = models.DateTimeField(null=True)
     ended_at = models.DateTimeField(null=True)
-    is_charged = models.BooleanField(default=False)
-    error_code = models.CharField(max_length=60, blank=True)
+    is_charged = models.BooleanField(default=False, db_default=False)
+    error_code = models.CharField(max_length=60, blank=True, default="", db_default="")
 
     class Meta:
         constraints = [

@@ -1,12 +1,6 @@
 """Money is an integer number of micro-dollars: 25_000 is $0.025. Cents exist only towards Stripe."""
 
 MICRO = 1_000_000
-MTOK = 1_000_000
-
-
-def cost_microusd(tokens: int, microusd_per_mtok: int) -> int:
-    """What `tokens` cost at a price per million tokens, rounded up once."""
-    return -(-tokens * microusd_per_mtok // MTOK)
 
 
 def dollars(microusd: int) -> str:

@@ -1,0 +1,117 @@
+"""Who may call a view. Every route declares one of these; tests/isolation/test_grid.py walks the routes and calls them all.
+
+A declaration is not a hint beside the code: the decorator finds out who is asking and opens the scope.
+"""
+
+import functools
+from collections.abc import Callable
+from inspect import iscoroutinefunction
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, cast
+
+from django.http import HttpRequest
+from django.http.response import HttpResponseBase
+
+from accounts import keys
+from accounts.models import Brand, User
+from lib.db import Principal, db, in_scope, scope
+from lib.errors import Forbidden, NotAuthenticated, NotFound
+
+P = ParamSpec("P")
+T = TypeVar("T")
+View = Callable[..., Any]
+
+
+class NotAMember(NotFound):
+    """Signed in, but not a member of this brand."""
+
+    code = "not_a_member"
+
+
+class BrandRequest(HttpRequest):
+    brand: Brand
+    principal: Principal
+    standing: str
+
+
+class Declared(Protocol):
+    access: str
+
+
+def declare(view: View, access: str) -> View:
+    cast(Declared, view).access = access
+    return view
+
+
+def member_of(request: HttpRequest) -> Principal:
+    """The signed-in member, as a principal on the brand of this host. Reads session and user: not for the event loop."""
+    user = request.user
+    if not user.is_authenticated:
+        raise NotAuthenticated("You are not signed in, or your session is over. Sign in again; your text is kept.")
+    return Principal("app_user", cast(BrandRequest, request).brand.pk, cast(User, user).pk)
+
+
+def brand_member(view: View) -> View:
+    """Members of the brand only. Opens the scope around the view and draws its page inside it."""
+    if iscoroutinefunction(view):
+        raise TypeError("An async view cannot hold a scope open: use @member_asks.")
+
+    @functools.wraps(view)
+    def wrapper(request: BrandRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        request.principal = member_of(request)
+        try:
+            with scope(request.principal) as request.standing:
+                response = view(request, *args, **kwargs)
+                if getattr(response, "streaming", False):
+                    raise RuntimeError("a stream must not hold a scope open")
+                return response.render() if hasattr(response, "render") else response
+        except NotFound as error:
+            if not hasattr(request, "standing"):
+                raise NotAMember("You are signed in, but not a member of this brand.") from error
+            raise
+
+    return declare(wrapper, "member")
+
+
+def member_asks(view: View) -> View:
+    """Members of the brand only, for async views: they reach the database through `await as_member(request, work)`."""
+    return declare(view, "member")
+
+
+async def as_member(
+    request: HttpRequest, work: Callable[Concatenate[Principal, P], T], *args: P.args, **kwargs: P.kwargs
+) -> T:
+    """One hop: find out who is asking, open their scope, and do `work(principal, ...)` in it."""
+
+    def hop() -> T:
+        principal = member_of(request)
+        return in_scope(principal, work)(principal, *args, **kwargs)
+
+    return await db(hop)
+
+
+def api_key(needed: str) -> Callable[[View], View]:
+    """Programs with a key that has the scope `needed`; async views call `key_holder(request, needed)` in their hop."""
+
+    def decorate(view: View) -> View:
+        cast(Any, view).needed_scope = needed
+        return declare(view, "key")
+
+    return decorate
+
+
+def key_holder(request: HttpRequest, needed: str) -> Principal:
+    principal = keys.authenticate(request.headers.get("Authorization", ""))
+    if not principal.may(needed):
+        raise Forbidden(f"This API key lacks the scope {needed}.")
+    return principal
+
+
+def public(why: str) -> Callable[[View], View]:
+    """Anybody, for the reason given."""
+    if not why:
+        raise ValueError("say why everybody may call this")
+
+    def decorate(view: View) -> View:
+        return declare(view, "public")
+
+    return decorate

@@ -1,0 +1,40 @@
+"""Which brand a request is for: by the host name it came to."""
+
+import time
+
+from accounts.models import Brand
+from lib.errors import NotFound
+
+FRESH_FOR_S = 5.0  # a brand's look may lag this long; its walls never do, they are asked on every scope
+_known: dict[str, tuple[float, Brand | None]] = {}
+
+
+class NoBrand(NotFound):
+    """No brand lives at this address."""
+
+
+def by_host(host: str) -> Brand:
+    """The brand of `act.example.com:8000`; plain `localhost` (and 127.0.0.1) is the first brand made."""
+    name = host.rsplit(":", 1)[0].strip("[]").lower().rstrip(".")
+    now = time.monotonic()
+    seen_at, brand = _known.get(name, (-FRESH_FOR_S, None))
+    if now - seen_at >= FRESH_FOR_S:
+        brand = _look_up(name)
+        if len(_known) > 1000:
+            _known.clear()
+        _known[name] = (now, brand)
+    if brand is None:
+        raise NoBrand(f"No brand lives at {name}. Check the address.")
+    return brand
+
+
+def _look_up(name: str) -> Brand | None:
+    active = Brand.objects.filter(is_active=True)
+    if name in ("localhost", "127.0.0.1", "::1"):
+        return active.order_by("created_at").first()
+    return active.filter(domain=name).first()
+
+
+def forget() -> None:
+    """Look every brand up again; for tests and for the admin's save."""
+    _known.clear()

@@ -1,0 +1,74 @@
+"""The same request twice is one request. Keys are the caller's own; answers are kept for 24 hours."""
+
+import hashlib
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+from django.db.models import Q
+from django.utils import timezone
+
+from accounts.models import IdempotencyRecord
+from lib.db import Principal
+from lib.errors import Conflict, DomainError, Invalid
+from lib.ids import uuid7
+
+KEEP = timedelta(hours=24)
+TAKE_OVER_AFTER = timedelta(seconds=60)  # a first request that died this long ago may be done again, under the same id
+
+
+class KeyReused(DomainError):
+    """The Idempotency-Key was used for a different request."""
+
+    status, code = 422, "idempotency_key_reused"
+
+
+def fingerprint(*parts: object) -> str:
+    return hashlib.sha256(repr(parts).encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def claim(principal: Principal, *, route: str, key: str, request_hash: str) -> tuple[UUID, dict[str, Any] | None]:
+    """Claim a key for this request; inside the principal's scope.
+
+    Returns  (id, None) when the work is ours to do, under this id; (id, body) with the first answer when it was done
+    Raises   Conflict (409, retry_after) while the first request runs; KeyReused (422) for another request
+    """
+    if not 1 <= len(key) <= 255 or "\x00" in key:
+        raise Invalid("An Idempotency-Key has 1 to 255 characters.")
+    now = timezone.now()
+    mine = IdempotencyRecord(
+        id=uuid7(),
+        brand_id=principal.brand_id,
+        owner_id=principal.owner_id,
+        route=route,
+        key=key,
+        request_hash=request_hash,
+    )
+    of_key = IdempotencyRecord.objects.filter(
+        brand_id=principal.brand_id, owner_id=principal.owner_id, route=route, key=key
+    )
+    IdempotencyRecord.objects.bulk_create([mine], ignore_conflicts=True)
+    first = of_key.get()
+    if first.pk == mine.pk:
+        return first.pk, None
+    if first.created_at < now - KEEP:
+        of_key.delete()
+        return claim(principal, route=route, key=key, request_hash=request_hash)
+    if first.request_hash != request_hash:
+        raise KeyReused("This Idempotency-Key was used for a different request. Use a new key for a new request.")
+    if first.status is not None:
+        return first.pk, first.body
+    stale = Q(pk=first.pk, status=None, created_at__lt=now - TAKE_OVER_AFTER)
+    if IdempotencyRecord.objects.filter(stale).update(created_at=now):
+        return first.pk, None
+    raise Conflict("The same request is being worked on. Ask again in a moment for its answer.", retry_after=1)
+
+
+def keep(record_id: UUID, *, status: int, body: dict[str, Any]) -> None:
+    """Store the answer; inside the principal's scope."""
+    IdempotencyRecord.objects.filter(pk=record_id).update(status=status, body=body)
+
+
+def release(record_id: UUID) -> None:
+    """Give a claim back after a refusal, so that the same key may be tried again; inside the principal's scope."""
+    IdempotencyRecord.objects.filter(pk=record_id, status=None).delete()

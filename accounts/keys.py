@@ -1,0 +1,65 @@
+"""API keys: `sk_<prefix>_<secret>`. The text is shown once; looked up by prefix and SHA-256, in one indexed query.
+
+A plain digest is enough for 32 random bytes. Who holds the key acts as the member who made it, within its scopes, for
+as long as that member may: standing is proved anew whenever a scope opens.
+"""
+
+import hashlib
+import re
+import secrets
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any
+
+from django.db import connections
+
+from accounts.models import ApiKey, Brand, User
+from lib.db import Principal, current_alias
+from lib.errors import Invalid, NotAuthenticated
+
+SCOPES = {
+    "chat": "ask models, with the member's plan and quota",
+    "conversations:read": "read the member's conversations",
+    "conversations:write": "change and delete them",
+    "messages:record": "record messages with token counts of one's own",
+}
+SHAPE = re.compile(r"sk_([0-9a-f]{12})_([A-Za-z0-9_-]{43})")
+
+
+def create(
+    brand: Brand, user: User, *, name: str, scopes: Iterable[str], expires_at: datetime | None = None
+) -> tuple[ApiKey, str]:
+    """Make a key and its text, which is never to be had again. Must run where the brand's keys may be written."""
+    wanted = sorted(set(scopes))
+    if unknown := [scope for scope in wanted if scope not in SCOPES]:
+        raise Invalid(f"Unknown scopes: {', '.join(unknown)}. There are: {', '.join(SCOPES)}.")
+    prefix, secret = secrets.token_hex(6), secrets.token_urlsafe(32)
+    text = f"sk_{prefix}_{secret}"
+    key = ApiKey.objects.create(
+        brand=brand,
+        user=user,
+        name=name,
+        key_prefix=prefix,
+        key_hash=digest(text),
+        scopes=wanted,
+        expires_at=expires_at,
+    )
+    return key, text
+
+
+def digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def authenticate(authorization: str) -> Principal:
+    """The principal of an `Authorization: Bearer sk_…` header. Whatever is wrong with it, the answer is the same 401."""
+    scheme, _, text = authorization.partition(" ")
+    text = text.strip()
+    shape = SHAPE.fullmatch(text) if len(text) < 100 else None
+    if scheme.lower() == "bearer" and shape:
+        with connections[current_alias()].cursor() as cursor:
+            cursor.execute("select id, brand_id, user_id, scopes from lookup.api_key(%s, %s)", [shape[1], digest(text)])
+            row: tuple[Any, ...] | None = cursor.fetchone()
+        if row:
+            return Principal("app_user", row[1], row[2], key_id=row[0], scopes=frozenset(row[3]))
+    raise NotAuthenticated("This API key is not valid. Send `Authorization: Bearer sk_…` with a key that is in force.")

@@ -1,0 +1,134 @@
+"""demo_data: two brands with members, plans, prompts, models and a few chats. Safe to repeat; changes nothing that is there.
+
+With OPENAI_API_KEY or ANTHROPIC_API_KEY in the environment the vendor's models are offered first; without, the demo model.
+"""
+
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+from django.core.management.base import CommandParser
+from django.utils import timezone
+
+from accounts import keys
+from accounts.models import ApiKey, Brand, Membership, Profile, User
+from billing.models import Plan, Subscription
+from billing.plans import assign_plan, install_catalogue
+from conversations.models import Conversation, Message
+from lib.commands import OperatorCommand
+from lib.errors import Forbidden
+from lib.ids import uuid7
+from providers.models import AIProvider, Price, SystemPrompt
+
+PASSWORD = "demo-password"  # noqa: S105 - printed by `make run`; production refuses to make these people
+DATA = Path(__file__).resolve().parents[2] / "demo.json"
+
+
+class Command(OperatorCommand):
+    help = "Make the demo brands act and globex with their people. Log-ins have the password demo-password."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        super().add_arguments(parser)
+        parser.add_argument("--force", action="store_true", help="also outside development")
+
+    def work(self, **options: Any) -> dict[str, Any]:
+        if not (settings.DEVELOPMENT or options["force"]):
+            raise Forbidden("This is not a development installation: people with a known password do not belong here.")
+        data = json.loads(DATA.read_text())
+        self.offer_models(data["models"])
+        people = {row["email"]: self.person(row) for row in data["people"]}
+        for row in data["brands"]:
+            brand = self.brand(row)
+            for member in row["members"]:
+                self.member(brand, people[member["email"]], member)
+        act = Brand.objects.get(slug=data["brands"][0]["slug"])
+        owner = people[data["brands"][0]["members"][0]["email"]]
+        return {
+            "api_key": self.key(act, owner),
+            "address_hosts": [row["slug"] + ".localhost" for row in data["brands"]],
+            "logins": [{**row["shown"], "email": row["email"], "password": PASSWORD} for row in data["people"]],
+            "model": AIProvider.objects.filter(is_active=True).first().api_identifier,  # type: ignore[union-attr]
+        }
+
+    def words(self, result: dict[str, Any]) -> str:
+        people = "\n".join(f"{row['email']}: {row['is']}" for row in result["logins"])
+        return f"{people}\nPassword of all: {PASSWORD}\nAPI key: {result['api_key']}"
+
+    def offer_models(self, rows: list[dict[str, Any]]) -> None:
+        for row in rows:
+            needed = row.pop("needs", "")
+            if needed and not getattr(settings, needed):
+                AIProvider.objects.filter(api_identifier=row["api_identifier"]).update(is_active=False)
+                continue
+            price = row.pop("price")
+            provider, is_new = AIProvider.objects.get_or_create(api_identifier=row["api_identifier"], defaults=row)
+            if is_new:
+                Price.objects.create(provider=provider, starts_at=datetime(2026, 1, 1, tzinfo=UTC), **price)
+            elif needed and not provider.is_active:
+                AIProvider.objects.filter(pk=provider.pk).update(is_active=True)
+
+    def person(self, row: dict[str, Any]) -> User:
+        user = User.objects.filter(email=row["email"]).first()
+        if user is None:
+            user = User.objects.create_user(row["email"], PASSWORD, **row.get("flags", {}))
+            Profile.objects.create(user=user, full_name=row["full_name"])
+        return user
+
+    def brand(self, row: dict[str, Any]) -> Brand:
+        brand, _ = Brand.objects.get_or_create(
+            slug=row["slug"], defaults={**row["look"], "domain": f"{row['slug']}.localhost", "default_plan": "free"}
+        )
+        for catalogue in ("s1", "s0"):
+            install_catalogue(brand, catalogue)
+        if not Subscription.objects.filter(brand=brand, owner_id=brand.pk).exists():
+            assign_plan(brand, Plan.objects.get(brand=brand, code="pool"))
+        for position, prompt in enumerate(row["prompts"]):
+            SystemPrompt.objects.get_or_create(
+                brand=brand, name=prompt["name"], defaults={**prompt, "position": position * 10}
+            )
+        return brand
+
+    def member(self, brand: Brand, user: User, row: dict[str, Any]) -> None:
+        _, is_new = Membership.objects.get_or_create(brand=brand, user=user, defaults={"role": row["role"]})
+        if not is_new:
+            return
+        assign_plan(brand, Plan.objects.get(brand=brand, code=row["plan"]), user_id=user.pk)
+        now = timezone.now()
+        for chat in row.get("chats", []):
+            self.chat(brand, user, chat, now - timedelta(hours=chat["hours_ago"]))
+
+    def chat(self, brand: Brand, user: User, row: dict[str, Any], at: datetime) -> None:
+        conversation = Conversation.objects.create(
+            brand=brand,
+            owner_id=user.pk,
+            title=row["title"],
+            last_message_at=at,
+            message_count=len(row["said"]),
+            model="demo",
+        )
+        for number, text in enumerate(row["said"]):
+            Message.objects.create(
+                id=uuid7(),
+                brand=brand,
+                owner_id=user.pk,
+                conversation=conversation,
+                role="assistant" if number % 2 else "user",
+                content=text,
+                model="demo" if number % 2 else "",
+                model_name="Demo" if number % 2 else "",
+            )
+
+    def key(self, brand: Brand, user: User) -> str:
+        """One key, kept in var/ for as long as it is in force, so that a second run prints the same one."""
+        kept = Path(settings.VAR_DIR) / "run" / "demo-api-key"
+        if kept.is_file():
+            text = kept.read_text().strip()
+            if ApiKey.objects.filter(key_hash=keys.digest(text), is_active=True).exists():
+                return text
+        _, text = keys.create(brand, user, name="demo", scopes=["chat", "conversations:read"])
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        kept.touch(mode=0o600)
+        kept.write_text(text)
+        return text

@@ -1,0 +1,122 @@
+"""Pages that belong to no app: refusals in words, health, and what every template sees."""
+
+from typing import Any
+
+from django.conf import settings
+from django.db import DatabaseError, connections
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.http.response import HttpResponseBase
+from django.shortcuts import redirect, render
+from django.template.loader import render_to_string
+from django.urls import reverse
+from django.utils.http import urlencode
+
+from accounts.access import NotAMember, public
+from accounts.brands import NoBrand
+from lib.db import database_is_away
+from lib.errors import DomainError, NotAuthenticated, Unavailable
+
+PROGRAM_PATHS = ("/v1/", "/api/")
+
+
+def brand(request: HttpRequest) -> dict[str, Any]:
+    """Context processor: the brand's look, and whether mail goes to the terminal."""
+    try:
+        found = getattr(request, "brand", None)
+        return {"brand": found if found and found.pk else None, "is_development": settings.DEVELOPMENT}
+    except (NoBrand, DatabaseError):
+        return {"brand": None, "is_development": settings.DEVELOPMENT}
+
+
+def body(error: DomainError, request: HttpRequest) -> dict[str, Any]:
+    """The one error shape of our own API."""
+    return {
+        "code": error.code,
+        "detail": error.detail,
+        "request_id": getattr(request, "request_id", ""),
+        **error.extra,
+    }
+
+
+def refusal(request: HttpRequest, error: DomainError) -> HttpResponseBase:
+    """An expected refusal, in the shape that the path speaks: JSON, a fragment for htmx, or a page with one action."""
+    wants_json = request.path.startswith(PROGRAM_PATHS) or "application/json" in request.headers.get("Accept", "")
+    response: HttpResponse
+    if wants_json:
+        response = JsonResponse(body(error, request), status=error.status)
+    elif "HX-Request" in request.headers:
+        context = {"error": error, "sign_in_url": _sign_in(request), "request_id": getattr(request, "request_id", "")}
+        response = HttpResponse(render_to_string("_refusal.html", context, request), status=error.status)
+    elif isinstance(error, NotAuthenticated):
+        return redirect(_sign_in(request))
+    elif isinstance(error, NotAMember):
+        response = render(request, "accounts/join.html", status=404)
+    else:
+        context = {"error": error, "request_id": getattr(request, "request_id", "")}
+        template = {403: "403.html", 404: "404.html", 503: "503.html"}.get(error.status, "400.html")
+        response = HttpResponse(render_to_string(template, context), status=error.status)
+    if retry_after := error.extra.get("retry_after"):
+        response.headers["Retry-After"] = str(int(retry_after) or 1)
+    return response
+
+
+def _sign_in(request: HttpRequest) -> str:
+    here = request.get_full_path() if request.method == "GET" else "/"
+    return f"{reverse('account_login')}?{urlencode({'next': here})}"
+
+
+def bad_request(request: HttpRequest, exception: Exception) -> HttpResponseBase:
+    from django.core.exceptions import RequestDataTooBig
+
+    from lib.errors import Invalid, TooLarge
+
+    if isinstance(exception, RequestDataTooBig):
+        return refusal(request, TooLarge("This is larger than one request may be (1 MB). Nothing was stored."))
+    return refusal(request, Invalid("This request could not be understood."))
+
+
+def not_found(request: HttpRequest, exception: Exception) -> HttpResponseBase:
+    from lib.errors import NotFound
+
+    return refusal(request, NotFound("There is nothing at this address."))
+
+
+def permission_denied(request: HttpRequest, exception: Exception) -> HttpResponseBase:
+    from lib.errors import Forbidden
+
+    return refusal(request, Forbidden("You may not do this."))
+
+
+def server_error(request: HttpRequest) -> HttpResponseBase:
+    import sys
+
+    error = sys.exc_info()[1]
+    if database_is_away(error):
+        return refusal(request, Unavailable("The database is busy or away. Try again shortly.", retry_after=2))
+    failed = DomainError("Something went wrong on our side. It is logged; please try again.")
+    failed.status, failed.code = 500, "internal_error"
+    if request.path.startswith(PROGRAM_PATHS):
+        return refusal(request, failed)
+    context = {"error": failed, "request_id": getattr(request, "request_id", "")}
+    return HttpResponse(render_to_string("500.html", context), status=500)
+
+
+def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
+    context = {"reason": reason, "request_id": getattr(request, "request_id", "")}
+    return HttpResponse(render_to_string("csrf_failure.html", context), status=403)
+
+
+@public("load balancers ask whether this process lives")
+def healthz(request: HttpRequest) -> HttpResponse:
+    return HttpResponse("ok", content_type="text/plain")
+
+
+@public("load balancers ask whether this process can work")
+def readyz(request: HttpRequest) -> HttpResponse:
+    """200 when the database answers and is migrated, else 503 with a word; never a version or an address."""
+    try:
+        with connections["default"].cursor() as cursor:
+            cursor.execute("select count(*) from django_migrations")
+    except Exception:
+        return HttpResponse("database away", status=503, content_type="text/plain")
+    return HttpResponse("ready", content_type="text/plain")

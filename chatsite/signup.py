@@ -1,0 +1,55 @@
+"""Sign-up: account, membership and plan in one transaction, so that nobody is ever half a member."""
+
+from typing import Any
+
+from allauth.account.adapter import DefaultAccountAdapter
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect
+from django.views.decorators.http import require_POST
+
+from accounts.access import BrandRequest, declare
+from accounts.models import Brand, Membership, Profile, User
+from billing.plans import assign_default_plan
+from events import stream
+from lib.db import SERVICE, scope
+from lib.errors import Forbidden, NotAuthenticated
+
+
+class Adapter(DefaultAccountAdapter):
+    def is_open_for_signup(self, request: BrandRequest) -> bool:
+        return request.brand.open_sign_up
+
+    def save_user(self, request: BrandRequest, user: User, form: Any, commit: bool = True) -> User:
+        user = super().save_user(request, user, form, commit=False)
+        user.email = user.email.lower()
+        with scope(SERVICE):
+            user.save()
+            Profile.objects.create(user=user)
+            join(request.brand, user)
+        return user
+
+
+def join(brand: Brand, user: User) -> Membership:
+    """Make a person a member with the brand's default plan; a member already stays as is. In the service scope."""
+    with scope(SERVICE):
+        membership, is_new = Membership.objects.get_or_create(brand=brand, user=user)
+        if is_new:
+            assign_default_plan(brand, user.pk)
+            stream.publish(brand.pk, "member.joined", subject=("user", user.pk), owner_id=user.pk)
+        return membership
+
+
+@require_POST
+def join_view(request: BrandRequest) -> HttpResponse:
+    """Somebody who has an account on another brand joins this one."""
+    if not request.user.is_authenticated:
+        raise NotAuthenticated("Sign in first, then join.")
+    if not request.brand.open_sign_up:
+        raise Forbidden("This brand is by invitation only. Ask its admin for one.")
+    user = User.objects.get(pk=request.user.pk)
+    with scope(SERVICE):
+        join(request.brand, user)
+    return redirect("conversations:new")
+
+
+declare(join_view, "account")

@@ -1,0 +1,195 @@
+"""What the chat page shows, as plain values: the list of chats, the messages, what is left. Runs in the member's scope."""
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+from django.db.models import Exists, OuterRef
+from django.utils import timezone
+from django.utils.translation import gettext as _
+
+from accounts.models import Brand, Profile, User
+from conversations.models import OPEN_STATES, Conversation, Message, Turn
+from conversations.turns import Finished
+from lib.db import Principal
+from lib.errors import NotFound
+from lib.html import render
+from providers.models import SystemPrompt
+from providers.offers import offers
+from quotas.models import Account
+from quotas.standing import account_of, standings
+from quotas.words import meter_name, resets
+
+MOST_CHATS = 100  # in the sidebar; the rest is on the history page
+MOST_MESSAGES = 200  # on a page
+
+
+def own(principal: Principal) -> Any:
+    """The member's conversations that are not in the bin."""
+    return Conversation.objects.filter(brand_id=principal.brand_id, owner_id=principal.owner_id, deleted_at=None)
+
+
+def conversation(principal: Principal, conversation_id: UUID) -> Conversation:
+    found: Conversation | None = own(principal).filter(pk=conversation_id).first()
+    if found is None:
+        raise NotFound("This chat is not here (any more).")
+    return found
+
+
+def groups(principal: Principal, zone: str, now: datetime | None = None) -> list[tuple[str, list[dict[str, Any]]]]:
+    """The sidebar: pinned, today, yesterday, last 7 days, older, in the brand's zone; running ones marked."""
+    running = Turn.objects.filter(conversation_id=OuterRef("pk"), status__in=OPEN_STATES)
+    rows = (
+        own(principal)
+        .filter(archived_at=None)
+        .annotate(is_running=Exists(running))
+        .order_by("-last_message_at", "-id")
+        .values("id", "title", "last_message_at", "pinned_at", "is_running")[:MOST_CHATS]
+    )
+    today = (now or timezone.now()).astimezone(ZoneInfo(zone)).date()
+    found: dict[str, list[dict[str, Any]]] = {
+        name: [] for name in (_("Pinned"), _("Today"), _("Yesterday"), _("Last 7 days"), _("Older"))
+    }
+    pinned, first, second, week, older = found
+    for row in rows:
+        day = (row["last_message_at"] or timezone.now()).astimezone(ZoneInfo(zone)).date()
+        if row["pinned_at"]:
+            name = pinned
+        elif day >= today:
+            name = first
+        elif day == today - timedelta(days=1):
+            name = second
+        else:
+            name = week if day > today - timedelta(days=7) else older
+        found[name].append(row)
+    return [(name, chats) for name, chats in found.items() if chats]
+
+
+def messages(principal: Principal, conversation_id: UUID) -> list[dict[str, Any]]:
+    """The newest messages of a conversation, oldest first, as the page draws them; a running answer with its text so far."""
+    rows = Message.objects.filter(
+        brand_id=principal.brand_id, owner_id=principal.owner_id, conversation_id=conversation_id
+    )
+    newest = list(rows.order_by("-id")[:MOST_MESSAGES])[::-1]
+    partial = {
+        turn.message_id: turn.partial
+        for turn in Turn.objects.filter(conversation_id=conversation_id, status__in=OPEN_STATES)
+    }
+    return [shown(message, partial.get(message.pk, "")) for message in newest]
+
+
+def shown(message: Message, partial: str = "") -> dict[str, Any]:
+    """One message for `_message.html`."""
+    is_answer = message.role == Message.Role.ASSISTANT
+    content = message.content or partial
+    return {
+        "id": message.pk,
+        "role": message.role,
+        "content": content,
+        "html": render(content) if is_answer and content else "",
+        "status": message.status,
+        "error": message.error_detail,
+        "charged": message.is_charged,
+        "model": message.model_name,
+        "turn_id": message.turn_id,
+        "receipt": _receipt(message.model_name, message.tokens_used, (message.response_time_ms or 0) / 1000)
+        if is_answer and message.is_charged
+        else None,
+        "created_at": message.created_at,
+    }
+
+
+def progress(principal: Principal, turn_id: UUID) -> tuple[str, dict[str, Any]]:
+    """How far an answer has come, as stored: its text, and its message as the page draws it."""
+    turn = Turn.objects.filter(pk=turn_id, brand_id=principal.brand_id, owner_id=principal.owner_id).first()
+    message = turn and Message.objects.filter(pk=turn.message_id).first()
+    if turn is None or message is None:
+        raise NotFound("This answer is not here (any more).")
+    return message.content or turn.partial, shown(message, turn.partial)
+
+
+def question(message_id: UUID, text: str) -> dict[str, Any]:
+    """A question that was just stored."""
+    return {"id": message_id, "role": "user", "content": text, "status": "done"}
+
+
+def pending(message_id: UUID, turn_id: UUID, model_name: str) -> dict[str, Any]:
+    """An answer that has just begun."""
+    return {
+        "id": message_id,
+        "role": "assistant",
+        "status": "pending",
+        "turn_id": turn_id,
+        "model": model_name,
+        "html": "",
+    }
+
+
+def ended(message_id: UUID, model_name: str, finished: Finished) -> dict[str, Any]:
+    """An answer that has just ended, without asking the database for what the runner knows."""
+    tokens = finished.prompt_tokens + finished.completion_tokens
+    return {
+        "id": message_id,
+        "role": "assistant",
+        "content": finished.text,
+        "html": render(finished.text) if finished.text else "",
+        "status": finished.status,
+        "error": finished.error_detail,
+        "charged": finished.is_charged,
+        "model": model_name,
+        "receipt": _receipt(model_name, tokens, finished.seconds) if finished.is_charged else None,
+    }
+
+
+def _receipt(model_name: str, tokens: int, seconds: float) -> dict[str, Any]:
+    return {"model": model_name, "tokens": tokens, "seconds": seconds}
+
+
+def choices(principal: Principal) -> dict[str, Any]:
+    """What the selectors offer."""
+    prompts = SystemPrompt.objects.filter(brand_id=principal.brand_id, is_active=True)
+    return {
+        "providers": [
+            {"id": row.id, "name": row.name, "description": row.description, "is_demo": row.protocol == "demo"}
+            for row in offers()
+        ],
+        "prompts": list(prompts.values("id", "name", "description")),
+    }
+
+
+def meters(principal: Principal, brand: Brand, now: datetime | None = None) -> list[dict[str, Any]]:
+    """The member's own meters, for the foot of the sidebar."""
+    now = now or timezone.now()
+    assert principal.owner_id is not None
+    return [
+        {
+            "label": _("Questions today")
+            if (row.meter, row.window) == ("queries", "day")
+            else meter_name(row.meter).capitalize(),
+            "used": row.used + row.held,
+            "limit": row.limit,
+            "left": row.left,
+            "percent": row.percent,
+            "level": "full" if row.percent >= 100 else "high" if row.percent >= 80 else "",
+            "resets": resets(row.resets_at, brand.zone, now),
+            "unlimited": row.limit is None,
+        }
+        for row in standings(brand, kind=Account.Kind.USER, owner_id=principal.owner_id, now=now)
+    ]
+
+
+def member(principal: Principal, brand: Brand, standing: str) -> Mapping[str, Any]:
+    assert principal.owner_id is not None
+    user = User.objects.only("email").get(pk=principal.owner_id)
+    profile = Profile.objects.filter(user_id=principal.owner_id).first()
+    name = (profile and profile.full_name) or user.email.split("@")[0]
+    account = account_of(brand, kind=Account.Kind.USER, owner_id=principal.owner_id)
+    return {
+        "name": name,
+        "email": user.email,
+        "initials": "".join(word[0] for word in name.split()[:2]).upper() or "?",
+        "role": standing,
+        "plan_name": account.plan_name if account else "",
+    }

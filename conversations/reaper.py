@@ -1,0 +1,56 @@
+"""Ends what its process could not: turns without a heartbeat, and holds whose turn was never begun."""
+
+from datetime import timedelta
+
+from django.conf import settings
+from django.db.models import Exists, OuterRef
+from django.utils import timezone
+
+from conversations import turns
+from conversations.models import OPEN_STATES, Turn
+from lib.db import SERVICE, scope
+from lib.errors import DomainError
+from providers.offers import known
+from quotas import ledger
+from quotas.models import Hold
+
+AT_A_TIME = 200
+
+
+class Interrupted(DomainError):
+    """The server that wrote this answer went away. What had arrived is kept; ask again for the rest."""
+
+    status, code = 502, "interrupted"
+
+
+def reap() -> int:
+    """End every turn whose process is gone, keep its text, settle by our own count. Returns how many.
+
+    Safe to run anywhere, any number of times at once: finish() ends a turn once, whoever calls it.
+    """
+    now = timezone.now()
+    lost_since = now - timedelta(seconds=settings.TURN_LOST_AFTER_S)
+    with scope(SERVICE):
+        lost = list(Turn.objects.filter(status__in=OPEN_STATES, heartbeat_at__lt=lost_since)[:AT_A_TIME])
+        offers = known()
+    ended = 0
+    for turn in lost:
+        finished = turns.finish(
+            turn.pk,
+            status=Turn.Status.INTERRUPTED,
+            text=turn.partial,
+            error=Interrupted(),
+            offer=offers[turn.provider_id],
+            own_prompt_tokens=turn.prompt_tokens_estimate,
+            own_completion_tokens=turn.produced_tokens,
+            held_tokens=turn.held_tokens,
+            started_at=turn.created_at,
+        )
+        ended += finished is not None
+    with scope(SERVICE):
+        turn_of = Turn.objects.filter(pk=OuterRef("reservation"))
+        orphans = Hold.objects.filter(~Exists(turn_of), created_at__lt=lost_since)
+        reservations = list(orphans.values_list("reservation", flat=True).distinct()[:AT_A_TIME])
+    for reservation in reservations:
+        ledger.settle(reservation, amounts={}, reason="never begun")
+    return ended + len(reservations)

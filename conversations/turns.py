@@ -1,0 +1,493 @@
+"""The life of a turn in the database: begin, checkpoint, finish. What runs in between stands in runner.py.
+
+begin() is at most nine statements in three short transactions, the session's two included; finish() is one transaction
+and may be called any number of times, by the runner and by the reaper: the first one counts.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import orjson
+from django.db import IntegrityError, connections
+from django.utils import timezone
+
+from accounts import idempotency
+from accounts.models import Brand
+from conversations.errors import StillAnswering, TooLong
+from events import stream
+from lib.db import SERVICE, Principal, current_alias, scope
+from lib.errors import Conflict, DomainError, NotFound
+from lib.html import plain
+from lib.ids import uuid7
+from providers import calls
+from providers.calls import Call, Usage
+from providers.offers import Offer, offer
+from quotas import ledger
+from quotas.errors import QuotaExceeded
+
+MOST_HISTORY = 400  # messages read back at most; what does not fit into the model's window is dropped anyway
+PROMPT_MARGIN = 1.25  # the hold leans upwards: an estimate may be 6 % low for code or Chinese
+
+Messages = tuple[dict[str, Any], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What somebody asks, already validated.
+
+    model     id or api_identifier; None = the conversation's, else the first one offered
+    messages  a program's whole exchange, which is then neither stored nor looked up; None = `text` in a conversation
+    """
+
+    text: str = ""
+    conversation_id: UUID | None = None
+    model: UUID | str | None = None
+    prompt_id: UUID | None = None
+    messages: Messages | None = None
+    max_tokens: int | None = None
+    params: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A turn that is stored and held, and may now run. `call` is None when the same request had begun it before."""
+
+    turn_id: UUID
+    principal: Principal
+    offer: Offer
+    call: Call | None
+    held_tokens: int
+    prompt_tokens: int
+    started_at: datetime
+    conversation_id: UUID | None = None
+    question_id: UUID | None = None
+    answer_id: UUID | None = None
+    prompt_id: UUID | None = None
+    history: Sequence[str] = ()  # ids of the messages sent along
+    title: str = ""
+    is_new: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """How a turn ended, as it stands in the database. Tokens are what was charged; all 0 when nothing had arrived."""
+
+    status: str
+    text: str
+    is_charged: bool
+    prompt_tokens: int
+    completion_tokens: int
+    cost_microusd: int
+    finish_reason: str
+    error_code: str
+    error_detail: str
+    seconds: float
+
+
+LOAD = """
+select c.id, c.title, c.provider_id, c.system_prompt_id, c.system_prompt, c.settings,
+       (select coalesce(json_agg(json_build_object('id', m.id, 'role', m.role, 'content', m.content) order by m.id), '[]')
+        from (select id, role, content from conversations_message
+              where conversation_id = c.id and content <> '' order by id desc limit %(most)s) m),
+       (select prompt_text from providers_systemprompt where id = coalesce(%(prompt)s, c.system_prompt_id) and is_active)
+from (select 1) one
+left join conversations_conversation c on c.id = %(conversation)s and c.deleted_at is null
+"""
+
+NEW_CONVERSATION = """
+insert into conversations_conversation (id, brand_id, owner_id, title, model, provider_id, system_prompt_id, source,
+                                        message_count, created_at, updated_at, last_message_at)
+values (%(conversation)s, %(brand)s, %(owner)s, %(title)s, %(model)s, %(provider)s, %(prompt)s, %(source)s,
+        2, %(now)s, %(now)s, %(now)s)
+returning id
+"""
+OLD_CONVERSATION = """
+update conversations_conversation
+set message_count = message_count + 2, last_message_at = %(now)s, updated_at = %(now)s,
+    model = %(model)s, provider_id = %(provider)s, system_prompt_id = %(prompt)s
+where id = %(conversation)s
+returning id
+"""
+BEGIN = """
+with conversation as ({conversation}), said as (
+    insert into conversations_message (id, brand_id, owner_id, conversation_id, role, content, status, turn_id,
+                                       provider_id, system_prompt_id, model, model_name, created_at)
+    select m.id, %(brand)s, %(owner)s, conversation.id, m.role, m.content, m.status, %(turn)s,
+           %(provider)s, %(prompt)s, %(model)s, %(model_name)s, %(now)s
+    from conversation, (values (%(question)s::uuid, 'user', %(text)s, 'done'),
+                               (%(answer)s::uuid, 'assistant', '', 'pending')) m (id, role, content, status)
+), kept as (
+    update accounts_idempotencyrecord set status = 200, body = %(body)s where id = %(turn)s
+)
+insert into conversations_turn (id, brand_id, owner_id, conversation_id, message_id, provider_id, api_key_id, sent,
+                                prompt_tokens_estimate, held_tokens, heartbeat_at, created_at)
+select %(turn)s, %(brand)s, %(owner)s, conversation.id, %(answer)s, %(provider)s, %(key)s, %(sent)s,
+       %(prompt_tokens)s, %(held_tokens)s, %(now)s, %(now)s
+from conversation
+"""
+BEGIN_UNSTORED = """
+insert into conversations_turn (id, brand_id, owner_id, provider_id, api_key_id, prompt_tokens_estimate, held_tokens,
+                                heartbeat_at, created_at)
+values (%(turn)s, %(brand)s, %(owner)s, %(provider)s, %(key)s, %(prompt_tokens)s, %(held_tokens)s, %(now)s, %(now)s)
+"""
+
+CHECKPOINT = """
+update conversations_turn t
+set heartbeat_at = now(), partial = coalesce(v.text, t.partial), produced_tokens = v.tokens,
+    status = case when v.tokens > 0 then 'streaming' else t.status end,
+    first_piece_at = case when v.tokens > 0 then coalesce(t.first_piece_at, now()) end
+from unnest(%(ids)s::uuid[], %(texts)s::text[], %(tokens)s::bigint[]) v (id, text, tokens)
+where t.id = v.id and t.status in ('pending', 'streaming')
+"""
+UNWELCOME = """
+select id from conversations_turn where id = any(%(ids)s) and lookup.standing(brand_id, owner_id) is null
+"""
+
+FINISH = """
+with ended as (
+    update conversations_turn
+    set status = %(status)s, partial = '', produced_tokens = %(completion_tokens)s, ended_at = now(),
+        is_charged = %(is_charged)s, error_code = %(error_code)s
+    where id = %(turn)s and status in ('pending', 'streaming')
+    returning id, brand_id, owner_id, conversation_id, message_id
+), answered as (
+    update conversations_message m
+    set content = %(text)s, status = %(status)s, error_code = %(error_code)s, error_detail = %(error_detail)s,
+        is_charged = %(is_charged)s, tokens_used = %(tokens)s, cost_microusd = %(cost)s, token_usage = %(usage)s,
+        response_time_ms = %(ms)s
+    from ended where m.id = ended.message_id
+), summed as (
+    update conversations_conversation c
+    set total_tokens_used = total_tokens_used + %(tokens)s, total_cost_microusd = total_cost_microusd + %(cost)s,
+        last_message_at = now(), updated_at = now()
+    from ended where c.id = ended.conversation_id
+)
+select brand_id, owner_id, conversation_id, message_id from ended
+"""
+
+
+def begin(principal: Principal, brand: Brand, question: Question, *, key: str = "", route: str = "send") -> Begun:
+    """Store the question and its empty answer, hold what it may cost, and give what the runner needs.
+
+    key     the caller's Idempotency-Key; the same key gives the same turn, with `call` None
+    Raises  QuotaExceeded, NoSuchModel, NotFound, StillAnswering, TooLong, Conflict, KeyReused; nothing is held then, and
+            nothing is stored
+    """
+    turn_id = uuid7()
+    with scope(principal):
+        if key:
+            parts = (question.text, question.conversation_id, question.model, question.prompt_id, question.messages)
+            turn_id, first = idempotency.claim(
+                principal, route=route, key=key, request_hash=idempotency.fingerprint(*parts)
+            )
+            if first is not None:
+                return _again(principal, turn_id, first)
+        try:
+            ready = _prepare(principal, question, turn_id)
+        except DomainError:
+            if key:
+                idempotency.release(turn_id)
+            raise
+    try:
+        ledger.reserve(
+            brand,
+            asker=("visitor" if principal.role == "app_visitor" else "user", _owner(principal)),
+            amounts={"queries": 1, "messages": 1, "conversations": int(ready.is_new), "tokens": ready.held_tokens},
+            reservation=turn_id,
+        )
+        _store(ready, question, brand)
+    except BaseException as error:
+        told = str(error) if isinstance(error, IntegrityError) else ""
+        if "conversations_turn_pkey" in told:  # the first request was slow, not dead: the hold is its own
+            raise Conflict("The same request is being worked on. Ask again in a moment.", retry_after=1) from error
+        if not isinstance(error, QuotaExceeded):
+            ledger.settle(turn_id, amounts={}, reason="not begun")
+        if key:
+            with scope(principal):
+                idempotency.release(turn_id)
+        if "one_running_turn" in told:
+            raise StillAnswering(
+                "An answer is still being written in this chat. Wait for it, or stop it first."
+            ) from error
+        raise
+    return ready
+
+
+def _prepare(principal: Principal, question: Question, turn_id: UUID) -> Begun:
+    title, is_new, settings, system, history = "", False, {}, "", []
+    model, prompt_id, conversation_id = question.model, question.prompt_id, question.conversation_id
+    if question.messages is None:
+        names = {"conversation": conversation_id, "prompt": prompt_id, "most": MOST_HISTORY}
+        row = _one(LOAD, names)
+        if conversation_id and row[0] is None:
+            raise NotFound("This chat is not here (any more).")
+        is_new = conversation_id is None
+        conversation_id = conversation_id or uuid7()
+        title = row[1] or plain(question.text) or "New chat"
+        model, prompt_id = model or row[2], prompt_id or row[3]
+        if prompt_id and row[7] is None:
+            raise NotFound("This prompt is not offered here (any more). Choose another one.")
+        settings, system, history = row[5] or {}, row[4] or row[7] or "", row[6] if not is_new else []
+    chosen = offer(model)
+    max_tokens = min(question.max_tokens or settings.get("max_tokens") or chosen.max_tokens, chosen.max_tokens)
+    if question.messages is not None:
+        messages: Messages = question.messages
+        history_ids: list[str] = []
+    else:
+        messages, history_ids = _fit(system, history, question.text, chosen.context_window - max_tokens)
+    prompt_tokens = calls.estimate_tokens(messages)
+    if prompt_tokens + max_tokens > chosen.context_window:
+        raise TooLong(
+            f"This is too long for {chosen.name}: about {prompt_tokens:,} tokens. Shorten it; your text is kept."
+        )
+    return Begun(
+        turn_id=turn_id,
+        principal=principal,
+        offer=chosen,
+        call=Call(
+            protocol=chosen.protocol,
+            model=chosen.model,
+            messages=messages,
+            max_tokens=max_tokens,
+            base_url=chosen.base_url,
+            params={
+                **chosen.params,
+                **{name: settings[name] for name in ("temperature", "top_p") if name in settings},
+                **question.params,
+            },
+        ),
+        held_tokens=int(prompt_tokens * PROMPT_MARGIN) + max_tokens,
+        prompt_tokens=prompt_tokens,
+        started_at=timezone.now(),
+        conversation_id=conversation_id,
+        question_id=uuid7() if question.messages is None else None,
+        answer_id=uuid7() if question.messages is None else None,
+        prompt_id=UUID(str(prompt_id)) if prompt_id else None,
+        history=history_ids,
+        title=title,
+        is_new=is_new,
+    )
+
+
+def _fit(
+    system: str, history: Sequence[Mapping[str, Any]], text: str, budget_tokens: int
+) -> tuple[Messages, list[str]]:
+    """The messages that fit, oldest whole turns dropped first; the system prompt and the question always stay."""
+    first = [{"role": "system", "content": system}] if system else []
+    last = {"role": "user", "content": text}
+    left = budget_tokens - calls.estimate_tokens([*first, last])
+    kept: list[Mapping[str, Any]] = []
+    for message in reversed([row for row in history if row["role"] in ("user", "assistant")]):
+        left -= calls.estimate_tokens([message])
+        if left < 0:
+            break
+        kept.insert(0, message)
+    while kept and kept[0]["role"] != "user":
+        kept.pop(0)
+    said = [{"role": row["role"], "content": row["content"]} for row in kept]
+    return (*first, *said, last), [row["id"] for row in kept]
+
+
+def _store(ready: Begun, question: Question, brand: Brand) -> None:
+    assert ready.call is not None
+    names: dict[str, Any] = {
+        "turn": ready.turn_id,
+        "brand": brand.pk,
+        "owner": _owner(ready.principal),
+        "provider": ready.offer.id,
+        "key": ready.principal.key_id,
+        "prompt_tokens": ready.prompt_tokens,
+        "held_tokens": ready.held_tokens,
+        "now": ready.started_at,
+    }
+    sql = BEGIN_UNSTORED
+    if ready.conversation_id:
+        sql = BEGIN.format(conversation=NEW_CONVERSATION if ready.is_new else OLD_CONVERSATION)
+        sent = {"history": ready.history, "max_tokens": ready.call.max_tokens, "params": dict(ready.call.params)}
+        body = {
+            "conversation_id": ready.conversation_id,
+            "question_id": ready.question_id,
+            "answer_id": ready.answer_id,
+        }
+        names |= {
+            "conversation": ready.conversation_id,
+            "question": ready.question_id,
+            "answer": ready.answer_id,
+            "title": ready.title[:200],
+            "text": question.text,
+            "model": ready.offer.api_identifier,
+            "model_name": ready.offer.name,
+            "prompt": ready.prompt_id,
+            "source": "api" if ready.principal.key_id else "website",
+            "sent": _json(sent),
+            "body": _json({**body, "provider_id": ready.offer.id, "title": ready.title}),
+        }
+    with scope(ready.principal), connections[current_alias()].cursor() as cursor:
+        cursor.execute(sql, names)
+
+
+def _again(principal: Principal, turn_id: UUID, body: Mapping[str, Any]) -> Begun:
+    return Begun(
+        turn_id=turn_id,
+        principal=principal,
+        offer=offer(UUID(body["provider_id"])),
+        call=None,
+        held_tokens=0,
+        prompt_tokens=0,
+        started_at=timezone.now(),
+        conversation_id=UUID(body["conversation_id"]),
+        question_id=UUID(body["question_id"]),
+        answer_id=UUID(body["answer_id"]),
+        title=body["title"],
+        is_new=False,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Charge:
+    """What an ended turn costs its member. `excess_tokens` is what the provider says beyond the hold: the house's."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    source: str = ""  # "provider", or "own" count
+    is_odd: bool = False  # the provider's numbers could not be used
+    excess_tokens: int = 0
+
+    @property
+    def tokens(self) -> int:
+        return self.prompt_tokens + self.completion_tokens
+
+
+def charge(usage: Usage | None, *, own_prompt_tokens: int, own_completion_tokens: int, held_tokens: int) -> Charge:
+    """The provider's usage if it lies within the hold, else our own count, never more than the hold.
+
+    Nothing arrived: nothing is charged. Source: RELIABILITY Q-05, Q-06, Q-23, Q-26.
+    """
+    if not own_completion_tokens:
+        return Charge()
+    told = None
+    if usage and usage.prompt_tokens is not None and usage.completion_tokens is not None:
+        told = usage.prompt_tokens + usage.completion_tokens
+        if 0 < told <= held_tokens:
+            return Charge(usage.prompt_tokens, usage.completion_tokens, "provider")
+    prompt_tokens = min(own_prompt_tokens, held_tokens)
+    completion_tokens = min(own_completion_tokens, held_tokens - prompt_tokens)
+    excess = told - prompt_tokens - completion_tokens if told and held_tokens < told <= held_tokens * 10 else 0
+    return Charge(prompt_tokens, completion_tokens, "own", is_odd=usage is not None, excess_tokens=excess)
+
+
+def finish(
+    turn_id: UUID,
+    *,
+    status: str,
+    text: str,
+    usage: Usage | None = None,
+    error: DomainError | None = None,
+    offer: Offer,
+    own_prompt_tokens: int,
+    own_completion_tokens: int,
+    held_tokens: int,
+    started_at: datetime,
+) -> Finished | None:
+    """End a turn: text, charge, bill and news in one transaction, exactly once. None = it had ended before.
+
+    own_completion_tokens  our count of what arrived; 0 = nothing did, so nothing is charged
+    """
+    due = charge(
+        usage,
+        own_prompt_tokens=own_prompt_tokens,
+        own_completion_tokens=own_completion_tokens,
+        held_tokens=held_tokens,
+    )
+    cost = offer.cost_microusd(due.prompt_tokens, due.completion_tokens)
+    seconds = (timezone.now() - started_at).total_seconds()
+    finished = Finished(
+        status=status,
+        text=text,
+        is_charged=own_completion_tokens > 0,
+        prompt_tokens=due.prompt_tokens,
+        completion_tokens=due.completion_tokens,
+        cost_microusd=cost,
+        finish_reason=usage.finish_reason if usage else "",
+        error_code=error.code if error else "",
+        error_detail=error.detail[:500] if error else "",
+        seconds=seconds,
+    )
+    names = {
+        "turn": turn_id,
+        "status": status,
+        "text": text,
+        "completion_tokens": due.completion_tokens,
+        "is_charged": finished.is_charged,
+        "tokens": due.tokens,
+        "cost": cost,
+        "usage": _json(
+            {"prompt_tokens": due.prompt_tokens, "completion_tokens": due.completion_tokens, "source": due.source}
+        ),
+        "ms": min(int(seconds * 1000), 2**31 - 1),
+        "error_code": finished.error_code,
+        "error_detail": finished.error_detail,
+    }
+    with scope(SERVICE):
+        row = _one(FINISH, names)
+        if row is None:
+            return None
+        brand_id, owner_id, conversation_id, message_id = row
+        used = {"queries": 1, "messages": 1, "conversations": 1, "tokens": due.tokens} if finished.is_charged else {}
+        ledger.settle(turn_id, amounts=used, cost_microusd=cost, reason=status)
+        if due.excess_tokens:
+            ledger.charge_house(brand_id, tokens=due.excess_tokens, reservation=turn_id)
+        data = {
+            "status": status,
+            "model": offer.api_identifier,
+            "tokens": due.tokens,
+            "cost_microusd": cost,
+            "ms": names["ms"],
+            "conversation_id": conversation_id and str(conversation_id),
+        }
+        if due.is_odd and usage:
+            data["usage_anomaly"] = {name: str(value)[:40] for name, value in list(usage.raw.items())[:8]}
+        kind, subject_id = ("message", message_id) if message_id else ("turn", turn_id)
+        stream.publish(
+            brand_id,
+            f"{kind}.{'completed' if finished.is_charged else 'failed'}",
+            subject=(kind, subject_id),
+            owner_id=owner_id,
+            data=data,
+        )
+    return finished
+
+
+def checkpoint(changes: Sequence[tuple[UUID, str | None, int]]) -> None:
+    """Heartbeat of every live turn of this process, and the text of those that grew: one statement.
+
+    changes  (turn, text so far or None when it did not grow or is not kept, tokens produced by own count)
+    """
+    ids, texts, tokens = zip(*changes, strict=True)
+    with scope(SERVICE), connections[current_alias()].cursor() as cursor:
+        cursor.execute(CHECKPOINT, {"ids": list(ids), "texts": list(texts), "tokens": list(tokens)})
+
+
+def unwelcome(turn_ids: Sequence[UUID]) -> list[UUID]:
+    """Those of these running turns whose asker may not be on the brand any more (I-08, I-11)."""
+    with scope(SERVICE), connections[current_alias()].cursor() as cursor:
+        cursor.execute(UNWELCOME, {"ids": list(turn_ids)})
+        return [row[0] for row in cursor.fetchall()]
+
+
+def _owner(principal: Principal) -> UUID:
+    assert principal.owner_id is not None
+    return principal.owner_id
+
+
+def _one(sql: str, names: Mapping[str, Any]) -> Any:
+    with connections[current_alias()].cursor() as cursor:
+        cursor.execute(sql, names)
+        return cursor.fetchone()
+
+
+def _json(value: Any) -> str:
+    return orjson.dumps(value).decode()

@@ -1,0 +1,212 @@
+"""The chat pages. Reading is synchronous, inside the member's scope; what starts or watches an answer is async."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+from uuid import UUID, uuid4
+
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, StreamingHttpResponse
+from django.http.response import HttpResponseBase
+from django.shortcuts import redirect, render
+from django.template.loader import render_to_string
+from django.urls import reverse
+from django.views.decorators.http import require_GET, require_POST, require_safe
+
+from accounts.access import BrandRequest, as_member, brand_member, member_asks, member_of, public
+from conversations import reading, runner, turns
+from conversations.forms import QuestionForm
+from conversations.live import KEEPALIVE, Blockwise, Live, event, follow, hub
+from conversations.models import Message, Turn
+from conversations.turns import Begun
+from lib.db import Principal, db, scope
+from lib.errors import DomainError, Invalid, NotFound
+
+ROW_EVERY_S = 1.0  # as often as the row changes
+
+
+@public("the brand's front door; shows a member the way in and reads nothing of anybody")
+@require_safe
+def home(request: BrandRequest) -> HttpResponse:
+    if request.user.is_authenticated:
+        return redirect("conversations:new")
+    return render(request, "conversations/landing.html", {"brand": request.brand})
+
+
+@brand_member
+@require_safe
+def new(request: BrandRequest) -> HttpResponse:
+    return render(request, "conversations/chat.html", _page(request, None))
+
+
+@brand_member
+@require_safe
+def detail(request: BrandRequest, conversation_id: UUID) -> HttpResponse:
+    found = reading.conversation(request.principal, conversation_id)
+    return render(request, "conversations/chat.html", _page(request, found))
+
+
+def _page(request: BrandRequest, conversation: Any) -> dict[str, Any]:
+    principal = request.principal
+    messages = reading.messages(principal, conversation.pk) if conversation else []
+    running = next((row["turn_id"] for row in messages if row["status"] == Message.Status.PENDING), None)
+    return {
+        "brand": request.brand,
+        "member": reading.member(principal, request.brand, request.standing),
+        "groups": reading.groups(principal, request.brand.zone),
+        "conversation": conversation,
+        "messages": messages,
+        "meters": reading.meters(principal, request.brand),
+        "running_turn_id": running,
+        **_form(principal, conversation),
+    }
+
+
+def _form(principal: Principal, conversation: Any, **extra: Any) -> dict[str, Any]:
+    offered = reading.choices(principal)
+    provider_ids = [row["id"] for row in offered["providers"]]
+    prompt_ids = [row["id"] for row in offered["prompts"]]
+    provider_id = getattr(conversation, "provider_id", None)
+    prompt_id = getattr(conversation, "system_prompt_id", None)
+    return {
+        **offered,
+        "provider_id": provider_id if provider_id in provider_ids else next(iter(provider_ids), None),
+        "prompt_id": prompt_id if prompt_id in prompt_ids else next(iter(prompt_ids), None),
+        "idempotency_key": uuid4(),
+        "draft": "",
+        "error": "",
+        **extra,
+    }
+
+
+@member_asks
+@require_POST
+async def send(request: BrandRequest, conversation_id: UUID | None = None) -> HttpResponse:
+    """Take a question. Answers at once: with the turn for htmx, with a redirect to the chat for a plain form."""
+    form = QuestionForm(request.POST)
+    try:
+        runner.accept()
+        if not form.is_valid():
+            raise Invalid(form.first_error)
+        begun, page = await db(_begin, request, form, conversation_id)
+    except DomainError as refused:
+        return await _refused(request, refused, conversation_id)
+    if begun.call is not None:
+        runner.start(begun)
+    if "HX-Request" not in request.headers:
+        return HttpResponseRedirect(reverse("conversations:detail", args=[begun.conversation_id]), status=303)
+    response = HttpResponse(page)
+    if begun.is_new:
+        response.headers["HX-Push-Url"] = reverse("conversations:detail", args=[begun.conversation_id])
+    return response
+
+
+def _begin(request: BrandRequest, form: QuestionForm, conversation_id: UUID | None) -> tuple[Begun, str]:
+    principal = member_of(request)
+    key = form.cleaned_data["idempotency_key"] or request.headers.get("Idempotency-Key", "")
+    begun = turns.begin(principal, request.brand, form.question(conversation_id), key=key)
+    if "HX-Request" not in request.headers:
+        return begun, ""
+    assert begun.question_id is not None
+    assert begun.answer_id is not None
+    context: dict[str, Any] = {
+        "brand": request.brand,
+        "is_new": begun.is_new,
+        "question": reading.question(begun.question_id, form.cleaned_data["text"]),
+        "answer": reading.pending(begun.answer_id, begun.turn_id, begun.offer.name),
+    }
+    if begun.is_new:
+        with scope(principal):
+            conversation = reading.conversation(principal, begun.conversation_id)  # type: ignore[arg-type]
+            groups = reading.groups(principal, request.brand.zone)
+            context |= {"conversation": conversation, "groups": groups, **_form(principal, conversation)}
+            return begun, render_to_string("conversations/_turn.html", context, request)
+    return begun, render_to_string("conversations/_turn.html", context, request)
+
+
+async def _refused(request: BrandRequest, refused: DomainError, conversation_id: UUID | None) -> HttpResponse:
+    """The reason in words, with the text kept: a note above the composer, or the page again without JavaScript."""
+    if "HX-Request" in request.headers:
+        context = {
+            "note_error": refused.detail,
+            "sign_in": refused.status == 401,
+            "retry": refused.status >= 500 or refused.status == 409,
+            "request_id": getattr(request, "request_id", ""),
+        }
+        return HttpResponse(render_to_string("conversations/_note.html", context, request), status=refused.status)
+    if refused.status in (401, 404):
+        raise refused
+
+    def draw(principal: Principal) -> str:
+        request.principal, request.standing = principal, ""
+        found = reading.conversation(principal, conversation_id) if conversation_id else None
+        page = {**_page(request, found), "error": refused.detail, "draft": request.POST.get("text", "")}
+        return render_to_string("conversations/chat.html", page, request)
+
+    return HttpResponse(await as_member(request, draw), status=refused.status)
+
+
+@member_asks
+@require_GET
+async def stream(request: BrandRequest, turn_id: UUID) -> HttpResponseBase:
+    """Server-sent events of one answer, from Last-Event-ID on: from the hub, or from its row when it is not here."""
+    offset = _offset(request.headers.get("Last-Event-ID") or request.GET.get("after", ""))
+    await as_member(request, _may_watch, turn_id)
+    live = hub.get(turn_id)
+    frames = _live_frames(request, live, offset) if live else _row_frames(request, turn_id, offset)
+    response = StreamingHttpResponse(frames, content_type="text/event-stream")
+    response.headers["Cache-Control"] = "no-store"
+    response.headers["X-Accel-Buffering"] = "no"
+    return response
+
+
+def _offset(given: str) -> int:
+    if given and not (given.isascii() and given.isdecimal() and len(given) < 12):
+        raise Invalid("Last-Event-ID must be the id of an event of this stream.")
+    return int(given or 0)
+
+
+def _may_watch(principal: Principal, turn_id: UUID) -> None:
+    own = Turn.objects.filter(pk=turn_id, brand_id=principal.brand_id, owner_id=principal.owner_id)
+    if not own.exclude(message_id=None).exists():
+        raise NotFound("This answer is not here (any more).")
+
+
+async def _live_frames(request: HttpRequest, live: Live, offset: int) -> AsyncIterator[bytes]:
+    async for frames in follow(live, offset):
+        yield frames
+    assert live.finished is not None
+    assert live.begun.answer_id is not None
+    message = reading.ended(live.begun.answer_id, live.begun.offer.name, live.finished)
+    yield event("done", _article(request, message), live.body.length)
+
+
+async def _row_frames(request: HttpRequest, turn_id: UUID, offset: int) -> AsyncIterator[bytes]:
+    """The answer is not in this process: read what its row has, until the runner or the reaper ends it."""
+    body = Blockwise()
+    while True:
+        text, message = await as_member(request, reading.progress, turn_id)
+        body.push(text[body.length :])
+        if frames := body.since(offset):
+            offset = max(offset, body.length)
+            yield b"".join(frames)
+        if message["status"] != Message.Status.PENDING:
+            yield event("done", _article(request, message), body.length)
+            return
+        yield KEEPALIVE
+        await asyncio.sleep(ROW_EVERY_S)
+
+
+def _article(request: HttpRequest, message: dict[str, Any]) -> str:
+    context = {"message": message, "brand": request.brand}  # type: ignore[attr-defined]
+    return render_to_string("conversations/_message.html", context, request)
+
+
+@member_asks
+@require_POST
+async def stop(request: BrandRequest, turn_id: UUID) -> HttpResponse:
+    """Stop an answer. What has arrived is kept and charged; a second stop, or one that comes late, changes nothing."""
+    await as_member(request, _may_watch, turn_id)
+    runner.stop(turn_id)
+    if "HX-Request" in request.headers or "application/json" in request.headers.get("Accept", ""):
+        return HttpResponse(status=204)
+    return HttpResponseRedirect(request.headers.get("Referer") or reverse("conversations:new"), status=303)

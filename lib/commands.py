@@ -1,0 +1,33 @@
+"""Commands that operators run: refusals in words, exit codes that mean something, JSON where data is printed."""
+
+import json
+from argparse import ArgumentParser
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+
+from lib.db import SERVICE, scope
+from lib.errors import DomainError
+
+
+class OperatorCommand(BaseCommand):
+    """Runs `work()` in the service scope. A refusal exits with 1 and its sentence; `--json` prints what work() returns."""
+
+    requires_system_checks = ()
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("--json", action="store_true", help="print the result as JSON")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        try:
+            with scope(SERVICE):
+                result = self.work(**options)
+        except DomainError as refused:
+            raise CommandError(refused.detail) from refused
+        self.stdout.write(json.dumps(result, default=str) if options["json"] else self.words(result))
+
+    def work(self, **options: Any) -> dict[str, Any]:
+        raise NotImplementedError
+
+    def words(self, result: dict[str, Any]) -> str:
+        return "\n".join(f"{name}: {value}" for name, value in result.items())

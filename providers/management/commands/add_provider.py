@@ -1,0 +1,72 @@
+"""add_provider: offer a model, or change one that is offered; a new price is a new row from now on."""
+
+from argparse import ArgumentParser
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+from django.core.exceptions import ValidationError
+from django.utils import timezone
+
+from lib import egress
+from lib.commands import OperatorCommand
+from lib.errors import Invalid
+from providers.models import AIProvider, Price
+
+
+class Command(OperatorCommand):
+    help = "Offer a model to members, or change one by its identifier. Prices are dollars per million tokens."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        super().add_arguments(parser)
+        parser.add_argument("--identifier", required=True, help="the name programs use: openai-gpt-4o")
+        parser.add_argument("--protocol", required=True, choices=["openai", "anthropic", "demo"])
+        parser.add_argument("--model", required=True, help="the vendor's own name of the model")
+        parser.add_argument("--name", default="", help="the name members see; the identifier by default")
+        parser.add_argument("--description", default="")
+        parser.add_argument("--base-url", default="", help="address of a compatible server; the vendor's by default")
+        parser.add_argument("--input-price", required=True, help="dollars per million tokens: 2.50")
+        parser.add_argument("--output-price", required=True, help="dollars per million tokens: 10")
+        parser.add_argument("--max-tokens", type=int, default=2048, help="longest answer")
+        parser.add_argument("--context-window", type=int, default=32_000)
+        parser.add_argument("--position", type=int, default=100, help="place in the list; the first one is preselected")
+
+    def work(self, **options: Any) -> dict[str, Any]:
+        if options["base_url"]:
+            egress.vet_url(options["base_url"])
+        prices = [microusd(options[name]) for name in ("input_price", "output_price")]
+        provider = AIProvider.objects.filter(api_identifier=options["identifier"]).first() or AIProvider(
+            api_identifier=options["identifier"]
+        )
+        provider.name = options["name"] or provider.name or options["identifier"]
+        for field in ("protocol", "model", "description", "base_url", "max_tokens", "context_window", "position"):
+            setattr(provider, field, options[field])
+        try:
+            provider.full_clean()
+        except ValidationError as error:
+            raise Invalid(" ".join(f"{name}: {words[0]}" for name, words in error.message_dict.items())) from error
+        provider.save()
+        latest = provider.prices.first()
+        if latest is None or [latest.input_microusd_per_mtok, latest.output_microusd_per_mtok] != prices:
+            Price.objects.create(
+                provider=provider,
+                input_microusd_per_mtok=prices[0],
+                output_microusd_per_mtok=prices[1],
+                starts_at=timezone.now(),
+            )
+        return {
+            "id": provider.pk,
+            "identifier": provider.api_identifier,
+            "name": provider.name,
+            "model": provider.model,
+        }
+
+
+def microusd(dollars: str) -> int:
+    """Micro-dollars per million tokens of a price such as 2.50."""
+    try:
+        amount = Decimal(dollars) * 1_000_000
+    except InvalidOperation as error:
+        raise Invalid(f"{dollars} is not a price in dollars.") from error
+    if not amount.is_finite() or amount < 0 or amount > 10**12:
+        raise Invalid(f"{dollars} is not a price in dollars.")
+    return int(amount)

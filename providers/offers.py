@@ -1,0 +1,111 @@
+"""What is on offer: the active models with today's price, as plain values that a turn carries along."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from django.db.models import OuterRef, Subquery
+from django.utils import timezone
+
+from lib.errors import DomainError, NotFound
+from providers.models import AIProvider, Price
+
+FRESH_FOR_S = 5.0  # a change by staff counts after this long in every process
+_cache: tuple[float, dict[UUID, "Offer"]] = (-FRESH_FOR_S, {})
+
+
+class NoSuchModel(NotFound):
+    """There is no such model here."""
+
+    code = "model_not_found"
+
+
+class NoPrice(DomainError):
+    """The model has no price, so it cannot be asked: nobody could say what an answer costs."""
+
+    status, code = 503, "model_without_price"
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """One model that may be asked. Prices in micro-dollars per million tokens; None = not priced, so not askable."""
+
+    id: UUID
+    name: str
+    api_identifier: str
+    description: str
+    protocol: str
+    model: str
+    base_url: str
+    max_tokens: int
+    context_window: int
+    params: Mapping[str, Any]
+    is_active: bool
+    input_price: int | None
+    output_price: int | None
+
+    def cost_microusd(self, prompt_tokens: int, completion_tokens: int) -> int:
+        """What an answer costs, rounded up once."""
+        total = prompt_tokens * (self.input_price or 0) + completion_tokens * (self.output_price or 0)
+        return -(-total // 1_000_000)
+
+
+def known() -> dict[UUID, Offer]:
+    """Every model by id, in the order staff gave them, the inactive ones too: a running turn still needs its price."""
+    global _cache
+    now = time.monotonic()
+    if now - _cache[0] >= FRESH_FOR_S:
+        price = Price.objects.filter(provider=OuterRef("pk"), starts_at__lte=timezone.now()).order_by("-starts_at")
+        rows = AIProvider.objects.annotate(
+            input_price=Subquery(price.values("input_microusd_per_mtok")[:1]),
+            output_price=Subquery(price.values("output_microusd_per_mtok")[:1]),
+        )
+        _cache = (now, {row.pk: _offer(row) for row in rows})
+    return _cache[1]
+
+
+def offers() -> list[Offer]:
+    """The models that may be asked now."""
+    return [row for row in known().values() if row.is_active]
+
+
+def offer(wanted: UUID | str | None) -> Offer:
+    """The model with this id or api_identifier; None = the first one. Raises NoSuchModel, NoPrice."""
+    offered = offers()
+    if wanted is None:
+        found = next(iter(offered), None)
+    else:
+        found = next((row for row in offered if wanted in (row.id, row.api_identifier)), None)
+    if found is None:
+        raise NoSuchModel(
+            "This model is not offered here (any more). Choose another one." if wanted else "No model is offered yet."
+        )
+    if found.input_price is None or found.output_price is None:
+        raise NoPrice(f"{found.name} has no price yet, so it cannot be asked. Staff can add one in the admin.")
+    return found
+
+
+def forget() -> None:
+    """Read the offers anew; for tests and for the admin's save."""
+    global _cache
+    _cache = (-FRESH_FOR_S, {})
+
+
+def _offer(row: Any) -> Offer:
+    return Offer(
+        id=row.pk,
+        name=row.name,
+        api_identifier=row.api_identifier,
+        description=row.description,
+        protocol=row.protocol,
+        model=row.model,
+        base_url=row.base_url,
+        max_tokens=row.max_tokens,
+        context_window=row.context_window,
+        params=dict(row.config or {}),
+        is_active=row.is_active,
+        input_price=row.input_price,
+        output_price=row.output_price,
+    )
