@@ -96,7 +96,7 @@ customElements.define("chat-stream", class extends HTMLElement {
   async stop() { // what ends the answer is the "done" that follows
     const response = await fetch(this.getAttribute("stop"), {
       method: "POST",
-      headers: { "X-CSRFToken": document.querySelector("#composer-form [name=csrfmiddlewaretoken]").value },
+      headers: { Accept: "application/json", "X-CSRFToken": document.querySelector("#composer-form [name=csrfmiddlewaretoken]").value },
     }).catch(() => null);
     if (!this.isConnected) return;
     if (response?.ok) {
