@@ -201,7 +201,7 @@ def _signals() -> Iterator[None]:
 
 
 def _welcome(port: int, demo: dict[str, Any], *, seconds: float) -> str:
-    logins = "\n".join(f"    {login['email']:22} {login['password']:15} {login['note']}" for login in demo["logins"])
+    logins = "\n".join(f"    {login['email']:22} {login['password']:15} {login['is']}" for login in demo["logins"])
     hosts = "   ".join(f"http://{host}:{port}/" for host in demo["address_hosts"])
     return f"""
   Ready after {seconds:.1f} s:  http://localhost:{port}/
@@ -218,7 +218,7 @@ def _welcome(port: int, demo: dict[str, Any], *, seconds: float) -> str:
   3. Ask through the OpenAI protocol:
      curl -N http://localhost:{port}/v1/chat/completions -H 'Authorization: Bearer {demo["api_key"]}' \\
        -H 'Content-Type: application/json' \\
-       -d '{{"model": "demo", "stream": true, "messages": [{{"role": "user", "content": "Hello"}}]}}'
+       -d '{{"model": "{demo["model"]}", "stream": true, "messages": [{{"role": "user", "content": "Hello"}}]}}'
 
   Ctrl-C stops everything.
 """
