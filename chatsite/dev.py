@@ -88,7 +88,7 @@ def run(*, port: int, reload: bool = False) -> None:
         found = at_end.enter_context(servers(os.environ, say=_say))
         env = child_environ(found) | {"PORT": str(port), "PYTHONUNBUFFERED": "1"}
         _say("Migrating ...")
-        _manage("migrate", "--verbosity", "0", env=env)
+        _manage("migrate", "--verbosity", "0", "--skip-checks", env=env)  # `make check` has them: 2 s of imports
         children = []
         for name, command in (("worker", _worker_command()), ("web", _web_command(port, reload=reload))):
             children.append(Child(name, *command, env=env))
