@@ -59,7 +59,10 @@ def tables(cursor: Any) -> dict[str, Table]:
         where c.relnamespace = 'public'::regnamespace and c.relkind in ('r', 'p') group by c.oid order by 1
         """,
     )
-    return {row[0]: Table(*row[:4], dict(zip(row[4], row[5], strict=True))) for row in found}
+    return {
+        name: Table(name, owner, is_enabled, is_forced, dict(zip(columns, not_null, strict=True)))
+        for name, owner, is_enabled, is_forced, columns, not_null in found
+    }
 
 
 def walled(cursor: Any) -> dict[str, Table]:
