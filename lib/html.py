@@ -162,26 +162,26 @@ def _markdown() -> MarkdownIt:
 def _house(state: StateCore) -> None:
     """What our pages want of the token stream: outline, direction, task marks, and links in place of images."""
     depth = 2  # the page owns h1 and h2
-    for before, token in zip([None, *state.tokens], state.tokens, strict=False):
+    for index, token in enumerate(state.tokens):
         if token.type == "heading_open":
             depth = token.meta["depth"] = min(max(3, int(token.tag[1]) + 1), depth + 1, 6)
             token.tag = f"h{depth}"
         elif token.type == "heading_close":
             token.tag = f"h{depth}"
         elif token.type == "inline" and token.children:
-            if before and before.type == "paragraph_open":
-                _mark_task(state.tokens, token)
+            if index >= 2 and state.tokens[index - 2].type == "list_item_open":
+                _mark_task(state.tokens[index - 2], token.children[0])
             if "://" in token.content:
                 token.children = list(_links(token.children))
         if token.level == 0 and token.nesting == 1 and token.tag in BLOCKS:
             token.attrSet("dir", "auto")
 
 
-def _mark_task(tokens: list[Token], inline: Token) -> None:
+def _mark_task(item: Token, first: Token) -> None:
     """`[ ] buy milk` at the start of a list item becomes a drawn box; a form field would need a label."""
-    first = inline.children[0] if inline.children else None
-    mark = {"[ ] ": "☐ ", "[x] ": "☑ ", "[X] ": "☑ "}.get(first.content[:4]) if first else None
-    if first and mark and inline.level >= 3:
+    mark = {"[ ] ": "☐ ", "[x] ": "☑ ", "[X] ": "☑ "}.get(first.content[:4])
+    if mark and first.type == "text":
+        item.attrSet("class", "task")
         first.content = mark + first.content[4:]
 
 

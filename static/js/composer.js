@@ -53,6 +53,7 @@ customElements.define("chat-composer", class extends HTMLElement {
   sending() {
     this.sentFrom = this.chat; // by the time the answer is here, "new" has become an address
     this.note.hidden = true;
+    document.getElementById("composer-error")?.remove();
     const pending = document.getElementById("pending-question").content.cloneNode(true);
     pending.querySelector(".bubble").textContent = this.tried;
     this.pending = pending.firstElementChild;
