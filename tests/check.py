@@ -18,7 +18,7 @@ PRODUCTION = {
 CHECKS: dict[str, tuple[list[str | Path], dict[str, str]]] = {
     "ruff check": ([BIN / "ruff", "check", "."], {}),
     "ruff format": ([BIN / "ruff", "format", "--check", "."], {}),
-    "import-linter": ([BIN / "lint-imports"], {}),
+    "import-linter": ([BIN / "lint-imports", "--no-logo"], {}),
     "migrations": ([*MANAGE, "makemigrations", "--check", "--dry-run"], {}),
     "deployment": ([*MANAGE, "check", "--deploy", "--fail-level", "WARNING"], PRODUCTION),
     "mypy": ([BIN / "mypy", "."], {}),
