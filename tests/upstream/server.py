@@ -8,6 +8,7 @@ hang=             headers (never answers) | first (begins, no word) | middle (af
 cut=              first | middle (connection dropped after `after` words) | quiet (ends in good order, but unfinished)
 after=10          where the middle is
 usage=            missing | zero | null | negative | string | nan | huge | 2**31 | 2**63 | wrong | list
+stamp=1           every word is the time it is sent, in seconds (benchmarks)
 gzip=1            compressed, though nobody asked for it
 redirect=1        a 307 to /v1/models
 garble=1          a malformed chunk in the middle; garble=html answers with a web page
@@ -275,7 +276,7 @@ class Server:
         if "gzip" in options:
             response.enable_compression(web.ContentCoding.gzip)
         await response.prepare(request)
-        loop = asyncio.get_running_loop()
+        loop, stamp = asyncio.get_running_loop(), "stamp" in options
         delay_s = int(options.get("delay_ms", 0)) / 1000
         middle = min(int(options.get("after", 10)), len(pieces))
         await response.write(said.begin(usage).encode())
@@ -290,7 +291,8 @@ class Server:
                 break
             if due > loop.time():
                 await asyncio.sleep(due - loop.time())
-            await response.write(chunks[number])
+            stamped = said.word(f"{time.time():.6f} ").encode() if stamp else chunks[number]
+            await response.write(stamped)
             call["sent_tokens"] += 1
             due += delay_s
         await response.write(said.end(usage, reason).encode())

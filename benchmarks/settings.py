@@ -1,0 +1,13 @@
+"""The product's settings, on the benchmark's database."""
+
+import os
+
+os.environ.setdefault("DEVELOPMENT", "1")
+
+from chatsite.settings import *  # noqa: E402, F403
+from chatsite.settings import DATABASES  # noqa: E402
+
+for _alias in DATABASES.values():
+    if "BENCH_DB" in os.environ:
+        _alias["NAME"] = os.environ["BENCH_DB"]
+LOGGING = {"version": 1, "disable_existing_loggers": False}
