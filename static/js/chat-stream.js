@@ -80,6 +80,7 @@ customElements.define("chat-stream", class extends HTMLElement {
     const { status } = final?.dataset ?? {};
     say(status === "done" ? words.done : status === "stopped" ? words.stopped : words.failed);
     document.getElementById("announce-answer").textContent = final?.querySelector(".prose")?.innerText ?? "";
+    document.querySelector("#chats [aria-current] .dot--live")?.remove();
     document.dispatchEvent(new CustomEvent("turn:end"));
   }
 
@@ -87,8 +88,7 @@ customElements.define("chat-stream", class extends HTMLElement {
     this.source.close();
     this.body.classList.remove("is-streaming");
     this.closest(".msg").removeAttribute("aria-busy");
-    const note = noteOf(sentence);
-    this.replaceWith(this.body, note);
+    this.replaceWith(this.body, noteOf(sentence));
     say(sentence);
     document.dispatchEvent(new CustomEvent("turn:end"));
   }

@@ -6,7 +6,7 @@ const composer = () => document.getElementById("composer");
 
 const REGISTRY = [
   { key: "/", word: words.keys_composer, on: "#composer", run: () => composer().focus() },
-  { key: "n", word: words.keys_new, on: "#new-chat", run: () => document.getElementById("new-chat").click() },
+  { key: "n", word: words.keys_new, run: () => document.getElementById("new-chat").click() },
   { key: "j", word: words.keys_next, run: () => step(1) },
   { key: "k", word: words.keys_previous, run: () => step(-1) },
   { key: "c", word: words.keys_copy, run: () => current()?.querySelector("[data-copy=message]")?.click() },
