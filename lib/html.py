@@ -34,6 +34,8 @@ from pygments.token import (  # type: ignore[import-untyped]
 
 MAX_RENDERED = 200_000  # characters; beyond it a text is shown as it is
 MAX_LINES = 10_000
+MAX_MARKS = 15_000  # of MARKS; each costs the parser up to 40 us, and a book of 200 kB has fewer
+MARKS = "[*_~`|"
 MAX_FILLED_CELLS = 2_000  # empty cells that short rows of wide tables get
 MAX_COLOURED_LINE = 400  # characters
 COLOURING_S = 0.05  # of processor time for one text: Pygments' lexers are quadratic on inputs nobody can list
@@ -82,9 +84,18 @@ SANITISER = nh3.Cleaner(
 def render(text: str) -> SafeString:
     """A model's Markdown as HTML that is safe in our pages: no images, no scripts, links only to SCHEMES."""
     text = text.encode("utf-8", "replace").decode()  # a model may send half of a surrogate pair
-    if len(text) > MAX_RENDERED or text.count("\n") > MAX_LINES:
+    if _is_too_much(text):
         return mark_safe(f'<pre class="plain" tabindex="0" dir="ltr">{escape(text)}</pre>')  # noqa: S308
     return mark_safe(SANITISER.clean(MARKDOWN.render(text)))  # noqa: S308
+
+
+def _is_too_much(text: str) -> bool:
+    """A text that would hold the event loop: longer than anybody reads, or made to hurt."""
+    return (
+        len(text) > MAX_RENDERED
+        or text.count("\n") > MAX_LINES
+        or (len(text) > MAX_MARKS and sum(map(text.count, MARKS)) > MAX_MARKS)
+    )
 
 
 def plain(text: str, characters: int = PLAIN_CHARACTERS) -> str:
@@ -171,7 +182,7 @@ def _house(state: StateCore) -> None:
         elif token.type == "inline" and token.children:
             if index >= 2 and state.tokens[index - 2].type == "list_item_open":
                 _mark_task(state.tokens[index - 2], token.children[0])
-            if "://" in token.content:
+            if "://" in token.content or "![" in token.content:
                 token.children = list(_links(token.children))
         if token.level == 0 and token.nesting == 1 and token.tag in BLOCKS:
             token.attrSet("dir", "auto")
@@ -206,7 +217,7 @@ def _links(tokens: Sequence[Token]) -> Iterator[Token]:
             yield token
 
 
-ADDRESS = re.compile(r"\bhttps?://[^\s<>\"'`|\\^{}()\[\]]*(?:\([^\s<>\"'`()]*\)[^\s<>\"'`()\[\]]*)*(?<![.,:;!?*_~'])")
+ADDRESS = re.compile(r"\bhttps?://(?=\w)[^\s<>\"'`|\\^{}()\[\]]*(?:\([^\s<>\"'`()]*\)[^\s<>\"'`()\[\]]*)*(?<![.,:;!?*_~'])")
 
 
 def _link(target: str, label: str) -> list[Token]:
@@ -237,9 +248,10 @@ class Renderer(RendererHTML):
 
     def fence(self, tokens: Sequence[Token], index: int, _options: Any, env: MutableMapping[str, Any]) -> str:
         code, language = tokens[index].content, tokens[index].info.strip().split(" ", 1)[0][:40]
-        started = time.thread_time()
-        coloured = colour(code, language.lower(), seconds=env.get("left_s", COLOURING_S))
-        env["left_s"] = env.get("left_s", COLOURING_S) - (time.thread_time() - started)
+        lexer = _lexer(language.lower())  # the first use of a language loads it, which the budget does not count
+        started, left_s = time.thread_time(), env.get("left_s", COLOURING_S)
+        coloured = colour(code, lexer, seconds=left_s)
+        env["left_s"] = left_s - (time.thread_time() - started)
         return (
             f'<div class="code"><header><span>{escape(language) or _("Code")}</span>'
             f'<button class="btn btn--quiet btn--s" type="button" data-copy>{_("Copy")}'
@@ -254,14 +266,14 @@ def _numeric(cell: Token) -> str:
     return ' class="num"' if cell.attrGet("style") == "text-align:right" else ""
 
 
-def colour(code: str, language: str, *, seconds: float) -> str:
+def colour(code: str, lexer: Lexer | None, *, seconds: float) -> str:
     """Code as escaped HTML with a span per coloured run; what is not coloured in time stays plain."""
-    if language not in LANGUAGES or seconds <= 0 or any(len(line) > MAX_COLOURED_LINE for line in code.splitlines()):
+    if lexer is None or seconds <= 0 or any(len(line) > MAX_COLOURED_LINE for line in code.splitlines()):
         return str(escape(code))
     parts: list[str] = []
     run_start, run_class, end = 0, "", len(code)
     deadline = time.thread_time() + seconds
-    for start, kind, value in _lexer(language).get_tokens_unprocessed(code):
+    for start, kind, value in lexer.get_tokens_unprocessed(code):
         if time.thread_time() > deadline:
             end = start
             break
@@ -277,8 +289,12 @@ def _span(run: str, run_class: str) -> str:
     return f'<span class="{run_class}">{escape(run)}</span>' if run_class else str(escape(run))
 
 
+def _lexer(language: str) -> Lexer | None:
+    return _loaded(language) if language in LANGUAGES else None
+
+
 @cache
-def _lexer(language: str) -> Lexer:
+def _loaded(language: str) -> Lexer:
     return get_lexer_by_name(language)
 
 
