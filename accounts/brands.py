@@ -1,12 +1,14 @@
 """Which brand a request is for: by the host name it came to."""
 
 import time
+from uuid import UUID
 
 from accounts.models import Brand
 from lib.errors import NotFound
 
 FRESH_FOR_S = 5.0  # a brand's look may lag this long; its walls never do, they are asked on every scope
-_known: dict[str, tuple[float, Brand | None]] = {}
+MOST_KNOWN = 1000
+_known: dict[str | UUID, tuple[float, Brand | None]] = {}
 
 
 class NoBrand(NotFound):
@@ -16,20 +18,35 @@ class NoBrand(NotFound):
 def by_host(host: str) -> Brand:
     """The brand of `act.example.com:8000`; plain `localhost` (and 127.0.0.1) is the first brand made."""
     name = host.rsplit(":", 1)[0].strip("[]").lower().rstrip(".")
-    now = time.monotonic()
-    seen_at, brand = _known.get(name, (-FRESH_FOR_S, None))
-    if now - seen_at >= FRESH_FOR_S:
-        brand = _look_up(name)
-        if len(_known) > 1000:
-            _known.clear()
-        _known[name] = (now, brand)
+    brand = _fresh(name)
     if brand is None:
         raise NoBrand(f"No brand lives at {name}. Check the address.")
     return brand
 
 
-def _look_up(name: str) -> Brand | None:
+def by_id(brand_id: UUID) -> Brand:
+    """The brand of an API key."""
+    brand = _fresh(brand_id)
+    if brand is None:
+        raise NoBrand("This brand is not here (any more).")
+    return brand
+
+
+def _fresh(name: str | UUID) -> Brand | None:
+    now = time.monotonic()
+    seen_at, brand = _known.get(name, (-FRESH_FOR_S, None))
+    if now - seen_at >= FRESH_FOR_S:
+        brand = _look_up(name)
+        if len(_known) > MOST_KNOWN:
+            _known.clear()
+        _known[name] = (now, brand)
+    return brand
+
+
+def _look_up(name: str | UUID) -> Brand | None:
     active = Brand.objects.filter(is_active=True)
+    if isinstance(name, UUID):
+        return active.filter(pk=name).first()
     if name in ("localhost", "127.0.0.1", "::1"):
         return active.order_by("created_at").first()
     return active.filter(domain=name).first()

@@ -9,12 +9,19 @@ from django.db.models import Q
 from django.utils import timezone
 
 from accounts.models import IdempotencyRecord
-from lib.db import Principal
+from lib.db import Principal, send
 from lib.errors import Conflict, DomainError, Invalid
 from lib.ids import uuid7
 
 KEEP = timedelta(hours=24)
 TAKE_OVER_AFTER = timedelta(seconds=60)  # a first request that died this long ago may be done again, under the same id
+
+CLAIM = """
+insert into accounts_idempotencyrecord (id, brand_id, owner_id, route, key, request_hash, created_at)
+values (%(id)s, %(brand)s, %(owner)s, %(route)s, %(key)s, %(hash)s, %(now)s)
+on conflict (brand_id, owner_id, route, key) do nothing
+returning id
+"""
 
 
 class KeyReused(DomainError):
@@ -36,21 +43,22 @@ def claim(principal: Principal, *, route: str, key: str, request_hash: str) -> t
     if not 1 <= len(key) <= 255 or "\x00" in key:
         raise Invalid("An Idempotency-Key has 1 to 255 characters.")
     now = timezone.now()
-    mine = IdempotencyRecord(
-        id=uuid7(),
-        brand_id=principal.brand_id,
-        owner_id=principal.owner_id,
-        route=route,
-        key=key,
-        request_hash=request_hash,
-    )
+    names = {
+        "id": uuid7(),
+        "brand": principal.brand_id,
+        "owner": principal.owner_id,
+        "route": route,
+        "key": key,
+        "hash": request_hash,
+        "now": now,
+    }
+    (claimed,) = send((CLAIM, names))
+    if claimed:
+        return claimed[0].id, None
     of_key = IdempotencyRecord.objects.filter(
         brand_id=principal.brand_id, owner_id=principal.owner_id, route=route, key=key
     )
-    IdempotencyRecord.objects.bulk_create([mine], ignore_conflicts=True)
     first = of_key.get()
-    if first.pk == mine.pk:
-        return first.pk, None
     if first.created_at < now - KEEP:
         of_key.delete()
         return claim(principal, route=route, key=key, request_hash=request_hash)

@@ -9,12 +9,11 @@ import re
 import secrets
 from collections.abc import Iterable
 from datetime import datetime
-from typing import Any
 
 from django.db import connections
 
 from accounts.models import ApiKey, Brand, User
-from lib.db import Principal, current_alias
+from lib.db import Principal, current_alias, pipeline
 from lib.errors import Invalid, NotAuthenticated
 
 SCOPES = {
@@ -23,6 +22,10 @@ SCOPES = {
     "conversations:write": "change and delete them",
     "messages:record": "record messages with token counts of one's own",
 }
+LOOK_UP = """
+select id, brand_id, user_id, scopes, lookup.standing(brand_id, user_id) as standing
+from lookup.api_key(%(prefix)s, %(digest)s)
+"""
 SHAPE = re.compile(r"sk_([0-9a-f]{12})_([A-Za-z0-9_-]{43})")
 
 
@@ -57,9 +60,9 @@ def authenticate(authorization: str) -> Principal:
     text = text.strip()
     shape = SHAPE.fullmatch(text) if len(text) < 100 else None
     if scheme.lower() == "bearer" and shape:
-        with connections[current_alias()].cursor() as cursor:
-            cursor.execute("select id, brand_id, user_id, scopes from lookup.api_key(%s, %s)", [shape[1], digest(text)])
-            row: tuple[Any, ...] | None = cursor.fetchone()
-        if row:
-            return Principal("app_user", row[1], row[2], key_id=row[0], scopes=frozenset(row[3]))
+        names = {"prefix": shape[1], "digest": digest(text)}
+        ((*found,),) = pipeline(connections[current_alias()], [(LOOK_UP, names)])
+        if found and found[0].standing:
+            key = found[0]
+            return Principal("app_user", key.brand_id, key.user_id, key_id=key.id, scopes=frozenset(key.scopes))
     raise NotAuthenticated("This API key is not valid. Send `Authorization: Bearer sk_…` with a key that is in force.")

@@ -96,9 +96,12 @@ def database(variable: str, **options: Any) -> dict[str, Any]:
 
 
 WEB_POOL = env.int("WEB_POOL", default=16)
+POOL = {"min_size": 2, "max_size": WEB_POOL, "timeout": 3}
+# The hot path's statements are prepared once per connection; a pooler in front that keeps none needs this off.
+PREPARE = 0 if env.bool("PREPARE_STATEMENTS", default=True) else None
 DATABASES = {
-    "default": database("DATABASE_URL", pool={"min_size": 2, "max_size": WEB_POOL, "timeout": 3}),
-    "service": database("DATABASE_SERVICE_URL", pool={"min_size": 2, "max_size": WEB_POOL, "timeout": 3}),
+    "default": database("DATABASE_URL", pool=POOL, prepare_threshold=PREPARE),
+    "service": database("DATABASE_SERVICE_URL", pool=POOL, prepare_threshold=PREPARE),
     "owner": database("DATABASE_OWNER_URL"),
 }
 DATABASE_ROUTERS = ["lib.db.Router"]

@@ -14,8 +14,8 @@ from django.urls import path
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_GET, require_POST
 
+from accounts import brands
 from accounts.access import api_key, key_holder
-from accounts.models import Brand
 from conversations import openai_input, runner, turns
 from conversations.live import KEEPALIVE, Live
 from conversations.models import Turn
@@ -53,7 +53,8 @@ async def chat_completions(request: HttpRequest) -> HttpResponseBase:
 
 def _begin(request: HttpRequest, question: turns.Question) -> Begun:
     principal = key_holder(request, SCOPE)
-    return turns.begin(principal, Brand.objects.get(pk=principal.brand_id), question)
+    assert principal.brand_id is not None
+    return turns.begin(principal, brands.by_id(principal.brand_id), question)
 
 
 async def _first_piece(live: Live) -> None:

@@ -11,14 +11,14 @@ from typing import Any
 from uuid import UUID
 
 import orjson
-from django.db import IntegrityError, connections
+from django.db import IntegrityError
 from django.utils import timezone
 
 from accounts import idempotency
 from accounts.models import Brand
 from conversations.errors import StillAnswering, TooLong
 from events import stream
-from lib.db import SERVICE, Principal, current_alias, scope
+from lib.db import SERVICE, Principal, opening, scope
 from lib.errors import Conflict, DomainError, NotFound
 from lib.html import plain
 from lib.ids import uuid7
@@ -91,8 +91,9 @@ LOAD = """
 select c.id, c.title, c.provider_id, c.system_prompt_id, c.system_prompt, c.settings,
        (select coalesce(json_agg(json_build_object('id', m.id, 'role', m.role, 'content', m.content) order by m.id), '[]')
         from (select id, role, content from conversations_message
-              where conversation_id = c.id and content <> '' order by id desc limit %(most)s) m),
-       (select prompt_text from providers_systemprompt where id = coalesce(%(prompt)s, c.system_prompt_id) and is_active)
+              where conversation_id = c.id and content <> '' order by id desc limit %(most)s) m) as history,
+       (select prompt_text from providers_systemprompt
+        where id = coalesce(%(prompt)s::uuid, c.system_prompt_id) and is_active) as prompt_text
 from (select 1) one
 left join conversations_conversation c on c.id = %(conversation)s and c.deleted_at is null
 """
@@ -177,20 +178,19 @@ def begin(principal: Principal, brand: Brand, question: Question, *, key: str = 
             nothing is stored
     """
     turn_id = uuid7()
-    with scope(principal):
-        if key:
-            parts = (question.text, question.conversation_id, question.model, question.prompt_id, question.messages)
-            turn_id, first = idempotency.claim(
-                principal, route=route, key=key, request_hash=idempotency.fingerprint(*parts)
-            )
-            if first is not None:
-                return _again(principal, turn_id, first)
-        try:
-            ready = _prepare(principal, question, turn_id)
-        except DomainError:
+    if question.messages is not None:
+        ready = _prepare(principal, question, turn_id, None)
+    else:
+        names = {"conversation": question.conversation_id, "prompt": question.prompt_id, "most": MOST_HISTORY}
+        with opening(principal, (LOAD, names)) as (loaded,):
             if key:
-                idempotency.release(turn_id)
-            raise
+                asked = idempotency.fingerprint(
+                    question.text, question.conversation_id, question.model, question.prompt_id
+                )
+                turn_id, first = idempotency.claim(principal, route=route, key=key, request_hash=asked)
+                if first is not None:
+                    return _again(principal, turn_id, first)
+            ready = _prepare(principal, question, turn_id, loaded[0])
     try:
         ledger.reserve(
             brand,
@@ -198,7 +198,7 @@ def begin(principal: Principal, brand: Brand, question: Question, *, key: str = 
             amounts={"queries": 1, "messages": 1, "conversations": int(ready.is_new), "tokens": ready.held_tokens},
             reservation=turn_id,
         )
-        _store(ready, question, brand)
+        _store(ready, question)
     except BaseException as error:
         told = str(error) if isinstance(error, IntegrityError) else ""
         if "conversations_turn_pkey" in told:  # the first request was slow, not dead: the hold is its own
@@ -216,28 +216,27 @@ def begin(principal: Principal, brand: Brand, question: Question, *, key: str = 
     return ready
 
 
-def _prepare(principal: Principal, question: Question, turn_id: UUID) -> Begun:
-    title, is_new, settings, system, history = "", False, {}, "", []
+def _prepare(principal: Principal, question: Question, turn_id: UUID, loaded: Any) -> Begun:
+    title, is_new, settings, system = "", False, {}, ""
     model, prompt_id, conversation_id = question.model, question.prompt_id, question.conversation_id
-    if question.messages is None:
-        names = {"conversation": conversation_id, "prompt": prompt_id, "most": MOST_HISTORY}
-        row = _one(LOAD, names)
-        if conversation_id and row[0] is None:
+    if loaded:
+        if conversation_id and loaded.id is None:
             raise NotFound("This chat is not here (any more).")
         is_new = conversation_id is None
         conversation_id = conversation_id or uuid7()
-        title = row[1] or plain(question.text) or "New chat"
-        model, prompt_id = model or row[2], prompt_id or row[3]
-        if prompt_id and row[7] is None:
+        title = loaded.title or plain(question.text) or "New chat"
+        model, prompt_id = model or loaded.provider_id, prompt_id or loaded.system_prompt_id
+        if prompt_id and loaded.prompt_text is None:
             raise NotFound("This prompt is not offered here (any more). Choose another one.")
-        settings, system, history = row[5] or {}, row[4] or row[7] or "", row[6] if not is_new else []
+        settings, system = loaded.settings or {}, loaded.system_prompt or loaded.prompt_text or ""
     chosen = offer(model)
     max_tokens = min(question.max_tokens or settings.get("max_tokens") or chosen.max_tokens, chosen.max_tokens)
     if question.messages is not None:
         messages: Messages = question.messages
         history_ids: list[str] = []
     else:
-        messages, history_ids = _fit(system, history, question.text, chosen.context_window - max_tokens)
+        room = chosen.context_window - max_tokens
+        messages, history_ids = _fit(system, loaded.history, question.text, room)
     prompt_tokens = calls.estimate_tokens(messages)
     if prompt_tokens + max_tokens > chosen.context_window:
         raise TooLong(
@@ -291,11 +290,11 @@ def _fit(
     return (*first, *said, last), [row["id"] for row in kept]
 
 
-def _store(ready: Begun, question: Question, brand: Brand) -> None:
+def _store(ready: Begun, question: Question) -> None:
     assert ready.call is not None
     names: dict[str, Any] = {
         "turn": ready.turn_id,
-        "brand": brand.pk,
+        "brand": ready.principal.brand_id,
         "owner": _owner(ready.principal),
         "provider": ready.offer.id,
         "key": ready.principal.key_id,
@@ -325,8 +324,8 @@ def _store(ready: Begun, question: Question, brand: Brand) -> None:
             "sent": _json(sent),
             "body": _json({**body, "provider_id": ready.offer.id, "title": ready.title}),
         }
-    with scope(ready.principal), connections[current_alias()].cursor() as cursor:
-        cursor.execute(sql, names)
+    with opening(ready.principal, (sql, names)):
+        pass
 
 
 def _again(principal: Principal, turn_id: UUID, body: Mapping[str, Any]) -> Begun:
@@ -431,13 +430,13 @@ def finish(
         "error_code": finished.error_code,
         "error_detail": finished.error_detail,
     }
-    with scope(SERVICE):
-        row = _one(FINISH, names)
-        if row is None:
+    used = {"queries": 1, "messages": 1, "conversations": 1, "tokens": due.tokens} if finished.is_charged else {}
+    settling = ledger.settling(turn_id, amounts=used, cost_microusd=cost, reason=status)
+    # A turn that had ended before was settled with its end, so the second statement then finds nothing to settle.
+    with opening(SERVICE, (FINISH, names), settling) as (ended, _):
+        if not ended:
             return None
-        brand_id, owner_id, conversation_id, message_id = row
-        used = {"queries": 1, "messages": 1, "conversations": 1, "tokens": due.tokens} if finished.is_charged else {}
-        ledger.settle(turn_id, amounts=used, cost_microusd=cost, reason=status)
+        brand_id, owner_id, conversation_id, message_id = ended[0]
         if due.excess_tokens:
             ledger.charge_house(brand_id, tokens=due.excess_tokens, reservation=turn_id)
         data = {
@@ -467,26 +466,19 @@ def checkpoint(changes: Sequence[tuple[UUID, str | None, int]]) -> None:
     changes  (turn, text so far or None when it did not grow or is not kept, tokens produced by own count)
     """
     ids, texts, tokens = zip(*changes, strict=True)
-    with scope(SERVICE), connections[current_alias()].cursor() as cursor:
-        cursor.execute(CHECKPOINT, {"ids": list(ids), "texts": list(texts), "tokens": list(tokens)})
+    with opening(SERVICE, (CHECKPOINT, {"ids": list(ids), "texts": list(texts), "tokens": list(tokens)})):
+        pass
 
 
 def unwelcome(turn_ids: Sequence[UUID]) -> list[UUID]:
     """Those of these running turns whose asker may not be on the brand any more (I-08, I-11)."""
-    with scope(SERVICE), connections[current_alias()].cursor() as cursor:
-        cursor.execute(UNWELCOME, {"ids": list(turn_ids)})
-        return [row[0] for row in cursor.fetchall()]
+    with opening(SERVICE, (UNWELCOME, {"ids": list(turn_ids)})) as (rows,):
+        return [row.id for row in rows]
 
 
 def _owner(principal: Principal) -> UUID:
     assert principal.owner_id is not None
     return principal.owner_id
-
-
-def _one(sql: str, names: Mapping[str, Any]) -> Any:
-    with connections[current_alias()].cursor() as cursor:
-        cursor.execute(sql, names)
-        return cursor.fetchone()
 
 
 def _json(value: Any) -> str:

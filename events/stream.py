@@ -3,12 +3,21 @@
 from typing import Any
 from uuid import UUID
 
-from events.models import Activity, Event
+import orjson
+
+from events.models import Activity
+from lib.db import send
+from lib.ids import uuid7
+
+PUBLISH = """
+insert into events_event (id, brand_id, type, subject_kind, subject_id, owner_id, data, created_at)
+values (%(id)s, %(brand)s, %(name)s, %(kind)s, %(subject)s, %(owner)s, %(data)s, now())
+"""
 
 
 def publish(
     brand_id: UUID,
-    type: str,
+    name: str,
     *,
     subject: tuple[str, UUID],
     owner_id: UUID | None = None,
@@ -16,18 +25,16 @@ def publish(
 ) -> None:
     """Record that something happened to `subject` (kind, id). Never content: readers may be strangers' servers."""
     kind, subject_id = subject
-    Event.objects.bulk_create(
-        [
-            Event(
-                brand_id=brand_id,
-                type=type,
-                subject_kind=kind,
-                subject_id=subject_id,
-                owner_id=owner_id,
-                data=data or {},
-            )
-        ]
-    )
+    names = {
+        "id": uuid7(),
+        "brand": brand_id,
+        "name": name,
+        "kind": kind,
+        "subject": subject_id,
+        "owner": owner_id,
+        "data": orjson.dumps(data or {}).decode(),
+    }
+    send((PUBLISH, names))
 
 
 def record(

@@ -10,19 +10,19 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from django.db import IntegrityError, connections
+from django.db import connections
 from django.db.models import F, Sum
 from django.utils import timezone
 
 from accounts.models import Brand
-from lib.db import SERVICE, current_alias, scope
+from lib.db import SERVICE, Statement, current_alias, scope
 from lib.errors import Invalid
 from lib.ids import uuid7
 from lib.windows import window
 from quotas.errors import QuotaExceeded
 from quotas.models import LOCK_RANK, Account, Bucket, Entitlement, Entry, Hold, Meter
 from quotas.standing import open_buckets
-from quotas.statements import RESERVE, SETTLE, run
+from quotas.statements import LOCK, RESERVE, SETTLE, run
 from quotas.words import no_plan, refusal
 
 HOLD_FOR = timedelta(minutes=15)  # longer than any turn may last; what is older is void (INV10)
@@ -66,17 +66,12 @@ def reserve(
         "meters": [meter for _, _, meter, _ in pairs],
         "amounts": [amount for _, _, _, amount in pairs],
     }
-    try:
-        lines = run(RESERVE, names)
-        missing = [line for line in lines if line.meter and not line.bucket_id]
-        if missing:
-            _open_windows(brand, missing, now)
-            lines = run(RESERVE, names)
-    except IntegrityError:  # the same reservation at the same moment
-        lines = []
-        if not is_reserved(reservation):
-            raise
-    if not lines or lines[0].go or is_reserved(reservation):
+    lines = run(LOCK, RESERVE, names=names)
+    missing = [line for line in lines if line.meter and not line.bucket_id]
+    if missing:
+        _open_windows(brand, missing, now)
+        lines = run(LOCK, RESERVE, names=names)
+    if lines[0].go or is_reserved(reservation):
         return
     raise _refused(brand, asker, lines)
 
@@ -94,6 +89,19 @@ def settle(
     amounts  what was really used; at most the hold is charged, the rest goes to the house's account
     Returns  False when it had been settled before: nothing changes then
     """
+    sql, names = settling(reservation, amounts=amounts, cost_microusd=cost_microusd, reason=reason, now=now)
+    return bool(run(sql, names=names))
+
+
+def settling(
+    reservation: UUID,
+    *,
+    amounts: Mapping[str, int],
+    cost_microusd: int = 0,
+    reason: str = "",
+    now: datetime | None = None,
+) -> Statement:
+    """settle() as a statement, for a caller whose own service transaction it belongs to."""
     meters = list(amounts)
     names = {
         "reservation": reservation,
@@ -103,7 +111,7 @@ def settle(
         "reason": reason,
         "now": now,
     }
-    return bool(run(SETTLE, names))
+    return SETTLE, names
 
 
 def is_reserved(reservation: UUID) -> bool:

@@ -1,22 +1,18 @@
-"""The two statements of the hot path, and how they are run: one round trip, one short transaction, prepared.
+"""The statements of the hot path, and how they are run: one round trip, one short transaction, prepared.
 
-PostgreSQL takes longer to plan RESERVE than to run it, so it is prepared once per connection. Behind a pooler that
-keeps no prepared statements, OPTIONS {"prepare_threshold": None} switches that off.
+PostgreSQL takes longer to plan RESERVE than to run it, so it is prepared once per connection.
 """
 
 from collections.abc import Mapping
 from typing import Any
 
-import psycopg
 from django.db import connections
-from psycopg.rows import namedtuple_row
 
-from lib.db import ENTER_SERVICE, SERVICE, current_alias, scope
+from lib.db import ENTER_SERVICE, SERVICE, Rows, current_alias, opening, pipeline, send
 
-# One statement decides and takes. `room` locks the buckets in the fixed order and sees them as they are after the wait,
-# `verdict` is all or nothing, `taken` and `held` change only what was just locked. While a window is still to be opened
-# nothing is locked at all. A hold's id is made of its reservation and bucket: Entry.hold_id then says "once" for good.
-RESERVE = """
+# Which buckets count for this turn: of the asker's account and the brand's, by the plan in force, in the window that is
+# open; a null bucket_id is a window that nobody has opened yet.
+LINES = """
 with want (kind, owner_id, meter, amount) as (
     select * from unnest(%(kinds)s::text[], %(owners)s::uuid[], %(meters)s::text[], %(amounts)s::bigint[])
 ), line as materialized (
@@ -30,7 +26,19 @@ with want (kind, owner_id, meter, amount) as (
             and opens_at <= coalesce(%(now)s, now()) and (closes_at is null or closes_at > coalesce(%(now)s, now()))
         order by opens_at desc limit 1
     ) b on true
-), room as materialized (
+)"""
+
+# Lock the buckets in the one order there is; while a window is still to be opened, none. A statement of its own, because
+# the next one then sees what the others left behind: an UPDATE that had to wait would first try its CHECK on the version
+# of its old snapshot, and fail where a limit was raised or a hold was given back in the meantime.
+LOCK = f"""{LINES}
+select from line join quotas_bucket b on b.id = line.bucket_id
+where not exists (select from line where bucket_id is null)
+order by b.lock_rank, b.id for update of b
+"""  # noqa: S608
+
+# Decide and take: `verdict` is all or nothing.
+RESERVE = f"""{LINES}, room as materialized (
     select b.id, b.owner_id, line.meter, line.amount, b."limit", b.used + b.held as taken, b.closes_at,
            b."limit" is null or b.used + b.held + line.amount <= b."limit" as enough
     from line join quotas_bucket b on b.id = line.bucket_id
@@ -49,14 +57,14 @@ with want (kind, owner_id, meter, amount) as (
     returning b.id
 ), held as (
     insert into quotas_hold (id, brand_id, owner_id, reservation, bucket_id, meter, amount, created_at, expires_at)
-    select md5(%(reservation)s::text || room.id)::uuid, %(brand)s, room.owner_id, %(reservation)s, room.id, room.meter,
-           room.amount, coalesce(%(now)s, now()), coalesce(%(now)s, now()) + %(hold_for)s
+    select gen_random_uuid(), %(brand)s, room.owner_id, %(reservation)s, room.id, room.meter, room.amount,
+           coalesce(%(now)s, now()), coalesce(%(now)s, now()) + %(hold_for)s
     from room join taken on taken.id = room.id
 )
 select verdict.go, line.kind, line.account_id, line.meter, line.amount, line.bucket_id,
        room."limit", room.taken, room.closes_at, room.enough
 from verdict left join line on true left join room on room.id = line.bucket_id
-"""
+"""  # noqa: S608
 
 SETTLE = """
 with open as (
@@ -77,39 +85,21 @@ with open as (
                               cost_microusd, reason, created_at)
     select gen_random_uuid(), brand_id, owner_id, bucket_id, 'use', 0, charged, %(reservation)s, hold_id,
            cost, %(reason)s, coalesce(%(now)s, now()) from gone
-    on conflict (hold_id) do nothing
-    returning hold_id, used_delta
 ), changed as (
-    update quotas_bucket b set held = b.held - gone.amount, used = b.used + coalesce(written.used_delta, 0)
-    from gone left join written on written.hold_id = gone.hold_id where b.id = gone.bucket_id
+    update quotas_bucket b set held = b.held - gone.amount, used = b.used + gone.charged
+    from gone where b.id = gone.bucket_id
 )
 select hold_id from gone
 """
 
 
-def run(sql: str, names: Mapping[str, Any]) -> list[Any]:
-    """Run one statement as the service: in the caller's service scope, or alone and committed when this returns."""
-    service = connections["service"]
+def run(*statements: str, names: Mapping[str, Any]) -> Rows:
+    """Run statements as the service and answer the last one's rows: in the caller's service scope, or alone, committed."""
+    service, work = connections["service"], [(statement, names) for statement in statements]
     if current_alias() == "service" and service.in_atomic_block:
-        return _fetch(service, sql, names)
+        return send(*work)[-1]
     if service.in_atomic_block or connections[current_alias()].in_atomic_block:
-        with scope(SERVICE):  # a test's transaction; in any other scope this refuses
-            return _fetch(service, sql, names)
-    service.ensure_connection()
-    # In autocommit, what one pipeline sends is one transaction, so the role lasts exactly as long as the statement.
-    with service.wrap_database_errors, service.connection.pipeline():
-        _prepared(service).execute(ENTER_SERVICE)
-        return _fetch(service, sql, names)
-
-
-def _fetch(service: Any, sql: str, names: Mapping[str, Any]) -> list[Any]:
-    cursor = _prepared(service)
-    cursor.execute(sql, names)
-    rows: list[Any] = cursor.fetchall()
-    return rows
-
-
-def _prepared(service: Any) -> Any:
-    """A cursor that prepares what it runs; Django's own bind on the client's side and never do."""
-    service.connection.prepare_threshold = service.settings_dict["OPTIONS"].get("prepare_threshold", 0)
-    return service._prepare_cursor(psycopg.Cursor(service.connection, row_factory=namedtuple_row))
+        with opening(SERVICE, *work) as rows:  # a test's transaction; in any other scope this refuses
+            return rows[-1]
+    # In autocommit, what one pipeline sends is one transaction, so the role lasts exactly as long as the statements.
+    return pipeline(service, [(ENTER_SERVICE, {}), *work])[-1]
