@@ -29,4 +29,4 @@ class ChatsiteConfig(AppConfig):
 
 class Admin(admin_apps.AdminConfig):
     default = False
-    default_site = "chatsite.admin.StaffSite"
+    default_site = "chatsite.staff.StaffSite"

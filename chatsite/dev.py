@@ -16,7 +16,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from types import FrameType
@@ -29,6 +28,7 @@ from chatsite.embedded.processes import (
     child_environ,
     dying_with_parent,
     in_words,
+    tail,
     var_dir,
 )
 from lib.errors import Conflict, DomainError
@@ -42,24 +42,27 @@ class Stopped(BaseException):
 
 
 class Child:
-    """A program whose lines go to the terminal under its name."""
+    """A program whose lines go to var/log and, under its name, to the terminal.
+
+    Not through a pipe: when we are killed, celery's last words into a broken one would cancel its own shutdown.
+    """
 
     def __init__(self, name: str, *command: str, env: dict[str, str]) -> None:
         self.name = name
-        self.last_lines: deque[str] = deque(maxlen=20)
-        self.process = subprocess.Popen(
-            [*dying_with_parent(), sys.executable, *command],
-            cwd=PROJECT,
-            env=env,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-            process_group=0,  # the terminal's Ctrl-C reaches us alone: we stop the rest in order
-        )
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
+        self.log = var_dir() / "log" / f"{name}.log"
+        with in_words(self.log.parent), open(self.log, "w") as log:
+            self.process = subprocess.Popen(
+                [*dying_with_parent(), sys.executable, *command],
+                cwd=PROJECT,
+                env=env,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                process_group=0,  # the terminal's Ctrl-C reaches us alone: we stop the rest in order
+            )
+        self._ended = threading.Event()
+        self._follower = threading.Thread(target=self._follow, daemon=True)
+        self._follower.start()
 
     def stop(self) -> None:
         """Also what it started itself; what it held is picked up at the next start."""
@@ -69,13 +72,22 @@ class Child:
         with suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
-        self._reader.join(1)
+        self._ended.set()
+        self._follower.join(2)
 
-    def _read(self) -> None:
-        assert self.process.stdout
-        for line in self.process.stdout:
-            self.last_lines.append(line)
-            print(f"{self.name:6} | {line}", end="", flush=True)
+    def _follow(self) -> None:
+        line = ""
+        with open(self.log, errors="replace") as lines:
+            while True:
+                ended = self._ended.is_set()
+                while piece := lines.readline():
+                    line += piece
+                    if line.endswith("\n"):
+                        print(f"{self.name:6} | {line}", end="", flush=True)
+                        line = ""
+                if ended:
+                    return
+                self._ended.wait(0.1)
 
 
 def run(*, port: int, reload: bool = False) -> None:
@@ -154,10 +166,9 @@ def _refuse_dead(children: Sequence[Child]) -> None:
     for child in children:
         if child.process.poll() is not None:
             child.stop()
-            last = "".join(child.last_lines).rstrip()
             raise CannotStart(
                 f"{child.name} ended by itself (exit code {child.process.returncode}); all the rest is stopped too. "
-                f"Its last lines:\n{last}"
+                f"Its last lines:\n{tail(child.log, lines=20)}"
             )
 
 

@@ -9,7 +9,7 @@ from contextvars import ContextVar
 from typing import Any
 from uuid import uuid4
 
-from asgiref.sync import iscoroutinefunction, markcoroutinefunction, sync_to_async
+from asgiref.sync import SyncToAsync, iscoroutinefunction, markcoroutinefunction, sync_to_async
 from csp.middleware import CSPMiddleware
 from django.contrib.auth.middleware import AuthenticationMiddleware
 from django.contrib.messages.middleware import MessageMiddleware
@@ -126,7 +126,7 @@ class Front(_Both):
     async def acall(self, request: HttpRequest) -> HttpResponseBase:
         self.name(request)
         response = await self.get_response(request)
-        if response.streaming:
+        if response.streaming and _thread_was_used():
             await sync_to_async(close_all, thread_sensitive=True)()
         return self.sign(response)
 
@@ -141,6 +141,10 @@ class Front(_Both):
         response.headers["X-Request-Id"] = request_id.get()
         response.headers.setdefault("Cache-Control", "no-store")
         return response
+
+
+def _thread_was_used() -> bool:
+    return SyncToAsync.thread_sensitive_context.get(None) in SyncToAsync.context_to_thread_executor
 
 
 class Static(WhiteNoiseMiddleware):

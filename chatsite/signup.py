@@ -29,10 +29,10 @@ class Adapter(DefaultAccountAdapter):
         return user
 
 
-def join(brand: Brand, user: User) -> Membership:
+def join(brand: Brand, user: User, role: str = Membership.Role.MEMBER) -> Membership:
     """Make a person a member with the brand's default plan; a member already stays as is. In the service scope."""
     with scope(SERVICE):
-        membership, is_new = Membership.objects.get_or_create(brand=brand, user=user)
+        membership, is_new = Membership.objects.get_or_create(brand=brand, user=user, defaults={"role": role})
         if is_new:
             assign_default_plan(brand, user.pk)
             stream.publish(brand.pk, "member.joined", subject=("user", user.pk), owner_id=user.pk)

@@ -14,6 +14,7 @@ from django.utils.safestring import SafeString
 from conversations.turns import Begun, Finished
 from lib.errors import DomainError
 from lib.html import Blocks, render
+from providers.calls import Usage
 
 COALESCE_S = 0.04  # at most one frame per reader in this time; the first one goes at once
 KEEP_S = 60.0  # an ended answer stays this long for readers that come late
@@ -80,9 +81,10 @@ class Live:
         self.begun = begun
         self.body = Blockwise()
         self.finished: Finished | None = None
-        self.task: asyncio.Task[None] | None = None
+        self.listening: asyncio.Task[Usage | None] | None = None  # to the provider; the one part that can be cancelled
+        self.ending: asyncio.Task[None] | None = None  # waits for it, then stores and settles
         self.error: DomainError | None = None  # why it failed, for the door that must say it in its own shape
-        self.is_stopped = False  # by a person; a task cancelled for another reason was interrupted
+        self.is_stopped = False  # by a person; cancelled for another reason, the answer was interrupted
         self.checkpointed = 0  # characters in the row
         self._loop = asyncio.get_running_loop()
         self._waiting: list[asyncio.Future[None]] = []
@@ -108,8 +110,12 @@ class Live:
 
     def stop(self) -> None:
         self.is_stopped = True
-        if self.task is not None:
-            self.task.cancel()
+        self.interrupt()
+
+    def interrupt(self) -> None:
+        """Hang up on the provider, once: a second time would cut short how the first one ends."""
+        if self.listening is not None and not self.listening.cancelling():
+            self.listening.cancel()
 
     async def news(self, seen: int) -> bool:
         """Wait until there is more than `seen` characters, or the end. False when nothing came for a while."""
@@ -158,7 +164,11 @@ hub = Hub()
 
 
 async def follow(live: Live, offset: int) -> AsyncIterator[bytes]:
-    """Server-sent events from `offset` characters on, until the answer has ended."""
+    """Server-sent events from `offset` characters on, until the answer has ended.
+
+    A reader may have seen more than there is: a process died, and its row is up to a second behind what it had sent.
+    """
+    offset = min(offset, live.body.length)
     while True:
         if frames := live.body.since(offset):
             offset = live.body.length

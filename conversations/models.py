@@ -178,7 +178,7 @@ class Turn(Owned):
     class Meta:
         constraints = [
             models.UniqueConstraint(
-                fields=["conversation"],
+                fields=["brand", "owner_id", "conversation"],  # an error must not tell strangers of a turn
                 condition=Q(status__in=["pending", "streaming"]),
                 name="one_running_turn_per_conversation",
             ),

@@ -174,6 +174,6 @@ def _integer(name: str, value: Any, low: int, high: int) -> int:
 
 
 def _boolean(name: str, value: Any) -> bool:
-    if value not in (True, False, None) or isinstance(value, int) and not isinstance(value, bool):
+    if value not in (True, False, None) or (isinstance(value, int) and not isinstance(value, bool)):
         raise BadField(name, f"{name} must be true or false.")
     return bool(value)

@@ -7,6 +7,7 @@ and turns whose asker lost the right to ask are stopped. What a process cannot f
 import asyncio
 import logging
 import re
+from contextlib import aclosing
 from uuid import UUID
 
 from django.conf import settings
@@ -17,8 +18,9 @@ from conversations.errors import Restarting
 from conversations.live import Live, hub
 from conversations.models import Turn
 from conversations.turns import Begun, Finished
-from lib.db import database_is_away, db
+from lib.db import db
 from lib.errors import DomainError
+from lib.faults import fault
 from providers import calls
 from providers.calls import Usage
 from providers.errors import ProviderError
@@ -26,7 +28,7 @@ from providers.errors import ProviderError
 log = logging.getLogger(__name__)
 
 UNSTORABLE = re.compile("[\x00\ud800-\udfff]")  # PostgreSQL takes no NUL, UTF-8 no half of a pair
-FINISH_TRIES_S = (0.2, 1, 2, 4, 8)  # waits between tries when the database is away; then the reaper takes over
+FINISH_TRIES_S = (0.2, 1, 2, 4, *[8] * 8)  # waits between tries when the database is away; then the reaper takes over
 LOOK_FOR_UNWELCOME_EVERY = 3  # checkpoints
 
 _pulse: asyncio.Task[None] | None = None
@@ -42,11 +44,14 @@ class Bug(DomainError):
 def start(begun: Begun) -> Live:
     """Run a begun turn; its answer can be followed in the hub at once."""
     global _pulse
+    fault("after_begin")
+    loop = asyncio.get_running_loop()
     if _pulse is None or _pulse.done():
-        _pulse = asyncio.get_running_loop().create_task(_checkpoints())
+        _pulse = loop.create_task(_checkpoints())
     live = Live(begun)
     hub.add(live)
-    live.task = asyncio.get_running_loop().create_task(_run(live))
+    live.listening = loop.create_task(_listen(live))
+    live.ending = loop.create_task(_end(live, live.listening))
     return live
 
 
@@ -56,28 +61,33 @@ def accept() -> None:
         raise Restarting("This server is restarting. Try again in a moment; your text is kept.")
 
 
-async def _run(live: Live) -> None:
-    begun, usage, error, status = live.begun, None, None, Turn.Status.DONE
-    assert begun.call is not None
-    try:
-        key = calls.platform_key(begun.call.protocol, begun.call.base_url)
-        pieces = calls.stream(begun.call, key=key)
-        try:
-            async for piece in pieces:
-                if isinstance(piece, Usage):
-                    usage = piece
-                elif piece:
-                    live.push(piece if piece.isascii() and "\x00" not in piece else UNSTORABLE.sub("�", piece))
-        finally:
-            await pieces.aclose()
-    except asyncio.CancelledError:
+async def _listen(live: Live) -> Usage | None:
+    call, usage = live.begun.call, None
+    assert call is not None
+    pieces = calls.stream(call, key=calls.platform_key(call.protocol, call.base_url))
+    async with aclosing(pieces):
+        async for piece in pieces:
+            if isinstance(piece, Usage):
+                usage = piece
+            elif piece:
+                live.push(piece if piece.isascii() and "\x00" not in piece else UNSTORABLE.sub("�", piece))
+    return usage
+
+
+async def _end(live: Live, listening: asyncio.Task[Usage | None]) -> None:
+    """However the provider's part ends: nothing cancels this one, so every turn that was started is finished."""
+    await asyncio.wait([listening])
+    usage, error, status = None, None, Turn.Status.DONE
+    if listening.cancelled():
         status = Turn.Status.STOPPED if live.is_stopped else Turn.Status.INTERRUPTED
-    except ProviderError as refused:
-        status, error = Turn.Status.FAILED, refused
-    except Exception:
-        log.exception("turn %s failed", begun.turn_id)
-        status, error = Turn.Status.FAILED, Bug()
-    finished = await asyncio.shield(_finish(live, str(status), usage, error))
+    elif failure := listening.exception():
+        status, error = Turn.Status.FAILED, failure if isinstance(failure, ProviderError) else Bug()
+        if not isinstance(failure, ProviderError):
+            log.error("turn %s failed", live.begun.turn_id, exc_info=failure)
+    else:
+        usage = listening.result()
+    fault("after_provider")
+    finished = await _finish(live, str(status), usage, error)
     live.error = error
     live.close(finished)
     hub.keep_for_late_readers(live)
@@ -100,10 +110,11 @@ async def _finish(live: Live, status: str, usage: Usage | None, error: DomainErr
                 held_tokens=begun.held_tokens,
                 started_at=begun.started_at,
             )
+            fault("after_finish")
             break
-        except (DatabaseError, OSError) as away:
-            if wait is None or not (database_is_away(away) or isinstance(away, DatabaseError)):
-                log.error("turn %s could not be finished; the reaper will: %s", begun.turn_id, away)
+        except Exception as error:
+            if wait is None or not isinstance(error, DatabaseError):
+                log.exception("turn %s could not be finished; the reaper will", begun.turn_id)
                 finished = None
                 break
             await asyncio.sleep(wait)
@@ -130,9 +141,13 @@ async def _checkpoints() -> None:
         live_turns = hub.unfinished()
         if not live_turns:
             continue
+        lengths = [live.body.length for live in live_turns]
         changes = [_change(live) for live in live_turns]
         try:
             await db(turns.checkpoint, changes)
+            for live, length in zip(live_turns, lengths, strict=True):
+                live.checkpointed = length
+            fault("after_checkpoint")
             if beat % LOOK_FOR_UNWELCOME_EVERY == 0:
                 for turn_id in await db(turns.unwelcome, [live.begun.turn_id for live in live_turns]):
                     stop(turn_id)
@@ -141,10 +156,8 @@ async def _checkpoints() -> None:
 
 
 def _change(live: Live) -> tuple[UUID, str | None, int]:
-    text, kept = None, live.begun.conversation_id is not None
-    if kept and live.body.length > live.checkpointed:
-        text, live.checkpointed = live.text, live.body.length
-    return live.begun.turn_id, text, -(-live.body.length // 4)
+    has_grown, is_kept = live.body.length > live.checkpointed, live.begun.conversation_id is not None
+    return live.begun.turn_id, live.text if has_grown and is_kept else None, -(-live.body.length // 4)
 
 
 def stop(turn_id: UUID) -> bool:
@@ -160,10 +173,10 @@ async def drain(seconds: float) -> None:
     """Take nothing new, let running answers end for a while, then end the rest as interrupted with their text."""
     global _draining
     _draining = True
-    tasks = [live.task for live in hub.unfinished() if live.task]
-    if tasks:
-        _, late = await asyncio.wait(tasks, timeout=seconds)
-        for task in late:
-            task.cancel()
+    running = {live.ending: live for live in hub.unfinished() if live.ending}
+    if running:
+        _, late = await asyncio.wait(running, timeout=seconds)
+        for ending in late:
+            running[ending].interrupt()
         if late:
             await asyncio.wait(late, timeout=10)

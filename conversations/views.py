@@ -87,17 +87,22 @@ async def send(request: BrandRequest, conversation_id: UUID | None = None) -> Ht
         runner.accept()
         if not form.is_valid():
             raise Invalid(form.first_error)
-        begun, page = await db(_begin, request, form, conversation_id)
+        begun, page = await asyncio.shield(_ask(request, form, conversation_id))  # also when the browser is gone
     except DomainError as refused:
         return await _refused(request, refused, conversation_id)
-    if begun.call is not None:
-        runner.start(begun)
     if "HX-Request" not in request.headers:
         return HttpResponseRedirect(reverse("conversations:detail", args=[begun.conversation_id]), status=303)
     response = HttpResponse(page)
     if begun.is_new:
         response.headers["HX-Push-Url"] = reverse("conversations:detail", args=[begun.conversation_id])
     return response
+
+
+async def _ask(request: BrandRequest, form: QuestionForm, conversation_id: UUID | None) -> tuple[Begun, str]:
+    begun, page = await db(_begin, request, form, conversation_id)
+    if begun.call is not None:
+        runner.start(begun)
+    return begun, page
 
 
 def _begin(request: BrandRequest, form: QuestionForm, conversation_id: UUID | None) -> tuple[Begun, str]:

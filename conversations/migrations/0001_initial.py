@@ -251,7 +251,7 @@ class Migration(migrations.Migration):
             model_name="turn",
             constraint=models.UniqueConstraint(
                 condition=models.Q(("status__in", ["pending", "streaming"])),
-                fields=("conversation",),
+                fields=("brand", "owner_id", "conversation"),
                 name="one_running_turn_per_conversation",
             ),
         ),
