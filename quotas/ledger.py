@@ -26,6 +26,7 @@ from quotas.statements import LOCK, RESERVE, SETTLE, run
 from quotas.words import no_plan, refusal
 
 HOLD_FOR = timedelta(minutes=15)  # longer than any turn may last; what is older is void (INV10)
+ATTEMPTS = 5  # to decide: one more for a window that nobody has opened, one for a plan changed in that very moment
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,14 +67,16 @@ def reserve(
         "meters": [meter for _, _, meter, _ in pairs],
         "amounts": [amount for _, _, _, amount in pairs],
     }
-    lines = run(LOCK, RESERVE, names=names)
-    missing = [line for line in lines if line.meter and not line.bucket_id]
-    if missing:
-        _open_windows(brand, missing, now)
+    for _ in range(ATTEMPTS):
         lines = run(LOCK, RESERVE, names=names)
-    if lines[0].go or is_reserved(reservation):
-        return
-    raise _refused(brand, asker, lines)
+        if lines[0].go:
+            return
+        undecided = [line for line in lines if line.meter and line.enough is None]
+        if not undecided:
+            break
+        _open_windows(brand, [line for line in undecided if not line.bucket_id], now)
+    if not is_reserved(reservation):
+        raise _refused(brand, asker, lines)
 
 
 def settle(

@@ -37,14 +37,14 @@ where not exists (select from line where bucket_id is null)
 order by b.lock_rank, b.id for update of b
 """  # noqa: S608
 
-# Decide and take: `verdict` is all or nothing.
+# Decide and take: `verdict` is all or nothing. What LOCK did not lock, because a plan was changed in between, is never
+# waited for: that could close a circle. Its line then has no `enough`, and reserve() asks again.
 RESERVE = f"""{LINES}, room as materialized (
     select b.id, b.owner_id, line.meter, line.amount, b."limit", b.used + b.held as taken, b.closes_at,
            b."limit" is null or b.used + b.held + line.amount <= b."limit" as enough
     from line join quotas_bucket b on b.id = line.bucket_id
     where not exists (select from line where bucket_id is null)
-    order by b.lock_rank, b.id
-    for update of b
+    for update of b skip locked
 ), verdict as (
     select coalesce(bool_and(enough), true) and count(*) = (select count(*) from line)
            and exists (select from line where kind = %(asker)s)
