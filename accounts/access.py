@@ -12,7 +12,7 @@ from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
 from accounts import keys
-from accounts.models import Brand, User
+from accounts.models import Brand
 from lib.db import Principal, db, in_scope, scope
 from lib.errors import Forbidden, NotAuthenticated, NotFound
 
@@ -47,7 +47,7 @@ def member_of(request: HttpRequest) -> Principal:
     user = request.user
     if not user.is_authenticated:
         raise NotAuthenticated("You are not signed in, or your session is over. Sign in again; your text is kept.")
-    return Principal("app_user", cast(BrandRequest, request).brand.pk, cast(User, user).pk)
+    return Principal("app_user", cast(BrandRequest, request).brand.pk, user.pk)
 
 
 def brand_member(view: View) -> View:

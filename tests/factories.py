@@ -1,14 +1,17 @@
 """Plain functions that make rows. What they do not take as an argument does not matter to the test."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from accounts import brands
 from accounts.models import Brand, Membership, Profile, User
-from billing.plans import assign_default_plan, assign_plan, install_catalogue
 from billing.models import Plan
+from billing.plans import assign_default_plan, assign_plan, install_catalogue
 from conversations.models import Conversation, Message
 from lib.db import SERVICE, Principal, scope
+from providers import offers
 from providers.models import AIProvider, Price, SystemPrompt
 
 PASSWORD = "a-long-password"
@@ -40,6 +43,7 @@ def make_brand(slug: str, **fields: Any) -> Brand:
         install_catalogue(brand, "s1")
         install_catalogue(brand, "s0")
         assign_plan(brand, Plan.objects.get(brand=brand, code="pool"))
+        brands.forget()  # those of the test before
         return brand
 
 
@@ -69,6 +73,7 @@ def make_provider(
                 output_microusd_per_mtok=4_000_000,
                 starts_at=datetime(2026, 1, 1, tzinfo=UTC),
             )
+        offers.forget()
         return provider
 
 
@@ -93,7 +98,7 @@ def member(brand: Brand, user: User) -> Principal:
 
 
 def make_conversation(
-    brand: Brand, user: User, title: str = "A chat", *, said: list[tuple[str, str]] = []
+    brand: Brand, user: User, title: str = "A chat", *, said: Iterable[tuple[str, str]] = ()
 ) -> Conversation:
     with scope(member(brand, user)):
         conversation = Conversation.objects.create(brand=brand, owner_id=user.pk, title=title)

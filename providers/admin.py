@@ -1,0 +1,73 @@
+"""Staff's pages of models, their prices and the prompts of brands."""
+
+from typing import Any
+
+from django import forms
+from django.contrib import admin
+from django.http import HttpRequest
+
+from lib.db import on_commit
+from lib.egress import Refused, vet_url
+from providers import offers
+from providers.models import AIProvider, Price, SystemPrompt
+
+
+class ProviderForm(forms.ModelForm):
+    def clean_base_url(self) -> str:
+        url: str = self.cleaned_data["base_url"]
+        if url:
+            try:
+                vet_url(url)
+            except Refused as refused:
+                raise forms.ValidationError(refused.detail) from refused
+        return url
+
+
+class PriceInline(admin.TabularInline):
+    """A price is history: a new one is a new row from its date on."""
+
+    model = Price
+    extra = 1
+    fields = ["starts_at", "input_microusd_per_mtok", "output_microusd_per_mtok"]
+    has_change_permission = has_delete_permission = lambda self, request, obj=None: False
+
+
+@admin.register(AIProvider)
+class AIProviderAdmin(admin.ModelAdmin):
+    form = ProviderForm
+    inlines = [PriceInline]
+    list_display = ["name", "api_identifier", "protocol", "model", "is_active", "price", "max_tokens", "position"]
+    list_filter = ["protocol", "is_active"]
+    list_per_page = 50
+    search_fields = ["name", "api_identifier", "model"]
+
+    @admin.display(description="$ per million tokens, in and out")
+    def price(self, provider: AIProvider) -> str:
+        offer = offers.known().get(provider.pk)
+        if offer is None or offer.input_price is None or offer.output_price is None:
+            return "none: cannot be asked"
+        return f"{offer.input_price / 1e6:g} and {offer.output_price / 1e6:g}"
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False  # switched off instead: old answers name it
+
+    def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> Any:
+        offers.forget()
+        return super().changelist_view(request, extra_context)
+
+    def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:
+        super().save_related(request, form, formsets, change)
+        on_commit(offers.forget)
+
+
+@admin.register(SystemPrompt)
+class SystemPromptAdmin(admin.ModelAdmin):
+    list_display = ["name", "brand", "description", "is_active", "position", "updated_at"]
+    list_filter = ["is_active", ("brand", admin.RelatedOnlyFieldListFilter)]
+    list_select_related = ["brand"]
+    list_per_page = 50
+    search_fields = ["name", "description"]
+    autocomplete_fields = ["brand"]
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
+        return ["brand"] if obj else []
