@@ -56,7 +56,7 @@ def words() -> dict[str, str]:
         "not_sent": _("Not sent: the server could not be reached. Your text is kept."),
         "refused": _("Not sent: the server had a problem. Your text is kept."),
         "not_stopped": _("The server could not be reached, so the answer goes on. Try to stop it again."),
-        "retry": _("Send again"),
+        "stale": _("Not sent: this page was open too long. Reload it and send again; your text is kept."),
         "copied": _("Copied"),
         "not_copied": _("Copying is not allowed here"),
         "keys_composer": _("Go to the message box"),

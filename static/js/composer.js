@@ -67,6 +67,7 @@ customElements.define("chat-composer", class extends HTMLElement {
     if (!ctx.response || !this.pending) return; // a swap of chat-stream.js
     if (ctx.response.status < 400) this.sent();
     else if (!this.note.hidden || document.getElementById("composer-error")) this.giveBack();
+    else if (ctx.response.status === 403) this.failed(words.stale, { canRetry: false }); // its CSRF token is no longer good
     else this.failed(words.refused);
   }
 
@@ -78,11 +79,11 @@ customElements.define("chat-composer", class extends HTMLElement {
     this.drawButtons();
   }
 
-  failed(sentence) {
+  failed(sentence, { canRetry = true } = {}) {
     if (!this.pending) return;
     this.giveBack();
     this.note.querySelector("p").textContent = sentence;
-    this.note.querySelector("[data-retry]").hidden = false;
+    this.note.querySelector("[data-retry]").hidden = !canRetry;
     this.note.hidden = false;
   }
 
