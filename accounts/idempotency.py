@@ -58,9 +58,11 @@ def claim(principal: Principal, *, route: str, key: str, request_hash: str) -> t
     of_key = IdempotencyRecord.objects.filter(
         brand_id=principal.brand_id, owner_id=principal.owner_id, route=route, key=key
     )
-    first = of_key.get()
-    if first.created_at < now - KEEP:
-        of_key.delete()
+    first = of_key.first()
+    if first is not None and first.created_at < now - KEEP:
+        first.delete()
+        first = None
+    if first is None:  # too old, or given back since our insert met it
         return claim(principal, route=route, key=key, request_hash=request_hash)
     if first.request_hash != request_hash:
         raise KeyReused("This Idempotency-Key was used for a different request. Use a new key for a new request.")

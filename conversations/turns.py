@@ -20,6 +20,7 @@ from conversations.errors import StillAnswering, TooLong
 from events import stream
 from lib.db import SERVICE, Principal, opening, scope
 from lib.errors import Conflict, DomainError, NotFound
+from lib.faults import fault
 from lib.html import plain
 from lib.ids import uuid7
 from providers import calls
@@ -88,7 +89,8 @@ class Finished:
 
 
 LOAD = """
-select c.id, c.title, c.provider_id, c.system_prompt_id, c.system_prompt, c.settings,
+select c.id, c.title, c.provider_id, c.system_prompt_id, c.system_prompt,
+       c.settings::json,  -- Django leaves jsonb as text in cursors of one's own
        (select coalesce(json_agg(json_build_object('id', m.id, 'role', m.role, 'content', m.content) order by m.id), '[]')
         from (select id, role, content from conversations_message
               where conversation_id = c.id and content <> '' order by id desc limit %(most)s) m) as history,
@@ -144,7 +146,9 @@ from unnest(%(ids)s::uuid[], %(texts)s::text[], %(tokens)s::bigint[]) v (id, tex
 where t.id = v.id and t.status in ('pending', 'streaming')
 """
 UNWELCOME = """
-select id from conversations_turn where id = any(%(ids)s) and lookup.standing(brand_id, owner_id) is null
+select t.id from conversations_turn t left join accounts_apikey k on k.id = t.api_key_id
+where t.id = any(%(ids)s) and (lookup.standing(t.brand_id, t.owner_id) is null
+      or (t.api_key_id is not null and not coalesce(k.is_active and (k.expires_at is null or k.expires_at > now()), false)))
 """
 
 FINISH = """
@@ -191,6 +195,7 @@ def begin(principal: Principal, brand: Brand, question: Question, *, key: str = 
                 if first is not None:
                     return _again(principal, turn_id, first)
             ready = _prepare(principal, question, turn_id, loaded[0])
+    fault("after_claim")
     try:
         ledger.reserve(
             brand,
@@ -198,6 +203,7 @@ def begin(principal: Principal, brand: Brand, question: Question, *, key: str = 
             amounts={"queries": 1, "messages": 1, "conversations": int(ready.is_new), "tokens": ready.held_tokens},
             reservation=turn_id,
         )
+        fault("after_reserve")
         _store(ready, question)
     except BaseException as error:
         told = str(error) if isinstance(error, IntegrityError) else ""
@@ -434,6 +440,7 @@ def finish(
     settling = ledger.settling(turn_id, amounts=used, cost_microusd=cost, reason=status)
     # A turn that had ended before was settled with its end, so the second statement then finds nothing to settle.
     with opening(SERVICE, (FINISH, names), settling) as (ended, _):
+        fault("in_finish")
         if not ended:
             return None
         brand_id, owner_id, conversation_id, message_id = ended[0]
@@ -471,7 +478,7 @@ def checkpoint(changes: Sequence[tuple[UUID, str | None, int]]) -> None:
 
 
 def unwelcome(turn_ids: Sequence[UUID]) -> list[UUID]:
-    """Those of these running turns whose asker may not be on the brand any more (I-08, I-11)."""
+    """Those of these running turns whose asker left the brand, or whose key is not in force any more (I-08, I-11)."""
     with opening(SERVICE, (UNWELCOME, {"ids": list(turn_ids)})) as (rows,):
         return [row.id for row in rows]
 

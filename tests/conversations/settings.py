@@ -1,0 +1,16 @@
+"""The product's settings for a web process under test: its own database, and limits that a test can wait for."""
+
+import os
+
+os.environ.setdefault("DEVELOPMENT", "1")
+
+from chatsite.settings import *  # noqa: F403
+from chatsite.settings import DATABASES
+
+for _login in DATABASES.values():
+    _login["NAME"] = os.environ["LIVE_DB"]
+PROVIDER_LIMITS = {"connect_s": 2.0, "first_token_s": 1.5, "idle_s": 1.5, "total_s": 60.0}
+CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
+EMAIL_BACKEND = "django.core.mail.backends.locmem.EmailBackend"
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+ACCOUNT_RATE_LIMITS = False

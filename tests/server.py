@@ -1,0 +1,343 @@
+"""A real web process, as `make run` starts it, on a database of its own, with tests.upstream as its vendor.
+
+Nothing is rolled back here: each test brings its own brand and people, and looks at their rows only.
+"""
+
+import asyncio
+import contextlib
+import itertools
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from uuid import UUID
+
+import aiohttp
+import psycopg
+from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY
+from django.contrib.sessions.backends.db import SessionStore
+from django.db import connections
+
+from accounts import keys
+from accounts.models import Brand, User
+from lib.db import SERVICE, scope
+from quotas import ledger
+from tests import factories
+from tests.upstream import PROJECT, Upstream
+
+ALIASES = ("owner", "default", "service")
+CSRF = "c" * 32
+TURN = re.compile(r"/turns/([0-9a-f-]{36})/stream")
+# What can be asked for by name: the test upstream does as its model's name says.
+MODELS = {
+    "words": "m;tokens=20",
+    "slow": "m;tokens=100;delay_ms=30",
+    "long": "m;tokens=600;delay_ms=50",
+    "idle": "m;tokens=25;delay_ms=1000",
+    "markdown": "m;tokens=120;md=1;delay_ms=10",
+    "echo": "echo",
+    "key-refused": "m;status=401",
+    "busy": "m;status=429;retry_after=7",
+    "broken": "m;status=500",
+    "hang-headers": "m;hang=headers",
+    "hang-first": "m;hang=first",
+    "hang-middle": "m;hang=middle;after=5",
+    "cut-first": "m;cut=first",
+    "cut-middle": "m;cut=middle;after=5",
+    "cut-quiet": "m;cut=quiet;after=5",
+    "garbled": "m;garble=1;after=5",
+    "garbled-html": "m;garble=html",
+    "error-mid": "m;error_mid=1;after=5",
+    **{
+        f"usage-{name.replace('*', '')}": f"m;usage={name}"
+        for name in ("missing", "zero", "null", "negative", "string", "nan", "huge", "2**31", "2**63", "wrong", "list")
+    },
+}
+
+
+def said(tokens: int) -> str:
+    """What the upstream says with `tokens=...`."""
+    return "".join(f"w{number:04d} " for number in range(1, tokens + 1))
+
+
+@dataclass
+class Person:
+    """A member of a brand with a session and a key."""
+
+    brand: Brand
+    user: User
+    cookies: str
+    key: str
+
+
+@dataclass
+class Event:
+    id: int
+    name: str
+    data: str
+
+
+@dataclass
+class Asked:
+    status: int
+    body: str
+    turn_id: UUID | None
+    conversation_id: UUID | None
+    headers: dict[str, str]
+
+
+@dataclass
+class Seen:
+    """What a reader has of an answer. `text` is whole only for answers without finished blocks."""
+
+    text: str = ""
+    last_id: int = 0
+    names: list[str] = field(default_factory=list)
+    done: str = ""
+
+
+class Web:
+    """One process of the product."""
+
+    def __init__(self, env: dict[str, str]) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            self.port: int = listener.getsockname()[1]
+        self.log = tempfile.TemporaryFile("w+")  # noqa: SIM115 - for as long as the process
+        command = [sys.executable, "-m", "uvicorn", "chatsite.asgi:application", "--port", str(self.port)]
+        self.process = subprocess.Popen(
+            [
+                *command,
+                *["--loop", "uvloop", "--http", "httptools", "--no-access-log", "--timeout-graceful-shutdown", "1"],
+            ],
+            cwd=PROJECT,
+            env={**os.environ, **env},
+            stdout=self.log,
+            stderr=subprocess.STDOUT,
+        )
+        self.url = f"http://127.0.0.1:{self.port}"
+
+    def wait_ready(self) -> None:
+        for _ in range(600):
+            assert self.process.poll() is None, self.logged()
+            with contextlib.suppress(OSError), urllib.request.urlopen(f"{self.url}/readyz", timeout=2):
+                return
+            time.sleep(0.05)
+        raise RuntimeError(f"the web process was not ready within 30 s: {self.logged()}")
+
+    def logged(self) -> str:
+        self.log.seek(0)
+        return self.log.read()
+
+    def kill(self) -> None:
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait(10)
+
+    def terminate(self) -> None:
+        self.process.terminate()
+
+    def wait(self, seconds: float) -> int:
+        return self.process.wait(seconds)
+
+    def threads(self) -> int:
+        return len(list(Path(f"/proc/{self.process.pid}/task").iterdir()))
+
+
+class Site:
+    """The product with its database, its vendor and one web process that tests share as long as they leave it alive."""
+
+    def __init__(self, name: str, upstream: Upstream) -> None:
+        self.name, self.upstream = name, upstream
+        self.models: dict[str, UUID] = {}
+        self._numbers = itertools.count(1)
+
+    @contextlib.contextmanager
+    def database(self) -> Iterator[None]:
+        """This process's own log-ins lead to the site's database."""
+        before = {alias: connections.settings[alias]["NAME"] for alias in ALIASES}
+        _let_go()
+        for alias in ALIASES:
+            connections.settings[alias]["NAME"] = self.name
+        try:
+            yield
+        finally:
+            _let_go()
+            for alias, name in before.items():
+                connections.settings[alias]["NAME"] = name
+
+    @contextlib.contextmanager
+    def serve(self, **env: str) -> Iterator[Web]:
+        """A web process of one's own, to be killed; `env` is added to its environment."""
+        given = {
+            "DJANGO_SETTINGS_MODULE": "tests.conversations.settings",
+            "LIVE_DB": self.name,
+            "OPENAI_API_KEY": "sk-test-0123456789abcdef",
+            "OPENAI_BASE_URL": self.upstream.openai_url,
+            "EGRESS_ALLOW": self.upstream.host_port,
+            "DEMO_TOKENS_PER_SECOND": "0",
+            **env,
+        }
+        web = Web(given)
+        try:
+            web.wait_ready()
+            yield web
+        finally:
+            web.kill()
+
+    def fill(self) -> None:
+        for position, (identifier, model) in enumerate(MODELS.items()):
+            row = factories.make_provider(
+                identifier, protocol="openai", model=model, position=position, max_tokens=1000, context_window=32_000
+            )
+            self.models[identifier] = row.pk
+        self.models["demo"] = factories.make_provider("demo", position=90).pk
+        self.models["no-price"] = factories.make_provider("no-price", protocol="openai", priced=False, position=91).pk
+        retired = factories.make_provider("retired", protocol="openai", is_active=False)
+        self.models["retired"] = retired.pk
+
+    def brand(self) -> Brand:
+        return factories.make_brand(f"b{next(self._numbers)}")
+
+    def person(self, brand: Brand | None = None, *, limit: int | None = None) -> Person:
+        """A member who may ask `limit` questions a day; None = as many as they like, on the brand's account too."""
+        brand = brand or self.brand()
+        user = factories.make_user(f"p{next(self._numbers)}@{brand.slug}.example.com")
+        factories.make_member(brand, user)
+        may = [ledger.Grant("queries", "day", limit)]
+        ledger.entitle(brand, kind="user", owner_id=user.pk, grants=may)
+        ledger.entitle(brand, kind="brand", owner_id=brand.pk, grants=[ledger.Grant("tokens", "month", None)])
+        session = SessionStore()
+        session.update(
+            {
+                SESSION_KEY: str(user.pk),
+                BACKEND_SESSION_KEY: "django.contrib.auth.backends.ModelBackend",
+                HASH_SESSION_KEY: user.get_session_auth_hash(),
+            }
+        )
+        session.save()
+        with scope(SERVICE):
+            _, key = keys.create(brand, user, name="tests", scopes=["chat"])
+        return Person(brand, user, f"sessionid={session.session_key}; csrftoken={CSRF}", key)
+
+
+def _let_go() -> None:
+    for alias in ALIASES:
+        connections[alias].close()
+
+
+def _drop(admin: psycopg.Connection, name: str) -> None:
+    """The owner may not end the connections of killed processes: they go by themselves, a moment later."""
+    for _ in range(100):
+        with contextlib.suppress(psycopg.errors.ObjectInUse):
+            admin.execute(f'drop database if exists "{name}"')
+            return
+        time.sleep(0.1)
+    raise RuntimeError(f"the database {name} is still in use")
+
+
+@contextlib.contextmanager
+def run_site() -> Iterator[tuple[Site, Web]]:
+    """The database is a copy of the suite's empty one, so this costs a file copy and not a migration."""
+    owner = connections["owner"].settings_dict
+    home = {"host": owner["HOST"], "port": owner["PORT"], "user": owner["USER"], "password": owner["PASSWORD"]}
+    name = f"{owner['NAME']}_live"
+    _let_go()
+    with psycopg.connect(**home, dbname="postgres", autocommit=True) as admin, Upstream() as upstream:
+        _drop(admin, name)
+        admin.execute(f'create database "{name}" template "{owner["NAME"]}"')
+        admin.execute(f'revoke connect, temporary on database "{name}" from public')
+        admin.execute(f'grant connect on database "{name}" to web, worker')
+        site = Site(name, upstream)
+        try:
+            with site.database():
+                site.fill()
+            with site.serve() as web:
+                yield site, web
+        finally:
+            _drop(admin, name)
+
+
+class Browser:
+    """A member at a web process, as far as the protocol goes: a cookie, a CSRF token, forms and server-sent events."""
+
+    def __init__(self, session: aiohttp.ClientSession, web: Web, person: Person) -> None:
+        self.session, self.web, self.person = session, web, person
+        self.headers = {"Host": person.brand.domain, "Cookie": person.cookies}
+
+    async def ask(
+        self, text: str = "Tell me.", model: UUID | None = None, conversation_id: UUID | None = None, key: str = ""
+    ) -> Asked:
+        """Send a question as htmx does. The turn is None when it was refused."""
+        path = f"/c/{conversation_id}/send/" if conversation_id else "/c/send/"
+        form = {"text": text, "csrfmiddlewaretoken": CSRF, "idempotency_key": key}
+        if model:
+            form["provider"] = str(model)
+        async with self.post(path, data=form, headers={"HX-Request": "true"}) as response:
+            body = await response.text()
+            found = TURN.search(body) if response.status == 200 else None
+            pushed = response.headers.get("HX-Push-Url", "")
+            conversation = UUID(pushed.split("/")[2]) if pushed else conversation_id
+            return Asked(response.status, body, found and UUID(found[1]), conversation, dict(response.headers))
+
+    def post(self, path: str, *, headers: dict[str, str] | None = None, **given):
+        return self.session.post(
+            self.web.url + path, headers={**self.headers, **(headers or {})}, allow_redirects=False, **given
+        )
+
+    def get(self, path: str, *, headers: dict[str, str] | None = None):
+        return self.session.get(self.web.url + path, headers={**self.headers, **(headers or {})}, allow_redirects=False)
+
+    async def stop(self, turn_id: UUID) -> int:
+        headers = {"HX-Request": "true", "X-CSRFToken": CSRF}
+        async with self.post(f"/turns/{turn_id}/stop", headers=headers) as response:
+            return response.status
+
+    async def events(self, turn_id: UUID, after: int | None = None) -> AsyncIterator[Event]:
+        assert turn_id, "the question was refused"
+        headers = {} if after is None else {"Last-Event-ID": str(after)}
+        async with self.get(f"/turns/{turn_id}/stream", headers=headers) as response:
+            assert response.status == 200, (response.status, await response.text())
+            lines: dict[str, str] = {}
+            async for line in response.content:
+                text = line.decode().rstrip("\n")
+                if text:
+                    name, _, value = text.partition(": ")
+                    lines[name] = value
+                elif "event" in lines:
+                    yield Event(int(lines["id"]), lines["event"], json.loads(lines["data"]))
+                    lines = {}
+
+    async def read(self, turn_id: UUID, seen: Seen | None = None, *, until: int | None = None) -> Seen:
+        """Read on from where `seen` stands, to the end or until `until` characters are there."""
+        seen = seen or Seen()
+        events = self.events(turn_id, seen.last_id or None)
+        async with contextlib.aclosing(events):
+            async for event in events:
+                assert event.id >= seen.last_id, "an event came twice"
+                seen.last_id = event.id
+                seen.names.append(event.name)
+                if event.name == "done":
+                    seen.done = event.data
+                else:
+                    seen.text += event.data
+                    if until is not None and seen.last_id >= until:
+                        return seen
+        return seen
+
+
+async def eventually(claim, seconds: float = 10, every: float = 0.1):
+    """Wait until the async `claim()` is true and give what it returned; fail after a while."""
+    loop = asyncio.get_running_loop()
+    until = loop.time() + seconds
+    while not (found := await claim()):
+        assert loop.time() < until, f"still not true after {seconds} s: {claim}"
+        await asyncio.sleep(every)
+    return found
