@@ -217,7 +217,9 @@ def _links(tokens: Sequence[Token]) -> Iterator[Token]:
             yield token
 
 
-ADDRESS = re.compile(r"\bhttps?://(?=\w)[^\s<>\"'`|\\^{}()\[\]]*(?:\([^\s<>\"'`()]*\)[^\s<>\"'`()\[\]]*)*(?<![.,:;!?*_~'])")
+ADDRESS = re.compile(
+    r"\bhttps?://(?=\w)[^\s<>\"'`|\\^{}()\[\]]*(?:\([^\s<>\"'`()]*\)[^\s<>\"'`()\[\]]*)*(?<![.,:;!?*_~'])"
+)
 
 
 def _link(target: str, label: str) -> list[Token]:
