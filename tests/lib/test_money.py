@@ -1,0 +1,25 @@
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lib.money import dollars
+
+
+def test_dollars_shows_what_is_needed_and_at_least_two_decimals():
+    assert [dollars(microusd) for microusd in (0, 25_000, 9_990_000, 42, 1_000_000, 1_234_567_890_000, -500_000)] == [
+        "$0.00",
+        "$0.025",
+        "$9.99",
+        "$0.000042",
+        "$1.00",
+        "$1,234,567.89",
+        "-$0.50",
+    ]
+
+
+@given(st.integers(-(2**62), 2**62))
+def test_dollars_loses_no_micro_dollar(microusd):
+    shown = dollars(microusd)
+
+    whole, decimals = shown.replace("-", "").replace("$", "").replace(",", "").split(".")
+    assert (-1 if shown.startswith("-") else 1) * int(whole + decimals.ljust(6, "0")) == microusd
+
