@@ -7,6 +7,7 @@ from django.http import HttpResponse
 from django.shortcuts import redirect
 from django.views.decorators.http import require_POST
 
+from accounts import brands
 from accounts.access import BrandRequest, declare
 from accounts.models import Brand, Membership, Profile, User
 from billing.plans import assign_default_plan
@@ -16,6 +17,11 @@ from lib.errors import Forbidden, NotAuthenticated
 
 
 class Adapter(DefaultAccountAdapter):
+    error_messages = {
+        **DefaultAccountAdapter.error_messages,
+        "email_taken": "There is an account with this address, here or on another of our sites. Sign in with it.",
+    }
+
     def is_open_for_signup(self, request: BrandRequest) -> bool:
         return request.brand.open_sign_up
 
@@ -27,6 +33,10 @@ class Adapter(DefaultAccountAdapter):
             Profile.objects.create(user=user)
             join(request.brand, user)
         return user
+
+    def send_mail(self, template_prefix: str, email: str, context: dict[str, Any]) -> None:
+        brands.by_host(self.request.get_host())  # no link ever leads to a host that is no brand's
+        super().send_mail(template_prefix, email, context)
 
 
 def join(brand: Brand, user: User, role: str = Membership.Role.MEMBER) -> Membership:
