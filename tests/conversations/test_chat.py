@@ -5,26 +5,11 @@ import re
 
 import pytest
 
-from conversations.models import Message, Turn
-from lib.db import SERVICE, db, scope
-from quotas.models import Entry, Hold
+from lib.db import db
 from tests import factories
+from tests.conversations import rows
+from tests.conversations.rows import charged, stored
 from tests.server import CSRF, Browser, Seen, eventually, said
-
-
-def stored(turn_id) -> tuple[Turn, Message | None]:
-    with scope(SERVICE):
-        turn = Turn.objects.get(pk=turn_id)
-        return turn, Message.objects.filter(pk=turn.message_id).first()
-
-
-def charged(turn_id) -> dict[str, int]:
-    """What the asker and the brand were charged for a turn, by meter; each line once."""
-    with scope(SERVICE):
-        assert not Hold.objects.filter(reservation=turn_id).exists(), "the hold is still open"
-        lines = Entry.objects.filter(reservation=turn_id).values_list("bucket__meter", "used_delta")
-        assert len(lines) == len(dict(lines)), "a meter was charged twice"
-        return dict(lines)
 
 
 async def test_a_member_logs_in_by_form_asks_and_gets_what_the_vendor_said(site, web, http, person):
@@ -170,15 +155,12 @@ async def test_a_browser_that_hangs_up_while_it_sends_has_asked_all_the_same(sit
         sending.cancel()
         await asyncio.wait([sending])
 
-    def states():
-        with scope(SERVICE):
-            return list(Turn.objects.filter(owner_id=browser.person.user.pk).values_list("status", flat=True))
-
     async def settled():
         await asyncio.sleep(0.5)
-        return "pending" not in (found := await db(states)) and found
+        return not await db(rows.running, browser.person)
 
-    assert set(await eventually(settled)) == {"done"}
+    await eventually(settled)
+    assert {turn.status for turn in await db(rows.of, browser.person)} <= {"done"}
 
 
 async def test_stop_hangs_up_on_the_vendor_keeps_the_text_and_charges_once(site, browser):
