@@ -23,6 +23,7 @@ from django.http.response import HttpResponseBase  # noqa: E402
 from django.urls import set_script_prefix  # noqa: E402
 
 from conversations import runner  # noqa: E402
+from lib.sse import EventStream  # noqa: E402
 from providers import clients  # noqa: E402
 
 Scope = dict[str, Any]
@@ -73,7 +74,10 @@ class Handler(ASGIHandler):
 
     async def _respond(self, request: Any, send: Send) -> HttpResponseBase:
         response = await self.run_get_response(request)
-        await self.send_response(response, send)
+        if isinstance(response, EventStream):
+            await response.send_to(send)
+        else:
+            await self.send_response(response, send)
         return response
 
 

@@ -3,12 +3,12 @@
 Nothing of these calls is kept but what they cost. A program that hangs up ends its answer: nobody could read it any more.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Any
 from uuid import UUID
 
 import orjson
-from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
+from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.urls import path
 from django.views.decorators.csrf import csrf_exempt
@@ -17,11 +17,12 @@ from django.views.decorators.http import require_GET, require_POST
 from accounts import brands
 from accounts.access import api_key, key_holder
 from conversations import openai_input, runner, turns
-from conversations.live import KEEPALIVE, Live
+from conversations.live import Live
 from conversations.models import Turn
 from conversations.turns import Begun, Finished
 from lib.db import Principal, database_is_away, db, scope
 from lib.errors import DomainError, NotAuthenticated, Unavailable
+from lib.sse import KEEPALIVE, EventStream
 from providers.errors import Busy, ProviderError, Rejected
 from providers.offers import NoSuchModel, offers
 
@@ -45,7 +46,7 @@ async def chat_completions(request: HttpRequest) -> HttpResponseBase:
         if live.finished and not live.finished.is_charged and live.finished.status != Turn.Status.DONE:
             raise live.error or Unavailable("The answer was interrupted. Nothing was charged; try again.")
         if wanted.is_stream:
-            return _sse(_chunks(live, wanted.with_usage))
+            return EventStream(_chunks(live, wanted.with_usage))
         return await _whole(live)
     except Exception as error:
         return _error(error)
@@ -78,7 +79,7 @@ async def _whole(live: Live) -> HttpResponse:
     return _json({**_head(live, "chat.completion"), "choices": [choice], "usage": _usage(finished)})
 
 
-async def _chunks(live: Live, with_usage: bool) -> AsyncIterator[bytes]:
+async def _chunks(live: Live, with_usage: bool) -> AsyncGenerator[bytes, None]:
     head = orjson.dumps(_head(live, "chat.completion.chunk"))[:-1]
     offset, role = 0, b'"role":"assistant",'
     try:
@@ -155,12 +156,6 @@ def _models(request: HttpRequest) -> list[dict[str, Any]]:
 
 def _created(row_id: UUID) -> int:
     return (row_id.int >> 80) // 1000  # uuid7: its first 48 bits are milliseconds
-
-
-def _sse(frames: AsyncIterator[bytes]) -> StreamingHttpResponse:
-    response = StreamingHttpResponse(frames, content_type="text/event-stream")
-    response.headers["X-Accel-Buffering"] = "no"
-    return response
 
 
 def _json(body: dict[str, Any], status: int = 200) -> HttpResponse:

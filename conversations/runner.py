@@ -6,7 +6,6 @@ and turns whose asker lost the right to ask are stopped. What a process cannot f
 
 import asyncio
 import logging
-import re
 from contextlib import aclosing
 from uuid import UUID
 
@@ -27,7 +26,6 @@ from providers.errors import ProviderError
 
 log = logging.getLogger(__name__)
 
-UNSTORABLE = re.compile("[\x00\ud800-\udfff]")  # PostgreSQL takes no NUL, UTF-8 no half of a pair
 FINISH_TRIES_S = (0.2, 1, 2, 4, *[8] * 8)  # waits between tries when the database is away; then the reaper takes over
 LOOK_FOR_UNWELCOME_EVERY = 3  # checkpoints
 
@@ -69,8 +67,8 @@ async def _listen(live: Live) -> Usage | None:
         async for piece in pieces:
             if isinstance(piece, Usage):
                 usage = piece
-            elif piece:
-                live.push(piece if piece.isascii() and "\x00" not in piece else UNSTORABLE.sub("�", piece))
+            else:
+                live.push(piece)
     return usage
 
 
@@ -90,7 +88,7 @@ async def _end(live: Live, listening: asyncio.Task[Usage | None]) -> None:
     finished = await _finish(live, str(status), usage, error)
     live.error = error
     live.close(finished)
-    hub.keep_for_late_readers(live)
+    hub.ended(live)
 
 
 async def _finish(live: Live, status: str, usage: Usage | None, error: DomainError | None) -> Finished:
@@ -142,6 +140,8 @@ async def _checkpoints() -> None:
         if not live_turns:
             continue
         lengths = [live.body.length for live in live_turns]
+        for live in live_turns:
+            live.nudge()
         changes = [_change(live) for live in live_turns]
         try:
             await db(turns.checkpoint, changes)

@@ -1,11 +1,11 @@
 """The chat pages. Reading is synchronous, inside the member's scope; what starts or watches an answer is async."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Any
 from uuid import UUID, uuid4
 
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, StreamingHttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.http.response import HttpResponseBase
 from django.shortcuts import redirect, render
 from django.template.loader import render_to_string
@@ -15,11 +15,12 @@ from django.views.decorators.http import require_GET, require_POST, require_safe
 from accounts.access import BrandRequest, as_member, brand_member, member_asks, member_of, public
 from conversations import reading, runner, turns
 from conversations.forms import QuestionForm
-from conversations.live import KEEPALIVE, Blockwise, Live, event, follow, hub
+from conversations.live import Blockwise, Live, follow, hub
 from conversations.models import Message, Turn
 from conversations.turns import Begun
 from lib.db import Principal, db, scope
 from lib.errors import DomainError, Invalid, NotFound
+from lib.sse import KEEPALIVE, EventStream, event
 
 ROW_EVERY_S = 1.0  # as often as the row changes
 
@@ -158,10 +159,7 @@ async def stream(request: BrandRequest, turn_id: UUID) -> HttpResponseBase:
     await as_member(request, _may_watch, turn_id)
     live = hub.get(turn_id)
     frames = _live_frames(request, live, offset) if live else _row_frames(request, turn_id, offset)
-    response = StreamingHttpResponse(frames, content_type="text/event-stream")
-    response.headers["Cache-Control"] = "no-store"
-    response.headers["X-Accel-Buffering"] = "no"
-    return response
+    return EventStream(frames)
 
 
 def _offset(given: str) -> int:
@@ -176,7 +174,7 @@ def _may_watch(principal: Principal, turn_id: UUID) -> None:
         raise NotFound("This answer is not here (any more).")
 
 
-async def _live_frames(request: HttpRequest, live: Live, offset: int) -> AsyncIterator[bytes]:
+async def _live_frames(request: HttpRequest, live: Live, offset: int) -> AsyncGenerator[bytes, None]:
     async for frames in follow(live, offset):
         yield frames
     assert live.finished is not None
@@ -185,7 +183,7 @@ async def _live_frames(request: HttpRequest, live: Live, offset: int) -> AsyncIt
     yield event("done", _article(request, message), live.body.length)
 
 
-async def _row_frames(request: HttpRequest, turn_id: UUID, offset: int) -> AsyncIterator[bytes]:
+async def _row_frames(request: HttpRequest, turn_id: UUID, offset: int) -> AsyncGenerator[bytes, None]:
     """The answer is not in this process: read what its row has, until the runner or the reaper ends it."""
     body = Blockwise()
     while True:
