@@ -4,8 +4,8 @@ import os
 
 os.environ.setdefault("DEVELOPMENT", "1")
 
-from chatsite.settings import *  # noqa: E402, F403
-from chatsite.settings import DATABASES  # noqa: E402
+from chatsite.settings import *  # noqa: F403
+from chatsite.settings import DATABASES
 
 for _alias in DATABASES.values():
     if "BENCH_DB" in os.environ:

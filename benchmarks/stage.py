@@ -25,7 +25,7 @@ class Process:
     def __init__(self, command: list[str], port: int, env: dict[str, str]) -> None:
         self.port = port
         self.popen = subprocess.Popen(
-            command, cwd=PROJECT, env=env, stdout=subprocess.DEVNULL, stderr=open(os.devnull, "w")
+            command, cwd=PROJECT, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
 
     def cpu_s(self) -> float:
@@ -42,12 +42,12 @@ class Process:
     def wait_ready(self, path: str) -> None:
         for _ in range(200):
             if self.popen.poll() is not None:
-                raise RuntimeError(f"{self.popen.args} ended with {self.popen.returncode}")
+                raise RuntimeError(f"{self.popen.args!r} ended with {self.popen.returncode}")
             with contextlib.suppress(OSError):
                 urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=2).close()
                 return
             time.sleep(0.05)
-        raise RuntimeError(f"{self.popen.args} was not ready within 10 s")
+        raise RuntimeError(f"{self.popen.args!r} was not ready within 10 s")
 
     def stop(self) -> None:
         self.popen.terminate()
@@ -129,7 +129,8 @@ def database(name: str) -> Iterator[None]:
         finally:
             from django.db import connections
 
-            for connection in connections.all(initialized_only=True):
+            for alias in ("default", "service", "owner"):
+                connection: Any = connections[alias]
                 connection.close()
                 connection.close_pool()
             for row in settings.DATABASES.values():

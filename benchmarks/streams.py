@@ -1,6 +1,6 @@
 """Streaming and turns: first token, CPU per token, open streams, answers a second, memory, RLS.
 
-    python -m benchmarks.streams [--quick]
+python -m benchmarks.streams [--quick]
 """
 
 import json
@@ -103,7 +103,9 @@ def ms(values: list[float], percentile: int = 50) -> float:
 def first_token(bench: Bench) -> list[Row]:
     for target in ("direct", "ours", "plain"):
         bench.load(target, "quick", clients=1, seconds=0.5)  # warm-up
-    alone = {target: ms(bench.load(target, "quick", clients=1, seconds=3)["first"]) for target in ("direct", "plain", "ours")}
+    alone = {
+        target: ms(bench.load(target, "quick", clients=1, seconds=3)["first"]) for target in ("direct", "plain", "ours")
+    }
     open_streams = bench.start("ours", "paced", streams=100, over_s=1)
     time.sleep(2)
     busy = bench.load("ours", "quick", streams=15, over_s=3)["first"]
@@ -145,7 +147,8 @@ def open_streams(bench: Bench, counts: tuple[int, ...]) -> list[Row]:
         if lag >= 100:
             break
         kept = count
-    return [Row("open streams at 20 tok/s with token lag p99 < 100 ms", str(kept), "≥ 300", "500", kept >= 300, ", ".join(words))]
+    name = "open streams at 20 tok/s with token lag p99 < 100 ms"
+    return [Row(name, str(kept), "≥ 300", "500", kept >= 300, ", ".join(words))]
 
 
 def answers(bench: Bench, seconds: float) -> list[Row]:

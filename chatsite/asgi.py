@@ -5,7 +5,7 @@ On SIGTERM the server stops accepting, then the lifespan's shutdown drains the a
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -27,8 +27,8 @@ from lib.sse import EventStream  # noqa: E402
 from providers import clients  # noqa: E402
 
 Scope = dict[str, Any]
-Receive = Callable[[], Awaitable[dict[str, Any]]]
-Send = Callable[[dict[str, Any]], Awaitable[None]]
+Receive = Callable[[], Awaitable[Mapping[str, Any]]]
+Send = Callable[[Mapping[str, Any]], Awaitable[None]]
 DRAIN_S = float(os.environ.get("DRAIN_S", "5"))
 
 
@@ -48,7 +48,7 @@ class Handler(ASGIHandler):
             with body:
                 set_script_prefix(get_script_prefix(scope))
                 request, refused = self.create_request(scope, body)
-                if request is None:
+                if refused is not None:
                     await self.send_response(refused, send)
                 else:
                     await self._answer(request, receive, send, context)

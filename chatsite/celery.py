@@ -25,7 +25,7 @@ class SiteTask(DjangoTask):
             with scope(SERVICE):
                 return super().__call__(*args, **kwargs)
 
-    def delay_on_commit(self, *args: Any, **kwargs: Any) -> None:
+    def delay_on_commit(self, *args: Any, **kwargs: Any) -> None:  # type: ignore[override]
         """After the commit of the open transaction, whichever alias it is on: the stock one looks at `default` only."""
         on_commit(partial(self.delay, *args, **kwargs))
 

@@ -54,7 +54,6 @@ async def chat_completions(request: HttpRequest) -> HttpResponseBase:
 
 def _begin(request: HttpRequest, question: turns.Question) -> Begun:
     principal = key_holder(request, SCOPE)
-    assert principal.brand_id is not None
     return turns.begin(principal, brands.by_id(principal.brand_id), question)
 
 

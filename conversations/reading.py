@@ -104,7 +104,7 @@ def shown(message: Message, partial: str = "") -> dict[str, Any]:
 def progress(principal: Principal, turn_id: UUID) -> tuple[str, dict[str, Any]]:
     """How far an answer has come, as stored: its text, and its message as the page draws it."""
     turn = Turn.objects.filter(pk=turn_id, brand_id=principal.brand_id, owner_id=principal.owner_id).first()
-    message = turn and Message.objects.filter(pk=turn.message_id).first()
+    message = Message.objects.filter(turn_id=turn_id, role=Message.Role.ASSISTANT).first()
     if turn is None or message is None:
         raise NotFound("This answer is not here (any more).")
     return message.content or turn.partial, shown(message, turn.partial)
@@ -162,7 +162,6 @@ def choices(principal: Principal) -> dict[str, Any]:
 def meters(principal: Principal, brand: Brand, now: datetime | None = None) -> list[dict[str, Any]]:
     """The member's own meters, for the foot of the sidebar."""
     now = now or timezone.now()
-    assert principal.owner_id is not None
     return [
         {
             "label": _("Questions today")
@@ -181,7 +180,6 @@ def meters(principal: Principal, brand: Brand, now: datetime | None = None) -> l
 
 
 def member(principal: Principal, brand: Brand, standing: str) -> Mapping[str, Any]:
-    assert principal.owner_id is not None
     user = User.objects.only("email").get(pk=principal.owner_id)
     profile = Profile.objects.filter(user_id=principal.owner_id).first()
     name = (profile and profile.full_name) or user.email.split("@")[0]

@@ -199,7 +199,7 @@ def begin(principal: Principal, brand: Brand, question: Question, *, key: str = 
     try:
         ledger.reserve(
             brand,
-            asker=("visitor" if principal.role == "app_visitor" else "user", _owner(principal)),
+            asker=("visitor" if principal.role == "app_visitor" else "user", principal.owner_id),
             amounts={"queries": 1, "messages": 1, "conversations": int(ready.is_new), "tokens": ready.held_tokens},
             reservation=turn_id,
         )
@@ -223,7 +223,8 @@ def begin(principal: Principal, brand: Brand, question: Question, *, key: str = 
 
 
 def _prepare(principal: Principal, question: Question, turn_id: UUID, loaded: Any) -> Begun:
-    title, is_new, settings, system = "", False, {}, ""
+    settings: dict[str, Any] = {}
+    title, is_new, system = "", False, ""
     model, prompt_id, conversation_id = question.model, question.prompt_id, question.conversation_id
     if loaded:
         if conversation_id and loaded.id is None:
@@ -301,7 +302,7 @@ def _store(ready: Begun, question: Question) -> None:
     names: dict[str, Any] = {
         "turn": ready.turn_id,
         "brand": ready.principal.brand_id,
-        "owner": _owner(ready.principal),
+        "owner": ready.principal.owner_id,
         "provider": ready.offer.id,
         "key": ready.principal.key_id,
         "prompt_tokens": ready.prompt_tokens,
@@ -481,11 +482,6 @@ def unwelcome(turn_ids: Sequence[UUID]) -> list[UUID]:
     """Those of these running turns whose asker left the brand, or whose key is not in force any more (I-08, I-11)."""
     with opening(SERVICE, (UNWELCOME, {"ids": list(turn_ids)})) as (rows,):
         return [row.id for row in rows]
-
-
-def _owner(principal: Principal) -> UUID:
-    assert principal.owner_id is not None
-    return principal.owner_id
 
 
 def _json(value: Any) -> str:

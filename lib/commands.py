@@ -1,10 +1,9 @@
 """Commands that operators run: refusals in words, exit codes that mean something, JSON where data is printed."""
 
 import json
-from argparse import ArgumentParser
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from lib.db import SERVICE, scope
 from lib.errors import DomainError
@@ -15,7 +14,7 @@ class OperatorCommand(BaseCommand):
 
     requires_system_checks = ()
 
-    def add_arguments(self, parser: ArgumentParser) -> None:
+    def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--json", action="store_true", help="print the result as JSON")
 
     def handle(self, *args: Any, **options: Any) -> None:

@@ -21,12 +21,12 @@ from django.conf import settings
 from django.db import connections, transaction
 from psycopg.pq import TransactionStatus
 from psycopg.rows import namedtuple_row
-from psycopg_pool import PoolTimeout
 
 from lib.errors import NotFound
 
 P = ParamSpec("P")
 T = TypeVar("T")
+NOBODY = UUID(int=0)
 Role = Literal["app_user", "app_brand", "app_visitor", "app_service"]
 
 
@@ -34,13 +34,13 @@ Role = Literal["app_user", "app_brand", "app_visitor", "app_service"]
 class Principal:
     """Who is asking, on which brand. Made by accounts.access from a session, a key or a token, never from a header.
 
-    owner_id  the user or visitor whose rows these are; None for a key of the whole brand and for the service
+    owner_id  the user or visitor whose rows these are; the service is nobody, on no brand
     scopes    what an API key may do; None = everything its person may do
     """
 
     role: Role
-    brand_id: UUID | None = None
-    owner_id: UUID | None = None
+    brand_id: UUID = NOBODY
+    owner_id: UUID = NOBODY
     key_id: UUID | None = None
     scopes: frozenset[str] | None = field(default=None)
 
@@ -214,6 +214,9 @@ def _executor() -> ThreadPoolExecutor:
     return _hops
 
 
+LOST = ("08", "57P01", "57P02", "57P03")  # no or a broken connection; shut down, crashed, starting up
+
+
 def close_all() -> None:
     """Give every connection of this thread back to its pool."""
     for connection in connections.all(initialized_only=True):
@@ -237,9 +240,9 @@ async def db(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
 
 
 def database_is_away(error: BaseException | None) -> bool:
-    """Whether this error means that no connection was to be had, so that 503 is the honest answer."""
+    """Whether this error means that no connection was to be had, or that it was lost, so that 503 is the honest answer."""
     while error is not None:
-        if isinstance(error, PoolTimeout):
+        if isinstance(error, psycopg.OperationalError) and (error.sqlstate or LOST[0]).startswith(LOST):
             return True
         error = error.__cause__
     return False

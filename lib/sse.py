@@ -1,6 +1,6 @@
 """Server-sent events: the one kind of response that stays open."""
 
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import aclosing
 from typing import Any
 
@@ -19,7 +19,7 @@ class EventStream(StreamingHttpResponse):
         self.headers["Cache-Control"] = "no-store"
         self.headers["X-Accel-Buffering"] = "no"  # nginx would hold frames back
 
-    async def send_to(self, send: Callable[[dict[str, Any]], Awaitable[None]]) -> None:
+    async def send_to(self, send: Callable[[Mapping[str, Any]], Awaitable[None]]) -> None:
         """Send this response over ASGI; the generator is closed however that ends."""
         headers = [(name.encode("ascii"), value.encode("latin-1")) for name, value in self.items()]
         headers += [

@@ -1,7 +1,8 @@
 """create_api_key --brand act --user alice@example.com --scopes chat: make a key and print it, once."""
 
-from argparse import ArgumentParser
 from typing import Any
+
+from django.core.management.base import CommandParser
 
 from accounts import keys
 from accounts.people import brand_named, member_named
@@ -12,7 +13,7 @@ from lib.commands import OperatorCommand
 class Command(OperatorCommand):
     help = "Make an API key for a member of a brand. The key is printed once and cannot be shown again."
 
-    def add_arguments(self, parser: ArgumentParser) -> None:
+    def add_arguments(self, parser: CommandParser) -> None:
         super().add_arguments(parser)
         parser.add_argument("--brand", required=True, help="slug of the brand: act")
         parser.add_argument("--user", required=True, help="e-mail address of a member")

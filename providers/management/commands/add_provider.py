@@ -1,10 +1,10 @@
 """add_provider: offer a model, or change one that is offered; a new price is a new row from now on."""
 
-from argparse import ArgumentParser
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from django.core.exceptions import ValidationError
+from django.core.management.base import CommandParser
 from django.utils import timezone
 
 from lib import egress
@@ -16,7 +16,7 @@ from providers.models import AIProvider, Price
 class Command(OperatorCommand):
     help = "Offer a model to members, or change one by its identifier. Prices are dollars per million tokens."
 
-    def add_arguments(self, parser: ArgumentParser) -> None:
+    def add_arguments(self, parser: CommandParser) -> None:
         super().add_arguments(parser)
         parser.add_argument("--identifier", required=True, help="the name programs use: openai-gpt-4o")
         parser.add_argument("--protocol", required=True, choices=["openai", "anthropic", "demo"])
