@@ -102,7 +102,7 @@ def seed(brands: int) -> dict[str, list[Any]]:
                 who[case].append((brand.pk, member))
         Account.objects.bulk_create(accounts)
         Entitlement.objects.bulk_create(entitlements)
-        for case in ("hot", "spread"):
+        for case in who:
             for brand_id, member in who[case]:
                 reservation = uuid7()
                 ask(ledger, everyone[brand_id], member, reservation)

@@ -59,17 +59,32 @@ def assign_plan(brand: Brand, plan: Plan, *, user_id: UUID | None = None, now: d
                 owner_id=user_id,
                 data={"from": before, "to": plan.code},
             )
-        ledger.entitle(
-            brand,
-            kind=kind,
-            owner_id=owner_id,
-            grants=[ledger.Grant(limit.meter, limit.window, limit.limit) for limit in plan.limits.order_by("meter")],
-            plan_code=plan.code,
-            plan_name=plan.name,
-            features=plan.features,
-            now=now,
-        )
+        _entitle(plan, owner_id, now=now)
         return current
+
+
+def push(plan: Plan) -> int:
+    """Give everybody on a plan its limits as they stand now, one transaction each. Returns how many; safe to repeat."""
+    with scope(SERVICE):
+        owners = list(Subscription.objects.filter(plan=plan, ended_at=None).values_list("owner_id", flat=True))
+    for owner_id in owners:
+        with scope(SERVICE):
+            if Subscription.objects.filter(plan=plan, owner_id=owner_id, ended_at=None).exists():
+                _entitle(plan, owner_id, now=timezone.now())
+    return len(owners)
+
+
+def _entitle(plan: Plan, owner_id: UUID, *, now: datetime) -> None:
+    ledger.entitle(
+        plan.brand,
+        kind="brand" if plan.subject == Plan.Subject.BRAND else "user",
+        owner_id=owner_id,
+        grants=[ledger.Grant(limit.meter, limit.window, limit.limit) for limit in plan.limits.order_by("meter")],
+        plan_code=plan.code,
+        plan_name=plan.name,
+        features=plan.features,
+        now=now,
+    )
 
 
 def assign_default_plan(brand: Brand, user_id: UUID) -> None:

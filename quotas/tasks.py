@@ -7,7 +7,7 @@ from quotas import ledger, proof
 log = logging.getLogger(__name__)
 
 
-@shared_task
+@shared_task(scoped=False)  # type: ignore[call-overload]  # one short transaction for each, not one for all
 def void_expired_holds() -> int:
     """Give back holds that outlived their turns. Returns how many reservations; a healthy system answers 0."""
     return ledger.void_expired()
