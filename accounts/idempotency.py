@@ -80,5 +80,5 @@ def keep(record_id: UUID, *, status: int, body: dict[str, Any]) -> None:
 
 
 def release(record_id: UUID) -> None:
-    """Give a claim back after a refusal, so that the same key may be tried again; inside the principal's scope."""
+    """Give a claim back after a refusal: the same key may be tried again. In the principal's or the service's scope."""
     IdempotencyRecord.objects.filter(pk=record_id, status=None).delete()

@@ -6,6 +6,7 @@ from django.conf import settings
 from django.db.models import Exists, OuterRef
 from django.utils import timezone
 
+from accounts import idempotency
 from conversations import turns
 from conversations.models import OPEN_STATES, Turn
 from lib.db import SERVICE, scope
@@ -52,5 +53,7 @@ def reap() -> int:
         orphans = Hold.objects.filter(~Exists(turn_of), created_at__lt=lost_since)
         reservations = list(orphans.values_list("reservation", flat=True).distinct()[:AT_A_TIME])
     for reservation in reservations:
+        with scope(SERVICE):
+            idempotency.release(reservation)  # first: under this id nothing could be held, so charged, again
         ledger.settle(reservation, amounts={}, reason="never begun")
     return ended + len(reservations)

@@ -110,8 +110,8 @@ async def _finish(live: Live, status: str, usage: Usage | None, error: DomainErr
             )
             fault("after_finish")
             break
-        except Exception as error:
-            if wait is None or not isinstance(error, DatabaseError):
+        except Exception as failure:
+            if wait is None or not isinstance(failure, DatabaseError):
                 log.exception("turn %s could not be finished; the reaper will", begun.turn_id)
                 finished = None
                 break

@@ -41,6 +41,7 @@ TURN = re.compile(r"/turns/([0-9a-f-]{36})/stream")
 MODELS = {
     "words": "m;tokens=20",
     "slow": "m;tokens=100;delay_ms=30",
+    "brisk": "m;tokens=40;delay_ms=50",
     "long": "m;tokens=600;delay_ms=50",
     "idle": "m;tokens=25;delay_ms=1000",
     "markdown": "m;tokens=120;md=1;delay_ms=10",
@@ -244,11 +245,11 @@ def _drop(admin: psycopg.Connection, name: str) -> None:
 
 
 @contextlib.contextmanager
-def run_site() -> Iterator[tuple[Site, Web]]:
+def run_site(suffix: str = "live", **env: str) -> Iterator[tuple[Site, Web]]:
     """The database is a copy of the suite's empty one, so this costs a file copy and not a migration."""
     owner = connections["owner"].settings_dict
     home = {"host": owner["HOST"], "port": owner["PORT"], "user": owner["USER"], "password": owner["PASSWORD"]}
-    name = f"{owner['NAME']}_live"
+    name = f"{owner['NAME']}_{suffix}"
     _let_go()
     with psycopg.connect(**home, dbname="postgres", autocommit=True) as admin, Upstream() as upstream:
         _drop(admin, name)
@@ -259,7 +260,7 @@ def run_site() -> Iterator[tuple[Site, Web]]:
         try:
             with site.database():
                 site.fill()
-            with site.serve() as web:
+            with site.serve(**env) as web:
                 yield site, web
         finally:
             _drop(admin, name)

@@ -1,0 +1,340 @@
+"""The process dies, is asked to stop, or loses its database: every turn ends once, with its text, and is charged once."""
+
+import asyncio
+import contextlib
+import os
+from datetime import timedelta
+from urllib.parse import urlsplit
+
+import psycopg
+import pytest
+from django.db import connections
+from django.db.models import F
+
+from accounts.models import ApiKey, IdempotencyRecord, Membership, User
+from conversations import reaper
+from lib.db import SERVICE, db, scope
+from quotas.models import Hold
+from tests.conversations import rows
+from tests.conversations.rows import charged, stored
+from tests.server import Browser, Seen, eventually, said
+
+LOST_AFTER_S = 3.0
+WORDS_PER_S = 20
+WORD_CHARACTERS = len("w0001 ")
+
+
+@pytest.fixture(autouse=True)
+def _short_patience(settings):
+    settings.TURN_LOST_AFTER_S = LOST_AFTER_S
+
+
+async def reap_until_over(person) -> None:
+    """As beat does, with several workers at once."""
+
+    async def all_over():
+        await asyncio.gather(*(db(reaper.reap) for _ in range(3)))
+        return not await db(rows.running, person) and not await db(holds, person)
+
+    await eventually(all_over, seconds=30, every=0.5)
+
+
+def holds(person) -> int:
+    with scope(SERVICE):
+        return Hold.objects.filter(brand=person.brand).count()
+
+
+async def _read_until_cut(browser: Browser, turn_id, seen: Seen) -> None:
+    with contextlib.suppress(Exception):  # the process it reads from is killed
+        await browser.read(turn_id, seen)
+
+
+async def test_a_killed_process_with_fifty_streams_loses_no_more_than_the_last_second(site, http, person):
+    """Q-10, INV1-INV10: all final, text kept, each charged exactly once, no hold left."""
+    with site.serve() as web:
+        browser = Browser(http, web, person)
+        asked = await asyncio.gather(*(browser.ask(f"{number}?", site.models["long"]) for number in range(50)))
+        seen = [Seen() for _ in asked]
+        readers = [
+            asyncio.create_task(_read_until_cut(browser, one.turn_id, its))
+            for one, its in zip(asked, seen, strict=True)
+        ]
+        await asyncio.sleep(4)
+        web.kill()
+        await asyncio.wait(readers, timeout=10)
+
+    await reap_until_over(person)
+
+    assert await db(reaper.reap) == 0
+    for one, its in zip(asked, seen, strict=True):
+        turn, answer = await db(stored, one.turn_id)
+        assert (turn.status, answer.status, answer.error_code) == ("interrupted", "interrupted", "interrupted")
+        assert its.text == said(600)[: len(its.text)]
+        assert answer.content == said(600)[: len(answer.content)]
+        assert len(its.text) - len(answer.content) <= 1.5 * WORDS_PER_S * WORD_CHARACTERS
+        assert len(answer.content) >= 1.0 * WORDS_PER_S * WORD_CHARACTERS
+        assert await db(charged, one.turn_id) == {"queries": 1, "tokens": answer.tokens_used}
+        assert answer.tokens_used > 0
+
+
+# fault point -> (status of the turn or None when there is none, whether it is charged)
+POINTS = {
+    "after_claim": (None, False),
+    "after_reserve": (None, False),
+    "after_begin": ("interrupted", False),
+    "after_checkpoint": ("interrupted", True),
+    "after_provider": ("interrupted", True),
+    "in_finish": ("interrupted", True),
+    "after_finish": ("done", True),
+}
+
+
+@pytest.mark.parametrize("point", POINTS)
+async def test_a_process_that_dies_between_two_steps_leaves_a_whole_turn_or_none(site, http, person, web, point):
+    """Q-10: at each boundary of a message's life."""
+    status, is_charged = POINTS[point]
+    with site.serve(FAULT=point) as doomed:
+        with contextlib.suppress(Exception):
+            await Browser(http, doomed, person).ask("Is anybody there?", site.models["brisk"], key="the same")
+        assert await asyncio.to_thread(doomed.wait, 20) == -9
+
+    await reap_until_over(person)
+
+    turns = await db(rows.of, person)
+    assert [(turn.status, turn.is_charged) for turn in turns] == ([(status, is_charged)] if status else [])
+    for turn in turns:
+        _, answer = await db(stored, turn.pk)
+        assert answer.content == said(40)[: len(answer.content)]
+        assert bool(answer.content) == is_charged
+        assert sum((await db(charged, turn.pk)).values()) == (1 + answer.tokens_used if is_charged else 0)
+    again = await Browser(http, web, person).ask("Is anybody there?", site.models["brisk"], key="the same")
+    if status:
+        assert again.turn_id == turns[0].pk
+    else:  # nothing was held: the claim is taken over after a minute; a hold was given back: with its claim
+        assert again.status == (409 if point == "after_claim" else 200)
+
+
+@pytest.mark.parametrize("point", ["after_claim", "after_reserve"])
+async def test_a_request_that_died_may_be_done_again_under_its_key_and_is_paid_for(site, http, person, web, point):
+    """Q-12: the claim of a dead process is taken over after a minute; what its hold was is not held twice, nor never."""
+    with site.serve(FAULT=point) as doomed:
+        with contextlib.suppress(Exception):
+            await Browser(http, doomed, person).ask("Again?", site.models["words"], key="taken over")
+        await asyncio.to_thread(doomed.wait, 20)
+    await reap_until_over(person)
+
+    def age():
+        with scope(SERVICE):
+            mine = IdempotencyRecord.objects.filter(owner_id=person.user.pk)
+            mine.update(created_at=F("created_at") - timedelta(minutes=2))
+
+    await db(age)
+    browser = Browser(http, web, person)
+    again = await browser.ask("Again?", site.models["words"], key="taken over")
+    assert (await browser.read(again.turn_id)).text == said(20)
+    assert (await db(charged, again.turn_id))["queries"] == 1
+
+
+async def test_a_process_that_is_asked_to_stop_lets_answers_end_and_keeps_the_text_of_the_rest(site, http, person):
+    """O-10: SIGTERM with 20 streams; all are final when it has gone, without the reaper."""
+    with site.serve(DRAIN_S="3") as web:
+        browser = Browser(http, web, person)
+        short = await asyncio.gather(*(browser.ask("Short.", site.models["brisk"]) for _ in range(10)))
+        long = await asyncio.gather(*(browser.ask("Long.", site.models["long"]) for _ in range(10)))
+        seen = [Seen() for _ in range(20)]
+        readers = [
+            asyncio.create_task(_read_until_cut(browser, one.turn_id, its))
+            for one, its in zip([*short, *long], seen, strict=True)
+        ]
+        await asyncio.sleep(0.5)
+        web.terminate()
+        assert await asyncio.to_thread(web.wait, 30) in (0, -15)
+        await asyncio.wait(readers, timeout=10)
+
+    for one in short:
+        turn, answer = await db(stored, one.turn_id)
+        assert (turn.status, answer.content) == ("done", said(40))
+    for one, its in zip(long, seen[10:], strict=True):
+        turn, answer = await db(stored, one.turn_id)
+        assert (turn.status, turn.is_charged) == ("interrupted", True)
+        assert answer.content.startswith(its.text)
+    assert await db(holds, person) == 0
+
+
+@pytest.mark.parametrize("how", ["removed", "suspended"])
+async def test_who_may_not_be_here_any_more_gets_no_further_word(site, browser, how):
+    """I-08, I-11: within 5 seconds; what had arrived is kept and charged."""
+    asked = await browser.ask("Quickly.", site.models["long"])
+    seen = Seen()
+    reading = asyncio.create_task(_read_until_cut(browser, asked.turn_id, seen))
+    await asyncio.sleep(0.5)
+
+    def leave():
+        with scope(SERVICE):
+            if how == "removed":
+                Membership.objects.filter(user=browser.person.user).delete()
+            else:
+                User.objects.filter(pk=browser.person.user.pk).update(is_active=False)
+
+    await db(leave)
+    done, _ = await asyncio.wait([reading], timeout=5)
+
+    assert done, "the stream went on"
+    turn, answer = await db(stored, asked.turn_id)
+    assert (turn.status, answer.content) == ("stopped", seen.text)
+    assert (await db(charged, asked.turn_id))["queries"] == 1
+    refused = await browser.ask("More?", site.models["words"])
+    assert refused.status in (401, 404)
+
+
+async def test_the_answer_to_a_revoked_key_ends(site, web, http, person):
+    """I-11: within 5 seconds, as an error and not as a quiet end."""
+    body = {"model": "long", "messages": [{"role": "user", "content": "Quickly."}], "stream": True}
+    headers = {"Authorization": f"Bearer {person.key}"}
+    async with http.post(f"{web.url}/v1/chat/completions", json=body, headers=headers) as response:
+        assert response.status == 200
+        await response.content.readline()
+
+        def revoke():
+            with scope(SERVICE):
+                ApiKey.objects.filter(user=person.user).update(is_active=False)
+
+        await db(revoke)
+        async with asyncio.timeout(5):
+            rest = (await response.read()).decode()
+    assert '"error"' in rest
+    assert "[DONE]" not in rest
+    (turn,) = await db(rows.of, person)
+    assert (turn.status, turn.is_charged) == ("stopped", True)
+
+
+def busy(alias: str, name: str) -> tuple[int, int]:
+    """How many connections a log-in of the web process has open, and how many of them are in use."""
+    row = connections[alias].settings_dict
+    home = {"host": row["HOST"], "port": row["PORT"], "user": row["USER"], "password": row["PASSWORD"]}
+    with psycopg.connect(**home, dbname=name) as own:
+        found = own.execute(
+            "select count(*), count(*) filter (where state <> 'idle') from pg_stat_activity"
+            " where datname = %s and usename = session_user and pid <> pg_backend_pid()",
+            [name],
+        ).fetchone()
+        assert found is not None
+        return found
+
+
+async def test_three_hundred_open_streams_hold_no_connection_and_no_thread(site, http):
+    """O-14"""
+    person = await db(site.person)
+    with site.serve() as web:
+        browser = Browser(http, web, person)
+        await browser.read((await browser.ask("Warm up.", site.models["words"])).turn_id)
+        threads_before = web.threads()
+        async with asyncio.TaskGroup() as group:
+            open_streams = []
+            for start in range(0, 300, 25):
+                several = [browser.ask(f"{number}?", site.models["idle"]) for number in range(start, start + 25)]
+                open_streams += [
+                    group.create_task(_read_until_cut(browser, asked.turn_id, Seen()))
+                    for asked in await asyncio.gather(*several)
+                ]
+            await asyncio.sleep(1)
+            samples = []
+            for _ in range(30):
+                web_login, worker_login = await db(busy, "default", site.name), await db(busy, "service", site.name)
+                samples.append((web_login[1], worker_login[1]))
+                await asyncio.sleep(0.05)
+            threads = web.threads()
+            assert await db(rows.running, person) == 300
+            for one in open_streams:
+                one.cancel()
+            web.kill()
+    # The beat's one statement a second may be met at work; a stream's connection would be met every time.
+    assert sorted(samples)[len(samples) // 2] == (0, 0), samples
+    assert max(sum(sample) for sample in samples) <= 2, samples
+    assert threads - threads_before <= 16, f"{threads_before} threads became {threads}"
+    await reap_until_over(person)
+
+
+class Road:
+    """The way from the web process to its database, which can be closed."""
+
+    def __init__(self, host: str, port: int) -> None:
+        self.there = (host, port)
+        self.port = 0
+        self.open: set[asyncio.StreamWriter] = set()
+        self.server: asyncio.Server | None = None
+
+    async def __aenter__(self):
+        await self.restore()
+        return self
+
+    async def __aexit__(self, *_):
+        await self.close()
+
+    async def restore(self) -> None:
+        self.server = await asyncio.start_server(self._carry, "127.0.0.1", self.port)
+        self.port = self.server.sockets[0].getsockname()[1]
+
+    async def close(self) -> None:
+        if self.server:
+            self.server.close()
+            self.server = None
+        for writer in list(self.open):
+            writer.transport.abort()
+
+    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there_reader, there_writer = await asyncio.open_connection(*self.there)
+        self.open |= {writer, there_writer}
+        await asyncio.gather(self._copy(reader, there_writer), self._copy(there_reader, writer), return_exceptions=True)
+        self.open -= {writer, there_writer}
+
+    @staticmethod
+    async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while data := await reader.read(65536):
+                writer.write(data)
+                await writer.drain()
+        finally:
+            writer.close()
+
+
+@contextlib.asynccontextmanager
+async def served_over(road: Road, site):
+    urls = {}
+    for name in ("DATABASE_URL", "DATABASE_SERVICE_URL"):
+        parts = urlsplit(os.environ[name])
+        urls[name] = parts._replace(netloc=parts.netloc.rsplit("@", 1)[0] + f"@127.0.0.1:{road.port}").geturl()
+    with contextlib.ExitStack() as stack:
+        yield await asyncio.to_thread(stack.enter_context, site.serve(**urls))
+
+
+async def test_answers_outlive_a_database_that_is_away_for_some_seconds(site, http, person):
+    """O-01: what runs goes on and is finished afterwards, new questions are refused in words, and nothing needs a restart."""
+    parts = urlsplit(os.environ["DATABASE_URL"])
+    async with Road(parts.hostname, parts.port) as road, served_over(road, site) as web:
+        browser = Browser(http, web, person)
+        asked = await asyncio.gather(*(browser.ask("Go on.", site.models["slow"]) for _ in range(5)))
+        readers = [asyncio.create_task(browser.read(one.turn_id)) for one in asked]
+        await asyncio.sleep(1)
+        await road.close()
+        refused = [await browser.ask("Now?", site.models["words"]) for _ in range(2)]
+        refused += await asyncio.gather(*(browser.ask("Now?", site.models["words"]) for _ in range(6)))
+        await asyncio.sleep(1)
+        await road.restore()
+
+        seen = await asyncio.gather(*readers)
+
+        async def well_again():
+            return (await browser.ask("Again?", site.models["words"])).turn_id
+
+        again = await eventually(well_again, seconds=10)
+        await browser.read(again)
+
+    print("LOG", web.logged()[-6000:])
+    assert {one.status for one in refused} == {503}, [one.body[:300] for one in refused if one.status != 503]
+    assert all("database" in one.body for one in refused)
+    assert {its.text for its in seen} == {said(100)}
+    for one in asked:
+        turn, answer = await db(stored, one.turn_id)
+        assert (turn.status, answer.content) == ("done", said(100))
+        assert (await db(charged, one.turn_id))["queries"] == 1
