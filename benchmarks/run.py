@@ -1,0 +1,41 @@
+"""`make bench`: every gate in one table, measured in one run. `make bench ARGS=--quick` is a smaller one."""
+
+import json
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+
+from benchmarks import streams, walls
+from benchmarks.table import Row, show
+
+
+def machine() -> str:
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    model = next((line.split(": ", 1)[1] for line in lines if line.startswith("model name")), platform.processor())
+    return f"{os.cpu_count()} cores, {model}, Python {platform.python_version()}"
+
+
+def reserve() -> list[Row]:
+    out = subprocess.run(
+        [sys.executable, "-m", "benchmarks.reserve", "--json"], capture_output=True, text=True, check=True
+    )
+    found = json.loads(out.stdout)
+    return [
+        Row(f"reservations, {'one hot brand' if row['brands'] == 'hot' else '1000 brands'}, nothing oversold",
+            f"{row['per_s']}/s", f"≥ {row['gate']}/s", "1000/s" if row["brands"] == "hot" else "2800/s",
+            row["per_s"] >= row["gate"], f"{row['of_bare']} × a bare conditional UPDATE")
+        for row in found["rows"] if row["gate"]
+    ]  # fmt: skip
+
+
+def main() -> None:
+    quick = "--quick" in sys.argv
+    rows = streams.measure(quick=quick) + walls.measure() + reserve()
+    print(f"\n{machine()}; upstream, load, database and server share them.\n")
+    show(rows)
+
+
+if __name__ == "__main__":
+    main()
