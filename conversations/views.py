@@ -5,6 +5,7 @@ from collections.abc import AsyncGenerator
 from typing import Any
 from uuid import UUID, uuid4
 
+from django.db import DatabaseError
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.http.response import HttpResponseBase
 from django.shortcuts import redirect, render
@@ -180,7 +181,7 @@ async def _live_frames(request: HttpRequest, live: Live, offset: int) -> AsyncGe
     assert live.finished is not None
     assert live.begun.answer_id is not None
     message = reading.ended(live.begun.answer_id, live.begun.offer.name, live.finished)
-    yield event("done", _article(request, message), live.body.length)
+    yield event("done", await _article(request, message), live.body.length)
 
 
 async def _row_frames(request: HttpRequest, turn_id: UUID, offset: int) -> AsyncGenerator[bytes, None]:
@@ -193,15 +194,20 @@ async def _row_frames(request: HttpRequest, turn_id: UUID, offset: int) -> Async
             offset = max(offset, body.length)
             yield b"".join(frames)
         if message["status"] != Message.Status.PENDING:
-            yield event("done", _article(request, message), body.length)
+            yield event("done", await _article(request, message), body.length)
             return
         yield KEEPALIVE
         await asyncio.sleep(ROW_EVERY_S)
 
 
-def _article(request: HttpRequest, message: dict[str, Any]) -> str:
-    context = {"message": message, "brand": request.brand}  # type: ignore[attr-defined]
-    return render_to_string("conversations/_message.html", context, request)
+async def _article(request: HttpRequest, message: dict[str, Any]) -> str:
+    """An answer that has ended, with what is left now; without it when the database cannot say: the answer counts more."""
+    brand = request.brand  # type: ignore[attr-defined]
+    try:
+        meters = await as_member(request, reading.meters, brand)
+    except (DomainError, DatabaseError):
+        meters = []
+    return render_to_string("conversations/_ended.html", {"message": message, "brand": brand, "meters": meters}, request)
 
 
 @member_asks

@@ -101,8 +101,8 @@ customElements.define("chat-composer", class extends HTMLElement {
 
   async stop() {
     const button = this.querySelector("[data-stop]");
-    button.setAttribute("aria-busy", "true");
-    button.disabled = true;
+    if (button.ariaBusy === "true") return;
+    button.ariaBusy = "true"; // not disabled: that would take the focus away
     await this.stream?.stop();
   }
 
@@ -115,10 +115,9 @@ customElements.define("chat-composer", class extends HTMLElement {
     const [stop, send] = [this.querySelector("[data-stop]"), this.querySelector("[data-send]")];
     const hadFocus = document.activeElement === stop;
     stop.hidden = !running;
-    stop.disabled = false;
-    stop.removeAttribute("aria-busy");
+    stop.ariaBusy = null;
     send.hidden = running;
-    if (hadFocus && !running) this.text.focus();
+    if (hadFocus && !running && finePointer.matches) this.text.focus();
   }
 
   drawOffline() {

@@ -1,0 +1,238 @@
+"""Send, watch, stop, come back: the life of an answer as a member sees it."""
+
+import re
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.browser.visitor import PHONE
+from tests.conversations import rows
+from tests.server import said
+
+pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
+
+
+def test_an_answer_streams_with_formatting_and_ends_with_a_receipt(site, visitors):
+    """T1, T2: from the first question to the receipt, the sidebar and the meter, without a reload."""
+    member = visitors.open(site.person(limit=15))
+    expect(member.meter).to_contain_text("0 of 15")
+
+    answer = member.ask("How do I say hello?", "markdown")
+
+    expect(answer).to_have_attribute("aria-busy", "true")
+    expect(answer.locator(".prose table").first).to_be_visible()
+    expect(answer).to_have_attribute("aria-busy", "true")
+    expect(answer).to_have_attribute("data-status", "done", timeout=15_000)
+    expect(answer.locator(".prose h3").first).to_have_text("Answer")
+    expect(answer.locator("strong").first).to_have_text("bold")
+    expect(answer.locator(".code pre .n").first).to_have_text("print")
+    plain, coloured = (
+        answer.locator(f".code {what}").first.evaluate("e => getComputedStyle(e).color") for what in ("pre", ".n")
+    )
+    assert plain != coloured
+    expect(answer.locator(".meta")).to_have_text(re.compile(r"^Markdown, \d{3} tokens, \d+\.\d s$"))
+    expect(member.page.locator("#chats [aria-current]")).to_have_text("How do I say hello?")
+    expect(member.page.locator("#chats .dot--live")).to_have_count(0)
+    expect(member.meter).to_contain_text("1 of 15")
+    expect(member.page.get_by_role("heading", level=1)).to_have_text("How do I say hello?")
+    expect(member.page).to_have_title(re.compile("^How do I say hello"))
+    expect(member.box).to_be_focused()
+    assert re.fullmatch(r"/c/[0-9a-f-]{36}/", member.path)
+    drawn = answer.inner_html()
+    member.page.reload()
+    assert answer.inner_html() == drawn, "what was streamed is what is stored"
+    expect(member.meter).to_contain_text("1 of 15")
+
+
+def test_stop_keeps_the_text_and_says_that_it_counts(site, member):
+    answer = member.ask(model="long")
+    member.watch("w0005")
+
+    member.stop_button.click()
+
+    expect(answer).to_have_attribute("data-status", "stopped", timeout=1500)
+    expect(answer).to_contain_text("w0005")
+    expect(answer).to_contain_text("Stopped. It counts as one question.")
+    expect(member.send_button).to_be_visible()
+    expect(member.box).to_be_focused()
+    (call,) = site.upstream.calls()
+    assert call["sent_tokens"] < 600, "the vendor was told to stop"
+
+
+def test_a_refresh_in_mid_stream_goes_on_without_a_gap(member):
+    """H3: the answer belongs to the server, not to the page."""
+    member.ask(model="slow")
+    member.watch("w0010")
+
+    member.page.reload()
+    member.watch("w0020")
+    expect(member.answer).to_have_attribute("aria-busy", "true")
+    expect(member.stop_button).to_be_visible()
+
+    expect(member.answer).to_have_attribute("data-status", "done", timeout=15_000)
+    assert member.answer.locator(".prose").inner_text().strip() == said(100).strip()
+
+
+def test_a_second_tab_on_the_same_answer_shows_the_same(visitors, member):
+    member.ask(model="slow")
+    member.watch("w0010")
+
+    second = visitors.beside(member)
+    second.watch("w0030")
+    second.stop_button.click()
+
+    for tab in (member, second):
+        expect(tab.answer).to_have_attribute("data-status", "stopped")
+    assert second.answer.inner_text() == member.answer.inner_text()
+
+
+def test_leaving_the_chat_does_not_end_the_answer_and_the_sidebar_shows_it_running(member):
+    member.ask("Write on.", "slow")
+    member.watch("w0005")
+
+    member.page.get_by_role("link", name="New chat").click()
+    running = member.page.locator("#chats").get_by_role("link", name="Write on.")
+    expect(running.get_by_role("img", name="Answer in progress")).to_be_visible()
+    running.click()
+
+    expect(member.answer).to_have_attribute("data-status", "done", timeout=15_000)
+    expect(member.answer).to_contain_text("w0100")
+
+
+@pytest.mark.parametrize("gesture", ["double click", "enter twice"])
+def test_a_question_sent_twice_in_a_hurry_is_one_question(gesture, site, visitors):
+    """Q-13."""
+    person = site.person()
+    member = visitors.open(person)
+    member.set_model("words")
+    member.box.fill("Once.")
+
+    if gesture == "double click":
+        member.send_button.dblclick()
+    else:
+        member.box.press("Enter")
+        member.box.press("Enter")
+
+    expect(member.answer).to_have_attribute("data-status", "done")
+    member.page.wait_for_timeout(300)
+    expect(member.questions).to_have_count(1)
+    assert len(rows.of(person)) == len(site.upstream.calls()) == 1
+
+
+def test_a_form_sent_again_by_a_second_tab_is_the_same_question(site, visitors):
+    """Q-13: a network retry and a duplicated tab carry the same Idempotency-Key."""
+    person = site.person()
+    member = visitors.open(person)
+    key = member.page.locator("[name=idempotency_key]").input_value()
+    member.ask_and_read("Once.", "words")
+
+    second = visitors.beside(member, "/c/")
+    second.page.locator("[name=idempotency_key]").evaluate("(field, key) => (field.value = key)", key)
+    second.set_model("words")
+    second.box.fill("Once.")
+    second.send_button.click()
+
+    expect(second.answer).to_contain_text("w0020")
+    assert len(rows.of(person)) == len(site.upstream.calls()) == 1
+
+
+def test_enter_while_an_input_method_composes_does_not_send(member):
+    member.box.fill("にほん")
+    press = """(box, how) => box.dispatchEvent(
+        new KeyboardEvent("keydown", {key: "Enter", bubbles: true, cancelable: true, ...how}))"""
+
+    member.box.evaluate(press, {"isComposing": True})
+    member.box.evaluate(press, {"keyCode": 229})
+    member.page.wait_for_timeout(200)
+
+    expect(member.questions).to_have_count(0)
+    expect(member.box).to_have_value("にほん")
+
+
+def test_shift_enter_makes_a_line_and_enter_sends_both(member):
+    member.set_model("echo")
+    member.box.press_sequentially("one")
+    member.box.press("Shift+Enter")
+    member.box.press_sequentially("two")
+    expect(member.box).to_have_value("one\ntwo")
+
+    member.box.press("Enter")
+
+    expect(member.questions.locator(".bubble")).to_have_text("one\ntwo")
+    expect(member.answer).to_have_attribute("data-status", "done")
+
+
+def test_on_a_phone_enter_makes_a_line(site, visitors):
+    phone = visitors.open(site.person(), viewport=PHONE, has_touch=True, is_mobile=True)
+    phone.box.tap()
+    phone.box.press_sequentially("one")
+    phone.box.press("Enter")
+
+    expect(phone.box).to_have_value("one\n")
+    expect(phone.questions).to_have_count(0)
+
+
+def test_a_second_question_follows_in_the_same_chat_and_a_new_chat_begins_beside_it(member):
+    member.ask_and_read("The first.", "echo")
+    first = member.path
+    member.ask_and_read("The second.", "echo")
+    assert member.path == first
+    expect(member.questions).to_have_count(2)
+
+    member.page.get_by_role("link", name="New chat").click()
+    expect(member.questions).to_have_count(0)
+    expect(member.page.locator("#new-chat")).to_have_attribute("aria-current", "page")
+    member.ask_and_read("Something else.", "echo")
+
+    assert member.path != first
+    expect(member.page.locator("#chats a")).to_have_text(["Something else.", "The first."])
+    member.page.go_back()
+    expect(member.questions).to_have_count(2 if member.path == first else 0)
+
+
+def test_a_reader_who_scrolled_up_is_not_dragged_down(member):
+    """UX 4, 1: the view stays where it is, and "Latest" leads back."""
+    for number in range(3):
+        member.ask_and_read("\n".join(f"{number}: line {line}\n" for line in range(12)), "echo")
+    member.ask(model="slow")
+    member.watch("w0005")
+    view = member.page.locator("#transcript")
+    view.evaluate("view => (view.scrollTop = -600)")
+    line = member.questions.nth(2)
+    before = line.bounding_box()["y"]
+
+    member.watch("w0040")
+
+    assert abs(line.bounding_box()["y"] - before) < 2
+    member.page.get_by_role("button", name="Latest").click()
+    expect(member.page.get_by_role("button", name="Latest")).to_be_hidden()
+
+
+def test_without_javascript_the_answer_is_there_after_a_refresh(site, visitors):
+    plain = visitors.open(site.person(), java_script_enabled=False)
+    plain.box.fill("Without a script?")
+    plain.page.get_by_role("button", name="Send message").click()
+    assert re.fullmatch(r"/c/[0-9a-f-]{36}/", plain.path)
+    expect(plain.questions).to_have_text(re.compile("Without a script"))
+
+    for _ in range(20):
+        if plain.page.locator("[data-status=done]").count():
+            break
+        plain.page.get_by_role("link", name="Refresh to see more").click()
+        plain.page.wait_for_timeout(100)
+
+    expect(plain.answer).to_contain_text("w0020")
+    expect(plain.answer.locator(".meta")).to_contain_text("tokens")
+
+
+def test_without_javascript_a_running_answer_can_be_stopped(site, visitors):
+    person = site.person()
+    visitors.open(person).ask(model="long")
+    plain = visitors.open(person, java_script_enabled=False)
+    plain.page.locator("#chats a").first.click()
+
+    plain.page.get_by_role("button", name="Stop", exact=True).click()
+    plain.page.wait_for_timeout(300)
+    plain.page.reload()
+
+    expect(plain.answer).to_have_attribute("data-status", "stopped")
