@@ -8,6 +8,7 @@ from typing import Any
 from uuid import UUID
 
 import orjson
+from django.core.exceptions import RequestDataTooBig
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.urls import path
@@ -21,7 +22,7 @@ from conversations.live import Live
 from conversations.models import Turn
 from conversations.turns import Begun, Finished
 from lib.db import Principal, database_is_away, db, scope
-from lib.errors import DomainError, NotAuthenticated, Unavailable
+from lib.errors import DomainError, NotAuthenticated, TooLarge, Unavailable
 from lib.sse import KEEPALIVE, EventStream
 from providers.errors import Busy, ProviderError, Rejected
 from providers.offers import NoSuchModel, offers
@@ -199,6 +200,8 @@ def _described(error: DomainError) -> dict[str, Any]:
 def _error(error: Exception) -> HttpResponse:
     if database_is_away(error):
         error = Unavailable("The database is busy or away for the moment. Try again shortly.", retry_after=2)
+    if isinstance(error, RequestDataTooBig):
+        error = TooLarge("The body is larger than one request may be (1 MB).")
     if not isinstance(error, DomainError):
         raise error
     response = _json({"error": _described(error)}, status=_status(error))

@@ -1,5 +1,6 @@
 """What a program may ask for at /v1/chat/completions. Strict: a field we cannot honour is refused, never dropped quietly."""
 
+import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -117,7 +118,13 @@ def _object(body: bytes) -> dict[str, Any]:
         raise Invalid("The body must be a JSON object.")
     if _depth(asked) > DEEPEST:
         raise Invalid(f"The body is nested deeper than {DEEPEST} levels.")
+    json.loads(body, object_pairs_hook=_refuse_twice, parse_int=str)  # of two equal names orjson keeps the last
     return asked
+
+
+def _refuse_twice(pairs: list[tuple[str, Any]]) -> None:
+    if len({name for name, _ in pairs}) < len(pairs):
+        raise Invalid("An object of the body has the same name twice.")
 
 
 def _depth(value: Any) -> int:

@@ -139,7 +139,8 @@ async def _refused(request: BrandRequest, refused: DomainError, conversation_id:
             "retry": refused.status >= 500 or refused.status == 409,
             "request_id": getattr(request, "request_id", ""),
         }
-        return HttpResponse(render_to_string("conversations/_note.html", context, request), status=refused.status)
+        note = await db(render_to_string, "conversations/_note.html", context, request)  # it may ask who is signed in
+        return HttpResponse(note, status=refused.status)
     if refused.status in (401, 404):
         raise refused
 

@@ -1,0 +1,162 @@
+"""F-01, F-02 on every endpoint that takes a body: always a 4xx in the shape the path speaks, nothing stored, nobody hurt."""
+
+import json
+
+import pytest
+
+from lib.db import db
+from tests import factories
+from tests.conversations import rows
+from tests.server import CSRF, Browser
+
+GOOD = '{"model":"words","messages":[{"role":"user","content":"hi"}]}'
+CONTENT = b'{"model":"words","messages":[{"role":"user","content":%b}]}'
+BODIES = {
+    "empty": b"",
+    "no JSON": b"hello",
+    "cut off": GOOD[:-3].encode(),
+    "a list": b"[]",
+    "a number": b"1",
+    "NUL in text": CONTENT % rb'"a\u0000b"',
+    "raw NUL": CONTENT % b'"a\x00b"',
+    "lone surrogate": CONTENT % rb'"\ud800"',
+    "surrogates the wrong way round": CONTENT % rb'"\udc00\ud800"',
+    "invalid UTF-8": CONTENT % b'"\xff\xfe"',
+    "overlong UTF-8": CONTENT % b'"\xc0\xaf"',
+    "UTF-16": GOOD.encode("utf-16"),
+    "NaN": b'{"model":"words","messages":[{"role":"user","content":"x"}],"temperature":NaN}',
+    "infinity": b'{"model":"words","messages":[{"role":"user","content":"x"}],"temperature":1e400}',
+    "5,000 digits": b'{"model":"words","messages":[{"role":"user","content":"x"}],"max_tokens":%b}' % (b"9" * 5000),
+    "lists 100,000 deep": CONTENT % (b"[" * 100_000 + b"]" * 100_000),
+    "objects 100,000 deep": CONTENT % (b'{"a":' * 100_000 + b"1" + b"}" * 100_000),
+    "lists 60 deep": b'{"model":"words","messages":[{"role":"user","content":"x"}],"metadata":'
+    + b"[" * 60
+    + b"]" * 60
+    + b"}",
+    "a key twice": b'{"model":"words","model":"slow","messages":[{"role":"user","content":"x"}]}',
+    "an inner key twice": b'{"model":"words","messages":[{"role":"user","role":"system","content":"x"}]}',
+    "a prototype": b'{"model":"words","messages":[{"role":"user","content":"x"}],"__proto__":{"is_staff":true}}',
+    "a brand of one's own": b'{"model":"words","messages":[{"role":"user","content":"x"}],"brand_id":"1"}',
+    "NUL in the model": rb'{"model":"words\u0000","messages":[{"role":"user","content":"x"}]}',
+    "10 MB": CONTENT % (b'"' + b"x" * 10_000_000 + b'"'),
+}
+
+
+def assert_openai_shape(status: int, text: str, what: str) -> None:
+    assert 400 <= status < 500, (what, status, text[:200])
+    error = json.loads(text)["error"]
+    assert error["message"], what
+    assert error["type"], what
+    assert {"param", "code"} <= set(error), what
+
+
+@pytest.mark.parametrize("what", BODIES)
+async def test_a_bad_body_at_the_openai_door_is_a_4xx_in_its_own_shape(site, web, http, person, what):
+    headers = {"Authorization": f"Bearer {person.key}", "Content-Type": "application/json"}
+    url = f"{web.url}/v1/chat/completions"
+    async with http.post(url, data=BODIES[what], headers=headers) as response:
+        assert_openai_shape(response.status, await response.text(), what)
+
+    async def in_pieces():
+        for start in range(0, len(BODIES[what]), 65_536):
+            yield BODIES[what][start : start + 65_536]
+
+    async with http.post(url, data=in_pieces(), headers=headers) as response:
+        assert_openai_shape(response.status, await response.text(), what)
+    assert await db(rows.leftovers, person) == {"messages": 0, "turns": 0, "holds": 0}
+    assert site.upstream.calls() == []
+
+
+FORMS = {
+    "nothing": {},
+    "no text": {"text": ""},
+    "only spaces": {"text": "  \n\t "},
+    "NUL": {"text": "a\x00b"},
+    "too long": {"text": "x" * 100_001},
+    "a model that is no id": {"text": "x", "provider": "1 or 1=1"},
+    "NUL in the model": {"text": "x", "provider": "\x00"},
+    "a prompt that is no id": {"text": "x", "prompt": "../../etc"},
+    "a prompt that is not there": {"text": "x", "prompt": "01a1fc2d-347e-7c18-bdeb-01d5be58c835"},
+    "a model that is not there": {"text": "x", "provider": "01a1fc2d-347e-7c18-bdeb-01d5be58c835"},
+    "a key with NUL": {"text": "x", "idempotency_key": "\x00"},
+    "a key too long": {"text": "x", "idempotency_key": "k" * 256},
+}
+RAW = {
+    "invalid UTF-8": b"csrfmiddlewaretoken=%b&text=%%00%%ff%%fe" % CSRF.encode(),
+    "lone surrogate": b"csrfmiddlewaretoken=%b&text=%%ed%%a0%%80%%00" % CSRF.encode(),
+    "broken escapes": b"csrfmiddlewaretoken=%b&text=%%0&provider=%%zz%%" % CSRF.encode(),
+    "1,000 fields": b"csrfmiddlewaretoken=%b&text=x" % CSRF.encode() + b"&a=b" * 1000,
+    "10 MB": b"csrfmiddlewaretoken=%b&text=" % CSRF.encode() + b"x" * 10_000_000,
+}
+
+
+async def refused(browser, path, data, how):
+    headers = {"Content-Type": "application/x-www-form-urlencoded"} if isinstance(data, bytes) else {}
+    if isinstance(data, dict):
+        data = {"csrfmiddlewaretoken": CSRF, **data}
+    async with browser.post(path, data=data, headers={**headers, **how}) as response:
+        return response.status, await response.text()
+
+
+@pytest.mark.parametrize("what", [*FORMS, *RAW])
+async def test_a_bad_form_is_refused_in_words_and_stores_nothing(site, browser, what):
+    data = FORMS[what] if what in FORMS else RAW[what]
+    paths = ["/c/send/", "/c/01a1fc2d-347e-7c18-bdeb-01d5be58c835/send/"]
+    for path in paths:
+        for how in ({"HX-Request": "true"}, {}, {"Accept": "application/json"}):
+            status, text = await refused(browser, path, data, how)
+            assert 400 <= status < 500, (what, path, how, status, text[:300])
+            assert text.strip(), "a refusal says why"
+            assert "Traceback" not in text
+    assert await db(rows.leftovers, browser.person) == {"messages": 0, "turns": 0, "holds": 0}
+
+
+async def test_ids_of_another_brand_are_as_unknown_as_ids_of_nobody(site, http, web, browser):
+    """I-03, I-05: conversation, prompt and turn; the vendor is not called."""
+    other = Browser(http, web, await db(site.person))
+    theirs = await other.ask("Mine.", site.models["words"])
+    await other.read(theirs.turn_id)
+    prompt = await db(factories.make_prompt, other.person.brand)
+    site.upstream.reset()
+    nobody = "01a1fc2d-347e-7c18-bdeb-01d5be58c835"
+
+    for chat_id in (theirs.conversation_id, nobody):
+        status, text = await refused(browser, f"/c/{chat_id}/send/", {"text": "x"}, {"HX-Request": "true"})
+        assert status == 404
+        assert "This chat is not here" in text
+    for prompt_id in (str(prompt.pk), nobody):
+        status, text = await refused(browser, "/c/send/", {"text": "x", "prompt": prompt_id}, {"HX-Request": "true"})
+        assert status == 404
+        assert "This prompt is not offered here" in text
+    for path in (f"/c/{theirs.conversation_id}/", f"/turns/{theirs.turn_id}/stream"):
+        async with browser.get(path) as response:
+            assert response.status == 404
+    assert site.upstream.calls() == []
+    assert await db(rows.leftovers, browser.person) == {"messages": 0, "turns": 0, "holds": 0}
+
+
+async def test_without_a_csrf_token_nothing_is_taken(site, browser):
+    for path in ("/c/send/", "/turns/01a1fc2d-347e-7c18-bdeb-01d5be58c835/stop"):
+        async with browser.post(path, data={"text": "x"}) as response:
+            assert response.status == 403
+    assert await db(rows.leftovers, browser.person) == {"messages": 0, "turns": 0, "holds": 0}
+
+
+async def test_ten_megabytes_leave_the_process_as_large_as_it_was(site, web, http, person, browser):
+    """F-01: refused, also chunked, and the memory is not kept."""
+
+    def memory_mb() -> float:
+        with open(f"/proc/{web.process.pid}/smaps_rollup") as lines:
+            return next(int(line.split()[1]) for line in lines if line.startswith("Pss:")) / 1024
+
+    headers = {"Authorization": f"Bearer {person.key}", "Content-Type": "application/json"}
+    body = BODIES["10 MB"]
+    async with http.post(f"{web.url}/v1/chat/completions", data=body, headers=headers) as response:
+        assert response.status == 413
+    before = memory_mb()
+    for _ in range(5):
+        async with http.post(f"{web.url}/v1/chat/completions", data=body, headers=headers) as response:
+            assert response.status == 413
+        status, _ = await refused(browser, "/c/send/", RAW["10 MB"], {})
+        assert status == 413
+    assert memory_mb() - before < 20
