@@ -43,7 +43,7 @@ MODELS = {
     "slow": "m;tokens=100;delay_ms=30",
     "brisk": "m;tokens=40;delay_ms=50",
     "long": "m;tokens=600;delay_ms=50",
-    "idle": "m;tokens=25;delay_ms=1000",
+    "idle": "m;tokens=120;delay_ms=700",
     "markdown": "m;tokens=120;md=1;delay_ms=10",
     "echo": "echo",
     "key-refused": "m;status=401",

@@ -9,7 +9,7 @@ from chatsite.settings import DATABASES
 
 for _login in DATABASES.values():
     _login["NAME"] = os.environ["LIVE_DB"]
-PROVIDER_LIMITS = {"connect_s": 2.0, "first_token_s": 1.5, "idle_s": 1.5, "total_s": 60.0}
+PROVIDER_LIMITS = {"connect_s": 2.0, "first_token_s": 2.0, "idle_s": 2.0, "total_s": 60.0}
 CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
 EMAIL_BACKEND = "django.core.mail.backends.locmem.EmailBackend"
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
