@@ -18,7 +18,7 @@ from accounts import idempotency
 from accounts.models import Brand
 from conversations.errors import StillAnswering, TooLong
 from events import stream
-from lib.db import SERVICE, Principal, opening, scope
+from lib.db import SERVICE, Principal, opening, scope, serve
 from lib.errors import Conflict, DomainError, NotFound
 from lib.faults import fault
 from lib.html import plain
@@ -474,8 +474,7 @@ def checkpoint(changes: Sequence[tuple[UUID, str | None, int]]) -> None:
     changes  (turn, text so far or None when it did not grow or is not kept, tokens produced by own count)
     """
     ids, texts, tokens = zip(*changes, strict=True)
-    with opening(SERVICE, (CHECKPOINT, {"ids": list(ids), "texts": list(texts), "tokens": list(tokens)})):
-        pass
+    serve((CHECKPOINT, {"ids": list(ids), "texts": list(texts), "tokens": list(tokens)}), lazily=True)
 
 
 def unwelcome(turn_ids: Sequence[UUID]) -> list[UUID]:

@@ -78,6 +78,9 @@ select set_config('role', %(role)s, true) as role, set_config('app.brand_id', %(
        set_config('app.standing', coalesce(lookup.standing(%(brand)s::uuid, %(owner)s::uuid), ''), true) as standing
 """
 ENTER_SERVICE = "select set_config('role', 'app_service', true)"
+# For work that need not be on the disk by itself: any later commit that waits for the disk takes it along, because the
+# log is written in order. What a crash of the database could lose is then what nobody was told of yet.
+ENTER_SERVICE_LAZILY = ENTER_SERVICE + ", set_config('synchronous_commit', 'off', true) as lazily"
 LEAVE = """
 select set_config('role', 'none', true), set_config('app.brand_id', '', true), set_config('app.owner_id', '', true),
        set_config('app.standing', '', true)
@@ -179,6 +182,21 @@ def pipeline(connection: Any, statements: Iterable[Statement]) -> list[Rows]:
             if connection.queries_logged:
                 connection.queries_log.append({"sql": sql, "time": "0"})
     return [cursor.fetchall() if cursor.description else [] for cursor in cursors]
+
+
+def serve(*statements: Statement, lazily: bool = False) -> list[Rows]:
+    """Run statements as the service: in the caller's service scope, or alone, and committed when this returns.
+
+    lazily  the commit does not wait for the disk; a later one that does takes it along
+    """
+    service = connections["service"]
+    if _alias.get() == "service" and service.in_atomic_block:
+        return send(*statements)
+    if service.in_atomic_block or connections[_alias.get()].in_atomic_block:
+        with opening(SERVICE, *statements) as rows:  # a test's transaction; in any other scope this refuses
+            return rows
+    # In autocommit, what one pipeline sends is one transaction, so the role lasts exactly as long as the statements.
+    return pipeline(service, [(ENTER_SERVICE_LAZILY if lazily else ENTER_SERVICE, {}), *statements])[1:]
 
 
 def _enter(connection: Any, principal: Principal, statements: Iterable[Statement]) -> tuple[str, list[Rows]]:

@@ -15,14 +15,14 @@ from django.db.models import F, Sum
 from django.utils import timezone
 
 from accounts.models import Brand
-from lib.db import SERVICE, Statement, current_alias, scope
+from lib.db import SERVICE, Statement, current_alias, scope, serve
 from lib.errors import Invalid
 from lib.ids import uuid7
 from lib.windows import window
 from quotas.errors import QuotaExceeded
 from quotas.models import LOCK_RANK, Account, Bucket, Entitlement, Entry, Hold, Meter
 from quotas.standing import open_buckets
-from quotas.statements import LOCK, RESERVE, SETTLE, run
+from quotas.statements import LOCK, RESERVE, SETTLE
 from quotas.words import no_plan, refusal
 
 HOLD_FOR = timedelta(minutes=15)  # longer than any turn may last; what is older is void (INV10)
@@ -52,6 +52,7 @@ def reserve(
     amounts      upper bounds in units of each meter: {"queries": 1, "tokens": prompt + max_tokens}
     reservation  the turn's id; a second call with it changes nothing
     Raises       QuotaExceeded; nothing is held then
+    Durable      with the caller's next commit: until that one stores what the hold is for, nothing was asked
     Source       S0 "Check Before Sending", S1 can_user_query(), S2 check_conversation_limit()
     """
     accounts = [asker, (Account.Kind.BRAND.value, brand.pk)]
@@ -68,7 +69,7 @@ def reserve(
         "amounts": [amount for _, _, _, amount in pairs],
     }
     for _ in range(ATTEMPTS):
-        lines = run(LOCK, RESERVE, names=names)
+        lines = serve((LOCK, names), (RESERVE, names), lazily=True)[-1]
         if lines[0].go:
             return
         undecided = [line for line in lines if line.meter and line.enough is None]
@@ -92,8 +93,8 @@ def settle(
     amounts  what was really used; at most the hold is charged, the rest goes to the house's account
     Returns  False when it had been settled before: nothing changes then
     """
-    sql, names = settling(reservation, amounts=amounts, cost_microusd=cost_microusd, reason=reason, now=now)
-    return bool(run(sql, names=names))
+    statement = settling(reservation, amounts=amounts, cost_microusd=cost_microusd, reason=reason, now=now)
+    return bool(serve(statement)[0])
 
 
 def settling(

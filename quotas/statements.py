@@ -1,14 +1,7 @@
-"""The statements of the hot path, and how they are run: one round trip, one short transaction, prepared.
+"""The statements of the hot path; lib.db.serve() runs them in one round trip and one short transaction, prepared.
 
 PostgreSQL takes longer to plan RESERVE than to run it, so it is prepared once per connection.
 """
-
-from collections.abc import Mapping
-from typing import Any
-
-from django.db import connections
-
-from lib.db import ENTER_SERVICE, SERVICE, Rows, current_alias, opening, pipeline, send
 
 # Which buckets count for this turn: of the asker's account and the brand's, by the plan in force, in the window that is
 # open; a null bucket_id is a window that nobody has opened yet.
@@ -91,15 +84,3 @@ with open as (
 )
 select hold_id from gone
 """
-
-
-def run(*statements: str, names: Mapping[str, Any]) -> Rows:
-    """Run statements as the service and answer the last one's rows: in the caller's service scope, or alone, committed."""
-    service, work = connections["service"], [(statement, names) for statement in statements]
-    if current_alias() == "service" and service.in_atomic_block:
-        return send(*work)[-1]
-    if service.in_atomic_block or connections[current_alias()].in_atomic_block:
-        with opening(SERVICE, *work) as rows:  # a test's transaction; in any other scope this refuses
-            return rows[-1]
-    # In autocommit, what one pipeline sends is one transaction, so the role lasts exactly as long as the statements.
-    return pipeline(service, [(ENTER_SERVICE, {}), *work])[-1]
