@@ -160,3 +160,30 @@ async def test_ten_megabytes_leave_the_process_as_large_as_it_was(site, web, htt
         status, _ = await refused(browser, "/c/send/", RAW["10 MB"], {})
         assert status == 413
     assert memory_mb() - before < 20
+
+
+ACCOUNT_FORMS = {
+    "/account/login/": ("login", "password"),
+    "/account/signup/": ("email", "password1"),
+    "/account/password/reset/": ("email",),
+}
+VALUES = {
+    "nothing": "",
+    "NUL": "a\x00b@example.com",
+    "100,000 characters": "x" * 100_000 + "@example.com",
+    "no address": "'; drop table accounts_user; --",
+    "right to left": "\u202eevil@example.com",
+}
+
+
+@pytest.mark.parametrize("path", ACCOUNT_FORMS)
+async def test_a_bad_account_form_signs_nobody_in_and_breaks_nothing(site, web, http, person, path):
+    """allauth shows its form again (200), or refuses (4xx); it never fails."""
+    headers = {"Host": person.brand.domain, "Cookie": f"csrftoken={CSRF}"}
+    form_headers = {**headers, "Content-Type": "application/x-www-form-urlencoded"}
+    bodies = [{"csrfmiddlewaretoken": CSRF, **dict.fromkeys(ACCOUNT_FORMS[path], value)} for value in VALUES.values()]
+    for data in [*bodies, *RAW.values()]:
+        how = form_headers if isinstance(data, bytes) else headers
+        async with http.post(web.url + path, data=data, headers=how, allow_redirects=False) as response:
+            assert response.status == 200 or 400 <= response.status < 500, (path, str(data)[:80], response.status)
+            assert "sessionid" not in response.cookies

@@ -20,6 +20,7 @@ from tests.conversations.rows import charged, stored
 from tests.server import Browser, Seen, eventually, said
 
 LOST_AFTER_S = 3.0
+KILLS = int(os.environ.get("SOAK_KILLS", "1"))  # of each fault point
 WORDS_PER_S = 20
 WORD_CHARACTERS = len("w0001 ")
 
@@ -89,7 +90,7 @@ POINTS = {
 }
 
 
-@pytest.mark.parametrize("point", POINTS)
+@pytest.mark.parametrize("point", [point for point in POINTS for _ in range(KILLS)])
 async def test_a_process_that_dies_between_two_steps_leaves_a_whole_turn_or_none(site, http, person, web, point):
     """Q-10: at each boundary of a message's life."""
     status, is_charged = POINTS[point]
