@@ -161,10 +161,11 @@ class Hub:
         return list(self._unfinished.values())
 
     def ended(self, live: Live) -> None:
-        """Keep it for late readers, for a while."""
+        """Keep it for late readers, for a while; a program's answer has none."""
         self._unfinished.pop(live.begun.turn_id, None)
         self._pace()
-        asyncio.get_running_loop().call_later(KEEP_S, self._known.pop, live.begun.turn_id, None)
+        keep_s = KEEP_S if live.begun.conversation_id else 0
+        asyncio.get_running_loop().call_later(keep_s, self._known.pop, live.begun.turn_id, None)
 
     def _pace(self) -> None:
         self.coalesce_s = COALESCE_BUSY_S if len(self._unfinished) > BUSY_ANSWERS else COALESCE_S

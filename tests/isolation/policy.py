@@ -1,0 +1,222 @@
+"""Who gets what, route by route: the page that somebody changes on purpose when a route is added (I-01)."""
+
+import re
+from dataclasses import dataclass
+
+METHODS = ["GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"]
+SAFE = {"GET", "HEAD"}
+
+NOBODY = {  # for pages these are nobody: a key opens no page, and a suspended person's session is over
+    "anonymous", "suspended", "key", "key_wrong_scope", "key_other_brand", "key_revoked", "key_of_removed",
+    "key_of_suspended",
+}  # fmt: skip
+STRANGERS = {"other_brand", "removed", "staff", "staff_with_grant", "helper"}  # signed in, no member of this brand
+MEMBERS = {"owner", "same_brand", "brand_admin", "other_brand_at_home"}  # of the brand whose host they ask
+STAFF = {"staff", "staff_with_grant", "helper"}  # the helper has no permission on anything
+KEYS = {
+    "key": 200,
+    "key_wrong_scope": 403,
+    "key_other_brand": 200,  # it asks as its own brand's member, whatever the host
+}
+ACTORS = sorted(NOBODY | STRANGERS | MEMBERS)
+
+QUESTION = {"text": "hello"}
+COMPLETION = {"model": "demo", "messages": [{"role": "user", "content": "hello"}]}
+
+
+@dataclass(frozen=True)
+class Member:
+    """Our pages for members. `own` = the row in the address is its owner's alone, also towards the brand's admins."""
+
+    methods: frozenset[str]
+    status: int = 200
+    own: bool = False
+    method_first: bool = False  # asked before who it is
+    body: tuple[tuple[str, str], ...] = ()
+
+    def answer(self, actor: str, method: str) -> set[int]:
+        if self.method_first and method not in self.methods:
+            return {405}
+        if actor in NOBODY:
+            return {302}
+        if actor in STRANGERS:
+            return {404}
+        if method not in self.methods:
+            return {405}
+        return {self.status} if actor == "owner" or not self.own else {404}
+
+
+@dataclass(frozen=True)
+class Key:
+    methods: frozenset[str]
+
+    def answer(self, actor: str, method: str) -> set[int]:
+        return {405} if method not in self.methods else {KEYS.get(actor, 401)}
+
+
+@dataclass(frozen=True)
+class Anybody:
+    """Statuses for who is signed in and who is not; a method that is not named is a 405 for all."""
+
+    anonymous: tuple[tuple[str, int], ...]
+    signed_in: tuple[tuple[str, int], ...]
+
+    def answer(self, actor: str, method: str) -> set[int]:
+        return {dict(self.anonymous if actor in NOBODY else self.signed_in).get(method, 405)}
+
+
+def anybody(anonymous: dict[str, int], signed_in: dict[str, int]) -> Anybody:
+    return Anybody(tuple(anonymous.items()), tuple(signed_in.items()))
+
+
+def safe(status: int) -> dict[str, int]:
+    return dict.fromkeys(SAFE, status)
+
+
+def every(status: int) -> dict[str, int]:
+    return dict.fromkeys(METHODS, status)
+
+
+def form(sent: int = 200) -> dict[str, int]:
+    """A form of allauth, sent without what it asks for. PUT is its POST."""
+    return {**safe(200), "OPTIONS": 200, "POST": sent, "PUT": sent}
+
+
+TOLD = {**safe(200), "OPTIONS": 200}  # a page that only says something
+POST, READ = frozenset({"POST"}), frozenset(SAFE)
+ROUTES = {
+    "conversations:home": anybody(safe(200), safe(302)),
+    "conversations:new": Member(READ),
+    "conversations:detail": Member(READ, own=True),
+    "conversations:start": Member(POST, 303, method_first=True, body=tuple(QUESTION.items())),
+    "conversations:send": Member(POST, 303, own=True, method_first=True, body=tuple(QUESTION.items())),
+    "conversations:stream": Member(frozenset({"GET"}), own=True, method_first=True),
+    "conversations:stop": Member(POST, 303, own=True, method_first=True),
+    "chat-completions": Key(POST),
+    "models": Key(frozenset({"GET"})),
+    "model": Key(frozenset({"GET"})),
+    "accounts:join": anybody({"POST": 302}, {"POST": 302}),
+    "healthz": anybody(every(200), every(200)),
+    "readyz": anybody(every(200), every(200)),
+    # allauth's: who is signed in is led on from the ways in, and who is not is led to them from what is about oneself.
+    "account_login": anybody(form(), every(302)),
+    "account_signup": anybody(form(), every(302)),
+    "account_logout": anybody({**safe(302), "OPTIONS": 200, "POST": 302}, {**TOLD, "POST": 302}),
+    "account_inactive": anybody(TOLD, TOLD),
+    "account_reauthenticate": anybody(every(302), form()),
+    "account_email": anybody(every(302), form(302)),
+    "account_email_verification_sent": anybody(TOLD, TOLD),
+    "account_confirm_email": anybody({**TOLD, "POST": 404}, {**TOLD, "POST": 404}),
+    "account_change_password": anybody(every(302), form()),
+    "account_set_password": anybody(every(302), every(302)),
+    "account_reset_password": anybody(form(), form()),
+    "account_reset_password_done": anybody(TOLD, TOLD),
+    "account_reset_password_from_key": anybody(every(200), every(200)),  # "This link does not work any more"
+    "account_reset_password_from_key_done": anybody(TOLD, TOLD),
+    "account_confirm_login_code": anybody(every(302), every(302)),
+}
+
+# What a superuser may do with each kind of row: a(dd), c(hange), d(elete). Reading goes without saying, but for CONTENT.
+PAGES = {
+    "accounts_apikey": "",
+    "accounts_brand": "ac",
+    "accounts_membership": "acd",
+    "accounts_supportgrant": "a",
+    "accounts_user": "ac",
+    "account_emailaddress": "acd",
+    "agents_agent": "c",
+    "auth_group": "acd",
+    "billing_plan": "ac",
+    "billing_subscription": "a",
+    "conversations_conversation": "",
+    "conversations_message": "",
+    "events_activity": "",
+    "events_event": "",
+    "providers_aiprovider": "ac",
+    "providers_systemprompt": "acd",
+    "quotas_account": "",
+    "quotas_bucket": "",
+    "quotas_entry": "",
+    "quotas_hold": "",
+}
+CONTENT = {"conversations_conversation", "conversations_message"}
+
+
+@dataclass(frozen=True)
+class Desk:
+    """A page of the staff's site that is no row's: statuses of superusers and of the helper; all others are sent away."""
+
+    superuser: tuple[tuple[str, int], ...]
+    helper: tuple[tuple[str, int], ...]
+
+    def answer(self, actor: str, method: str) -> set[int]:
+        if actor not in STAFF:
+            return {302}
+        return {dict(self.helper if actor == "helper" else self.superuser).get(method, 405)}
+
+
+def desk(superuser: dict[str, int], helper: dict[str, int]) -> Desk:
+    return Desk(tuple(superuser.items()), tuple(helper.items()))
+
+
+DESKS = {
+    "admin:index": desk(every(200), every(200)),
+    "admin:app_list": desk(every(200), every(404)),
+    "admin:logout": desk({"POST": 302, "OPTIONS": 200}, {"POST": 302, "OPTIONS": 200}),
+    "admin:password_change": desk(form(), form()),
+    "admin:password_change_done": desk(TOLD, TOLD),
+    "admin:autocomplete": desk({**every(405), **safe(403), "OPTIONS": 200}, {**safe(403), "OPTIONS": 200}),
+    "admin:jsi18n": desk(TOLD, TOLD),
+    "admin:quotas_account_top_up": desk(every(200), every(403)),
+    "admin:quotas_balances": desk(every(200), every(403)),
+    "admin:view_on_site": desk(every(404), every(404)),
+    "admin/(?P<url>.*)$": desk(every(404), every(404)),
+}
+DESK_PAGE = re.compile(r"admin:(?P<page>\w+)_(?P<kind>changelist|add|change|delete|history)")
+OLD_ADDRESS = re.compile(r"admin/\w+/\w+/<path:object_id>/")  # leads to the page of the row
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A page of the staff's site for one kind of row. Django looks at no method but POST."""
+
+    page: str
+    kind: str
+
+    def answer(self, actor: str, method: str) -> set[int]:
+        if actor not in STAFF:
+            return {302}
+        if actor == "helper":
+            return {403}
+        may = PAGES[self.page]
+        if self.kind in ("add", "delete") and self.kind[0] not in may:
+            return {403}
+        if self.page in CONTENT and actor != "staff_with_grant":
+            return {403}
+        if self.kind == "change" and method == "POST" and "c" not in may:
+            return {403}
+        return {200, 302} if method == "POST" else {200}
+
+
+@dataclass(frozen=True)
+class Door:
+    """The way in to the staff's site: on to the log-in of everybody, or into the site, or told that it is not for him."""
+
+    def answer(self, actor: str, method: str) -> set[int]:
+        return {302} if actor in NOBODY | STAFF else {403}
+
+
+def of(name: str, template: str) -> Member | Key | Anybody | Desk | Rows | Door | None:
+    """The rule for a route, or None: then nobody thought about who may call it."""
+    if name == "admin:login":
+        return Door()
+    if OLD_ADDRESS.fullmatch(template):
+        return desk(every(302), every(302))
+    if rule := {**ROUTES, **DESKS}.get(name):
+        return rule
+    found = DESK_PAGE.fullmatch(name)
+    return Rows(found["page"], found["kind"]) if found and found["page"] in PAGES else None
+
+
+# What a view of ours says of itself, and the rule that must go with it.
+DECLARED = {"member": Member, "key": Key, "public": Anybody, "account": Anybody}

@@ -1,0 +1,465 @@
+"""Every route × every method × everybody, made from the URLconf: a route that nobody declared fails.
+
+Each cell runs in a transaction that is rolled back, so that the cells know nothing of each other.
+"""
+
+import json
+import logging
+import re
+from collections import Counter
+from dataclasses import dataclass, field
+from datetime import timedelta
+from uuid import uuid4
+
+import pytest
+from allauth.account.models import EmailAddress
+from django.contrib.auth.models import Group
+from django.db import connection, transaction
+from django.test import Client
+from django.urls import get_resolver
+from django.utils import timezone
+
+from accounts import keys
+from accounts.models import ApiKey, Membership, SupportGrant, User
+from agents.models import Agent
+from billing.models import Plan, Subscription
+from chatsite.isolation.catalogue import walled
+from conversations.models import Conversation, Message, Turn
+from events import stream
+from events.models import Activity, Event
+from lib.db import SERVICE, scope
+from lib.ids import uuid7
+from providers.models import SystemPrompt
+from quotas import ledger
+from quotas.models import Account, Bucket, Entry, Hold
+from tests import factories
+from tests.isolation import policy
+
+UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|[0-9a-f]{32}")
+SPOOFED = {
+    "x-forwarded-host": "globex.localhost", "x-forwarded-for": "127.0.0.1", "x-forwarded-user": "alice@example.com",
+    "x-forwarded-proto": "https", "x-brand-id": "globex", "x-http-method-override": "DELETE", "x-request-from": "internal",
+    "x-original-url": "/admin/", "x-rewrite-url": "/admin/", "remote-user": "alice@example.com", "x-user-id": "1",
+    "x-api-key": "sk_0123456789ab_" + "a" * 43, "x-real-ip": "127.0.0.1", "forwarded": "host=globex.localhost",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Route:
+    name: str
+    template: str
+    access: str | None
+
+    @property
+    def is_admin(self):
+        return self.template.startswith("admin/")
+
+    @property
+    def has_row(self):
+        return "uuid:" in self.template and not self.is_admin
+
+
+def routes(resolver=None, before="", namespace=""):
+    for found in (resolver or get_resolver()).url_patterns:
+        template = before + str(found.pattern)
+        if hasattr(found, "url_patterns"):
+            yield from routes(found, template, namespace + (f"{found.namespace}:" if found.namespace else ""))
+        else:
+            name = namespace + found.name if found.name else template
+            yield Route(name, template, getattr(found.callback, "access", None))
+
+
+ROUTES = list(routes())
+ROWS = [Membership, ApiKey, Activity, Event, Agent, SystemPrompt, Plan, Subscription, Account, Bucket, Entry, Hold]
+
+
+@dataclass
+class Scene:
+    """Bob's rows in act, charlie's in globex, and everybody who comes to ask for them."""
+
+    world: factories.World
+    rows: dict = field(default_factory=dict)
+    people: dict = field(default_factory=dict)
+    keys: dict = field(default_factory=dict)
+
+    def address(self, route, **rows):
+        rows = {**self.rows, **rows}
+        model = re.match(r"admin/(\w+)/(\w+)/", route.template)
+        rows["object_id"] = rows.get(f"{model[1]}_{model[2]}", uuid4()) if model else uuid4()
+        template = re.sub(r"\(\?P<app_label>[^)]*\)", "accounts", route.template)
+        template = re.sub(r"<(?:\w+:)?(\w+)>", lambda found: f"<{found[1]}>", template)
+        template = re.sub(r"\(\?P(<\w+>)(?:[^()[]|\[[^]]*\])*\)", r"\1", template)
+        return "/" + re.sub(r"<(\w+)>", lambda found: str(rows[found[1]]), template).replace("^", "").rstrip("$")
+
+    def browser(self, actor):
+        client = Client(headers={"host": "globex.localhost" if actor == "other_brand_at_home" else "act.localhost"})
+        client.raise_request_exception = False
+        if actor in self.keys:
+            client.defaults["HTTP_AUTHORIZATION"] = f"Bearer {self.keys[actor]}"
+        elif actor in self.people:
+            client.cookies["sessionid"] = self.people[actor][1]
+        return client
+
+    def user(self, actor):
+        return self.people[actor][0] if actor in self.people else None
+
+
+def make_talk(brand, user, word):
+    conversation = factories.make_conversation(brand, user, f"{word} title")
+    with scope(SERVICE):
+        turn = Turn(
+            brand=brand, owner_id=user.pk, conversation=conversation, provider_id=uuid7(), status=Turn.Status.DONE,
+            heartbeat_at=timezone.now(), message_id=uuid7(),
+        )  # fmt: skip
+        common = {"brand": brand, "owner_id": user.pk, "conversation": conversation, "turn_id": turn.pk}
+        Message.objects.create(role="user", content=f"{word} question", **common)
+        Message.objects.create(pk=turn.message_id, role="assistant", content=f"{word} answer", **common)
+        turn.save()
+    return conversation, turn
+
+
+@pytest.fixture
+def scene(world, caplog):
+    caplog.set_level(logging.CRITICAL)  # thousands of refusals are what is wanted here
+    for user, word in ((world.alice, "canary-alice"), (world.bob, "canary-bob")):
+        conversation, turn = make_talk(world.act, user, word)
+    theirs, their_turn = make_talk(world.globex, world.charlie, "canary-charlie")
+    made = Scene(world)
+    dora, eve, frank = (factories.make_user(f"{name}@example.com") for name in ("dora", "eve", "frank"))
+    helper, granted = (factories.make_user(f"{name}@example.com", is_staff=True) for name in ("helper", "granted"))
+    for user in (dora, eve, frank):
+        factories.make_member(world.act, user)
+    signed_in = {
+        "owner": world.bob, "same_brand": dora, "brand_admin": world.alice, "other_brand": world.charlie,
+        "other_brand_at_home": world.charlie, "removed": eve, "suspended": frank, "staff": world.staff,
+        "staff_with_grant": granted, "helper": helper,
+    }  # fmt: skip
+    for actor, user in signed_in.items():
+        client = Client()
+        client.force_login(user)
+        made.people[actor] = user, client.cookies["sessionid"].value
+    with scope(SERVICE):
+        holders = {
+            "key": (world.act, world.bob), "key_wrong_scope": (world.act, world.bob), "key_revoked": (world.act, world.bob),
+            "key_other_brand": (world.globex, world.charlie), "key_of_removed": (world.act, eve),
+            "key_of_suspended": (world.act, frank),
+        }  # fmt: skip
+        for actor, (brand, user) in holders.items():
+            scopes = ["conversations:read"] if actor == "key_wrong_scope" else ["chat"]
+            key, made.keys[actor] = keys.create(brand, user, name=actor, scopes=scopes)
+            if actor == "key_revoked":
+                ApiKey.objects.filter(pk=key.pk).update(is_active=False)
+        Membership.objects.filter(user=eve).delete()
+        User.objects.filter(pk=frank.pk).update(is_active=False)
+        User.objects.filter(pk=granted.pk).update(is_superuser=True)
+        grant = SupportGrant.objects.create(
+            brand=world.act, staff=granted, reason="ticket", expires_at=timezone.now() + timedelta(days=1)
+        )
+        SystemPrompt.objects.filter(brand=world.act).update(prompt_text="canary-prompt")
+        SystemPrompt.objects.filter(brand=world.globex).update(name="canary-globex", prompt_text="canary-globex")
+        Agent.objects.create(
+            brand=world.act, owner_id=world.bob.pk, slug="a", name="A", ai_model="demo", system_prompt="canary-prompt"
+        )
+        stream.record(world.act.pk, "key.created", actor_id=world.alice.pk, resource=("api_key", key.pk))
+        ledger.reserve(
+            world.act, asker=("user", world.bob.pk), amounts={"queries": 1, "tokens": 9}, reservation=uuid7()
+        )
+        first = {model: model.objects.filter(brand=world.act).first() for model in ROWS}
+        first[Group] = Group.objects.create(name="helpers")
+        first[EmailAddress] = EmailAddress.objects.create(user=world.bob, email=world.bob.email)
+        brand_account = Account.objects.get(brand=world.act, kind="brand")
+    made.rows = {
+        "conversation_id": conversation.pk, "turn_id": turn.pk, "identifier": "demo", "key": "MQ:abc:def", "uidb36": "1",
+        "app_label": "accounts", "url": "nothing-here", "content_type_id": 1,
+        "accounts_brand": world.act.pk, "accounts_user": world.bob.pk, "accounts_supportgrant": grant.pk,
+        "conversations_conversation": conversation.pk, "conversations_message": turn.message_id,
+        "providers_aiprovider": world.demo.pk, "account_id": brand_account.pk,
+        **{model._meta.label_lower.replace(".", "_"): row.pk for model, row in first.items()},
+        "their_conversation_id": theirs.pk, "their_turn_id": their_turn.pk,
+    }  # fmt: skip
+    return made
+
+
+def test_every_route_is_declared_and_says_of_itself_what_the_policy_says():
+    """I-01"""
+    undeclared = [route.name for route in ROUTES if policy.of(route.name, route.template) is None]
+    silent = [route.name for route in ROUTES if route.access is None and route.name in policy.ROUTES]
+    differing = [
+        route.name
+        for route in ROUTES
+        if route.access and not isinstance(policy.of(route.name, route.template), policy.DECLARED[route.access])
+    ]
+
+    assert undeclared == []
+    assert [name for name in silent if not name.startswith("account_")] == []  # allauth's views cannot say it
+    assert differing == []
+
+
+def test_the_policy_names_no_route_that_is_gone():
+    names = {route.name for route in ROUTES}
+
+    assert set(policy.ROUTES) | set(policy.DESKS) <= names
+    assert {f"admin:{page}_changelist" for page in policy.PAGES} <= names
+
+
+def body_of(rule):
+    if isinstance(rule, policy.Key):
+        return json.dumps(policy.COMPLETION), "application/json"
+    return "&".join(f"{name}={value}" for name, value in getattr(rule, "body", ())), "application/x-www-form-urlencoded"
+
+
+def ask(client, method, address, body=("", ""), **headers):
+    answer = client.generic(method, address, *([] if method in policy.SAFE else body), headers=headers)
+    return answer, b"".join(answer).decode()
+
+
+@pytest.fixture
+def books(db):
+    """What stands in every table behind the walls, but for the rows of one person on one brand."""
+    with connection.cursor() as cursor, transaction.atomic():
+        cursor.execute("set local role app_service")
+        tables = list(walled(cursor).values())
+        cursor.execute("set local role none")
+    own = {"events_activity": "actor_id", "events_event": "owner_id"}
+
+    def rows_of_others(brand, user):
+        """The brand's own accounts are everybody's who may spend from them."""
+        parts = []
+        for table in tables:
+            brand_column = "brand_id = %(brand)s" if "brand_id" in table.columns else "true"
+            owner_column = own.get(table.name, table.owner_column)
+            mine = f"{brand_column} and {owner_column} in (%(user)s, %(brand)s)" if owner_column else "false"
+            parts.append(
+                f"select '{table.name}', md5(coalesce(string_agg(t::text, '|' order by t.id), '')) "
+                f'from "{table.name}" t where ({mine}) is not true'.replace("t.id", "t::text")
+            )
+        parts.append(
+            "select 'accounts_user', md5(string_agg(t::text, '|' order by id)) from accounts_user t where id <> %(user)s"
+        )
+        with scope(SERVICE), connection.cursor() as cursor:
+            cursor.execute(" union all ".join(parts), {"brand": brand, "user": user})
+            return dict(cursor.fetchall())
+
+    return rows_of_others
+
+
+def writes():
+    """How many rows were written in this transaction so far, also by what was rolled back since."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "select sum(n_tup_ins + n_tup_upd + n_tup_del) from pg_stat_xact_user_tables where relname <> 'django_session'"
+        )
+        return cursor.fetchone()[0]
+
+
+def secrets_from(actor):
+    """Whose words must not be in what this one reads."""
+    own = {"owner": "canary-bob", "brand_admin": "canary-alice", "other_brand_at_home": "canary-charlie"}
+    return {"canary-alice", "canary-bob", "canary-charlie", "canary-prompt"} - {own.get(actor)}
+
+
+@pytest.mark.parametrize("actor", policy.ACTORS)
+def test_everybody_gets_what_the_policy_says_and_touches_only_his_own(scene, books, actor):
+    """I-02, I-04, I-15: status, foreign rows, foreign words and caching, in every cell of this actor."""
+    user, client = scene.user(actor), scene.browser(actor)
+    brand = scene.world.globex if actor in ("other_brand_at_home", "key_other_brand") else scene.world.act
+    holder = {"key": scene.world.bob, "key_other_brand": scene.world.charlie}.get(actor, user)
+    wrong, count = [], 0
+    before = books(brand.pk, holder and holder.pk)
+    for route in ROUTES:
+        rule, address = policy.of(route.name, route.template), scene.address(route)
+        runs_the_site = route.is_admin and actor in ("staff", "staff_with_grant")
+        for method in policy.METHODS:
+            cell = f"{method} {route.template}"
+            written = writes()
+            with transaction.atomic():
+                answer, text = ask(client, method, address, body_of(rule))
+                if answer.status_code not in rule.answer(actor, method):
+                    wrong.append(f"{cell}: {answer.status_code}, not {rule.answer(actor, method)}")
+                after = books(brand.pk, holder and holder.pk) if writes() != written else before
+                changed = {table for table in after if after[table] != before[table]}
+                if runs_the_site:
+                    changed &= {"conversations_conversation", "conversations_message", "conversations_turn"}
+                elif actor != "removed" and route.name == "accounts:join":
+                    changed -= {"accounts_membership"}
+                if changed:
+                    wrong.append(f"{cell}: changed {changed}")
+                found = {word for word in secrets_from(actor) if word in text}
+                if runs_the_site:
+                    found &= {"canary-charlie"} if actor == "staff_with_grant" else {"canary-alice", "canary-bob"}
+                if found:
+                    wrong.append(f"{cell}: shows {found}")
+                if "no-store" not in answer.headers.get("Cache-Control", "") and route.name != "admin:jsi18n":
+                    wrong.append(f"{cell}: may be cached")
+                transaction.set_rollback(True)
+            count += 1
+            client.cookies.clear()
+            client.cookies.update(scene.browser(actor).cookies)
+
+    assert wrong == [], "\n".join(wrong)
+    assert count == len(ROUTES) * len(policy.METHODS)
+    print(f"{actor}: {count} cells of {len(ROUTES)} routes")
+
+
+def plain(text, *ids):
+    """A body without what differs between any two requests."""
+    text = re.sub(r'nonce="[^"]+"|value="\w{64}"|"X-CSRFToken":"\w+"', "", text)
+    return UUID.sub("", text)
+
+
+PRYING = ["same_brand", "brand_admin", "other_brand", "other_brand_at_home", "removed", "staff", "anonymous", "key"]
+
+
+@pytest.mark.parametrize("actor", PRYING)
+def test_a_foreign_row_looks_like_one_that_never_was(scene, actor):
+    """I-03"""
+    client = scene.browser(actor)
+    for route in ROUTES:
+        rule = policy.of(route.name, route.template)
+        if not route.has_row:
+            continue
+        for method in policy.METHODS:
+            seen = []
+            for rows in ({}, {"conversation_id": uuid4(), "turn_id": uuid4()}):
+                with transaction.atomic():
+                    answer, text = ask(client, method, scene.address(route, **rows), body_of(rule))
+                    transaction.set_rollback(True)
+                seen.append((answer.status_code, plain(text), plain(answer.headers.get("Location", ""))))
+
+            assert seen[0] == seen[1], (method, route.name)
+
+
+@pytest.mark.parametrize(
+    "actor", ["anonymous", "owner", "same_brand", "other_brand", "removed", "helper", "key", "key_revoked"]
+)
+def test_no_header_gives_anybody_anything(scene, actor):
+    """I-12"""
+    for route in ROUTES:
+        rule, address = policy.of(route.name, route.template), scene.address(route)
+        for method in ("GET", "POST"):
+            seen = []
+            for headers in ({}, SPOOFED):
+                with transaction.atomic():
+                    answer, text = ask(scene.browser(actor), method, address, body_of(rule), **headers)
+                    transaction.set_rollback(True)
+                text = "" if isinstance(rule, policy.Key) and method == "POST" else plain(text)
+                seen.append((answer.status_code, text, plain(answer.headers.get("Location", ""))))
+
+            assert seen[0] == seen[1], (method, route.name)
+
+
+EXTRA = {
+    "brand": "globex", "brand_id": "BRAND", "owner": "CHARLIE", "owner_id": "CHARLIE", "user": "CHARLIE",
+    "user_id": "CHARLIE", "id": "ID", "role": "assistant", "is_staff": "true", "plan": "pro", "limit": "999",
+    "tokens_used": "0", "tokens": "0", "cost": "0", "cost_microusd": "0", "status": "failed", "is_charged": "true",
+    "created_at": "2020-01-01", "message_count": "99", "conversation_id": "THEIRS", "agent_id": "ID", "content": "x",
+}  # fmt: skip
+
+
+VOLATILE = {
+    "id", "created_at", "updated_at", "last_message_at", "turn_id", "conversation_id", "message_id", "heartbeat_at",
+    "ended_at", "first_piece_at", "sent", "reservation", "bucket_id", "expires_at",
+}  # fmt: skip
+BY_THE_RUNNER = {  # which may or may not have come to its end when the send is answered
+    "content", "status", "is_charged", "tokens_used", "token_usage", "cost_microusd", "response_time_ms", "partial",
+    "produced_tokens", "total_tokens_used", "total_cost_microusd",
+}  # fmt: skip
+
+
+def stored(user):
+    """What a send stores, without what differs between any two; a question whole, the rest without its answer's end."""
+    found = {}
+    with scope(SERVICE):
+        for model in (Conversation, Message, Turn):
+            rows = list(model.objects.filter(owner_id=user.pk).order_by("id").values())
+            found[model.__name__] = [
+                {name: value for name, value in row.items() if name not in VOLATILE}
+                if row.get("role") == "user"
+                else {name: value for name, value in row.items() if name not in VOLATILE | BY_THE_RUNNER}
+                for row in rows
+            ]
+        found["created"] = all(row.created_at.year > 2020 for row in Message.objects.filter(owner_id=user.pk))
+        found["owners of holds"] = set(Hold.objects.values_list("brand_id", flat=True))
+    return found
+
+
+@pytest.mark.parametrize("name", ["conversations:start", "conversations:send"])
+def test_what_only_the_server_decides_is_not_taken_from_a_form(scene, name):
+    """I-06: a send with every such field stores what a send without them stores."""
+    route = next(route for route in ROUTES if route.name == name)
+    values = {"BRAND": scene.world.globex.pk, "CHARLIE": scene.world.charlie.pk, "ID": uuid4()}
+    values["THEIRS"] = scene.rows["their_conversation_id"]
+    extra, results = {key: str(values.get(value, value)) for key, value in EXTRA.items()}, []
+    for fields in ({}, extra):
+        with transaction.atomic():
+            answer = scene.browser("owner").post(scene.address(route), {**policy.QUESTION, **fields})
+            assert answer.status_code == 303
+            results.append(stored(scene.world.bob))
+            transaction.set_rollback(True)
+
+    assert results[0] == results[1]
+
+
+@pytest.mark.parametrize("field", ["prompt", "provider"])
+@pytest.mark.parametrize("of", ["globex", "nobody"])
+def test_a_foreign_id_in_a_form_is_refused_and_holds_nothing(scene, field, of):
+    """I-05: the prompt of another brand is as unknown as one that never was; nothing is stored, held or asked."""
+    with scope(SERVICE):
+        theirs = SystemPrompt.objects.get(brand=scene.world.globex).pk
+    before = stored(scene.world.bob)
+
+    answer = scene.browser("owner").post("/c/send/", {**policy.QUESTION, field: theirs if of == "globex" else uuid4()})
+
+    assert answer.status_code == 404
+    assert stored(scene.world.bob) == before
+
+
+def test_a_program_names_a_model_and_nothing_else(scene):
+    """I-05, I-06, Q-26: where to ask, with whose key, on whose bill and at what price are not the caller's to say."""
+    extra = {
+        "base_url": "http://127.0.0.1:1/", "api_base": "http://127.0.0.1:1/", "api_key": "sk-evil", "brand": "globex",
+        "user": str(scene.world.charlie.pk), "owner_id": str(scene.world.charlie.pk), "usage": {"total_tokens": 0},
+        "cost": 0, "conversation_id": str(scene.rows["their_conversation_id"]),
+    }  # fmt: skip
+    bodies = []
+    for fields in ({}, extra):
+        with transaction.atomic():
+            answer = scene.browser("key").post(
+                "/v1/chat/completions", {**policy.COMPLETION, **fields}, content_type="application/json"
+            )
+            bodies.append((answer.status_code, answer.json().get("usage")))
+            with scope(SERVICE):
+                assert set(Turn.objects.filter(conversation=None).values_list("owner_id", flat=True)) <= {
+                    scene.world.bob.pk
+                }
+            transaction.set_rollback(True)
+
+    assert bodies[0][0] == 200
+    assert bodies[1] == bodies[0] or bodies[1][0] == 400
+
+
+def test_one_address_gives_each_his_own(scene):
+    """I-15: the same address as alice, then bob, then charlie at home, then nobody: nothing of one is in another's."""
+    texts = {
+        actor: ask(scene.browser(actor), "GET", "/c/")[1]
+        for actor in ("brand_admin", "owner", "other_brand_at_home", "anonymous")
+    }
+    words = {"brand_admin": "canary-alice", "owner": "canary-bob", "other_brand_at_home": "canary-charlie"}
+
+    for actor, text in texts.items():
+        assert {word for word in words.values() if word in text} == {words[actor]} - {None} if actor in words else True
+    assert not any(word in texts["anonymous"] for word in words.values())
+
+
+def test_the_grid_is_whole():
+    """I-01: the figure. 100 % of routes × methods × actors have a rule."""
+    cells = Counter(
+        policy.of(route.name, route.template) is not None
+        for route in ROUTES
+        for _ in policy.METHODS
+        for _ in policy.ACTORS
+    )
+
+    size = f"{len(ROUTES)} routes × {len(policy.METHODS)} methods × {len(policy.ACTORS)} actors"
+    print(f"{cells[True]} of {cells.total()} cells: {size}")
+    assert cells[False] == 0
