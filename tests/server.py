@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from uuid import UUID
@@ -301,7 +301,7 @@ class Browser:
         async with self.post(f"/turns/{turn_id}/stop", headers=headers) as response:
             return response.status
 
-    async def events(self, turn_id: UUID, after: int | None = None) -> AsyncIterator[Event]:
+    async def events(self, turn_id: UUID, after: int | None = None) -> AsyncGenerator[Event, None]:
         assert turn_id, "the question was refused"
         headers = {} if after is None else {"Last-Event-ID": str(after)}
         async with self.get(f"/turns/{turn_id}/stream", headers=headers) as response:
