@@ -301,7 +301,7 @@ class Browser:
         async with self.post(f"/turns/{turn_id}/stop", headers=headers) as response:
             return response.status
 
-    async def events(self, turn_id: UUID, after: int | None = None) -> AsyncGenerator[Event, None]:
+    async def events(self, turn_id: UUID | None, after: int | None = None) -> AsyncGenerator[Event, None]:
         assert turn_id, "the question was refused"
         headers = {} if after is None else {"Last-Event-ID": str(after)}
         async with self.get(f"/turns/{turn_id}/stream", headers=headers) as response:
@@ -316,7 +316,7 @@ class Browser:
                     yield Event(int(lines["id"]), lines["event"], json.loads(lines["data"]))
                     lines = {}
 
-    async def read(self, turn_id: UUID, seen: Seen | None = None, *, until: int | None = None) -> Seen:
+    async def read(self, turn_id: UUID | None, seen: Seen | None = None, *, until: int | None = None) -> Seen:
         """Read on from where `seen` stands, to the end or until `until` characters are there."""
         seen = seen or Seen()
         events = self.events(turn_id, seen.last_id or None)

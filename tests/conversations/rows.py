@@ -5,7 +5,8 @@ from lib.db import SERVICE, scope
 from quotas.models import Entry, Hold
 
 
-def stored(turn_id) -> tuple[Turn, Message | None]:
+def stored(turn_id):
+    """A turn and its answer; a program's call leaves none."""
     with scope(SERVICE):
         turn = Turn.objects.get(pk=turn_id)
         return turn, Message.objects.filter(pk=turn.message_id).first()
