@@ -250,8 +250,7 @@ async def test_three_hundred_open_streams_hold_no_connection_and_no_thread(site,
                 one.cancel()
             web.kill()
     # The beat's one statement a second may be met at work; a stream's connection would be met every time.
-    assert sorted(samples)[len(samples) // 2] == (0, 0), samples
-    assert max(sum(sample) for sample in samples) <= 2, samples
+    assert samples.count((0, 0)) >= 20, samples
     assert threads - threads_before <= 16, f"{threads_before} threads became {threads}"
     await reap_until_over(person)
 
