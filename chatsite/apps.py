@@ -4,7 +4,7 @@ from django.db.models.signals import post_migrate
 
 
 def grant_exempt_tables(using: str, plan: object = None, **kwargs: object) -> None:
-    """After every migrate (a flush sends no plan): app_public gets its frozen list of rights, and nothing else."""
+    """After every migrate (a flush sends no plan): the exempt tables get their frozen lists of rights."""
     from django.db import connections
 
     from lib.operations import grant_exempt

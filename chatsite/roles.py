@@ -10,7 +10,7 @@ from psycopg.sql import SQL, Identifier, Literal
 
 from lib.errors import Invalid
 
-GROUPS = ("app_public", "app_user", "app_brand", "app_visitor", "app_service", "app_lookup")
+GROUPS = ("app_public", "app_door", "app_user", "app_brand", "app_visitor", "app_service", "app_lookup")
 LOGINS = ("owner", "web", "worker")
 TESTER = "tester"  # development and CI only
 URL_NAMES = {
@@ -21,7 +21,10 @@ URL_NAMES = {
 }
 TENANT = ("app_user", "app_brand", "app_visitor")
 # Rights that are always on (inherit), and roles that a login may change into (set): never both.
-INHERITS = dict.fromkeys(("web", "worker", TESTER, *TENANT, "app_service"), ("app_public",))
+INHERITS = {
+    **dict.fromkeys((*TENANT, "app_service"), ("app_public",)),
+    **dict.fromkeys(("web", "worker", TESTER), ("app_public", "app_door")),
+}
 MAY_BECOME = {
     "web": TENANT,
     "worker": (*TENANT, "app_service"),

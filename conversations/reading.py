@@ -10,7 +10,7 @@ from django.db.models import Exists, OuterRef
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from accounts.models import Brand, Profile, User
+from accounts.models import Brand, Profile
 from conversations.models import OPEN_STATES, Conversation, Message, Turn
 from conversations.turns import Finished
 from lib.db import Principal
@@ -179,14 +179,13 @@ def meters(principal: Principal, brand: Brand, now: datetime | None = None) -> l
     ]
 
 
-def member(principal: Principal, brand: Brand, standing: str) -> Mapping[str, Any]:
-    user = User.objects.only("email").get(pk=principal.owner_id)
+def member(principal: Principal, brand: Brand, standing: str, email: str) -> Mapping[str, Any]:
     profile = Profile.objects.filter(user_id=principal.owner_id).first()
-    name = (profile and profile.full_name) or user.email.split("@")[0]
+    name = (profile and profile.full_name) or email.split("@")[0]
     account = account_of(brand, kind=Account.Kind.USER, owner_id=principal.owner_id)
     return {
         "name": name,
-        "email": user.email,
+        "email": email,
         "initials": "".join(word[0] for word in name.split()[:2]).upper() or "?",
         "role": standing,
         "plan_name": account.plan_name if account else "",

@@ -53,7 +53,7 @@ def _page(request: BrandRequest, conversation: Any) -> dict[str, Any]:
     running = next((row["turn_id"] for row in messages if row["status"] == Message.Status.PENDING), None)
     return {
         "brand": request.brand,
-        "member": reading.member(principal, request.brand, request.standing),
+        "member": reading.member(principal, request.brand, request.standing, request.user.email),
         "groups": reading.groups(principal, request.brand.zone),
         "conversation": conversation,
         "messages": messages,
@@ -208,7 +208,9 @@ async def _article(request: HttpRequest, message: dict[str, Any]) -> str:
         meters = await as_member(request, reading.meters, brand)
     except (DomainError, DatabaseError):
         meters = []
-    return render_to_string("conversations/_ended.html", {"message": message, "brand": brand, "meters": meters}, request)
+    return render_to_string(
+        "conversations/_ended.html", {"message": message, "brand": brand, "meters": meters}, request
+    )
 
 
 @member_asks

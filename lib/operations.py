@@ -170,21 +170,29 @@ def as_service(work: Callable[[Any, Any], None]) -> Callable[[Any, Any], None]:
     return run
 
 
-EXEMPT: dict[str, str] = {
-    # Tables outside the walls: what is needed to find out who is asking. Rights of app_public, frozen in the catalogue test.
-    "accounts_user": "select, insert, update",
-    "accounts_brand": "select",
-    "account_emailaddress": "select, insert, update, delete",
-    "account_emailconfirmation": "select, insert, update, delete",
-    "django_session": "select, insert, update, delete",
-    "django_migrations": "select",
-    "providers_aiprovider": "select",
-    "providers_price": "select",
+# Tables outside the walls, and who has which right on them; frozen in the catalogue test.
+EXEMPT: dict[str, dict[str, str]] = {
+    # Everybody's, inside a scope too: nothing of it is anybody's secret.
+    "app_public": {
+        "accounts_brand": "select",
+        "django_migrations": "select",
+        "providers_aiprovider": "select",
+        "providers_price": "select",
+    },
+    # The door's: what finds out who is asking. Only log-ins have it, so inside a scope it is gone: a hole in a page shows
+    # nobody's session or password.
+    "app_door": {
+        "accounts_user": "select, insert, update",
+        "account_emailaddress": "select, insert, update, delete",
+        "account_emailconfirmation": "select, insert, update, delete",
+        "django_session": "select, insert, update, delete",
+    },
 }
 
 
-def grant_exempt(editor_or_cursor: Any) -> None:
-    """Give app_public its frozen list of rights; runs after every migrate."""
-    for table, rights in EXEMPT.items():
-        editor_or_cursor.execute(f'revoke all on "{table}" from app_public')
-        editor_or_cursor.execute(f'grant {rights} on "{table}" to app_public')
+def grant_exempt(cursor: Any) -> None:
+    """Give app_public and app_door their frozen lists of rights, and nothing else; runs after every migrate."""
+    for role, tables in EXEMPT.items():
+        cursor.execute(f"revoke all on all tables in schema public from {role}")
+        for table, rights in tables.items():
+            cursor.execute(f'grant {rights} on "{table}" to {role}')

@@ -8,7 +8,7 @@ from lib.operations import EXEMPT
 
 DEFINERS = {"lookup.standing(uuid,uuid)", "lookup.api_key(text,text)"}
 OURS = (*GROUPS, *LOGINS, TESTER)
-PEOPLE = ("app_public", *TENANT, "web", "worker", TESTER)
+PEOPLE = ("app_public", "app_door", *TENANT, "web", "worker", TESTER)
 
 
 def every_role_is_bounded(cursor: Any) -> Proof:
@@ -95,20 +95,22 @@ def grants(cursor: Any) -> dict[tuple[str, str], set[str]]:
 
 
 def every_right_was_meant(cursor: Any) -> Proof:
-    """Log-ins and everybody have none of their own; app_public has EXEMPT; people have theirs behind walls only."""
+    """Log-ins and everybody have none of their own; exempt tables have EXEMPT; people have theirs behind walls only."""
     here, found, faults = walled(cursor), rows(cursor, GRANTS), []
-    public: dict[str, set[str]] = {}
+    exempt: dict[tuple[str, str], set[str]] = {}
     for kind, full_name, role, right, may_grant in found:
         name = full_name.removeprefix("public.")
         said = f"{role} has {right} on {kind} {name}"
         if may_grant:
             faults.append(f"{said} and may give it away")
         match kind, role:
-            case "table", "app_public":
-                public.setdefault(name, set()).add(right)
+            case "table", "app_public" | "app_door":
+                exempt.setdefault((role, name), set()).add(right)
             case "table", "app_service" if right in ROWS:
                 pass
-            case "table", "app_lookup" if right == "select" and (name in LOOKED_UP or name in EXEMPT):
+            case "table", "app_lookup" if right == "select" and (
+                name in LOOKED_UP or any(name in tables for tables in EXEMPT.values())
+            ):
                 pass
             case "table", _ if role in TENANT and name in here and right in ROWS:
                 pass
@@ -118,10 +120,13 @@ def every_right_was_meant(cursor: Any) -> Proof:
                 pass
             case _:
                 faults.append(said)
-    for name in sorted(public.keys() | EXEMPT.keys()):
-        wanted, has = set(EXEMPT.get(name, "").split(", ")) - {""}, public.get(name, set())
+    meant = {
+        (role, name): set(rights.split(", ")) for role, tables in EXEMPT.items() for name, rights in tables.items()
+    }
+    for role, name in sorted(exempt.keys() | meant.keys()):
+        wanted, has = meant.get((role, name), set()), exempt.get((role, name), set())
         if wanted != has:
-            faults.append(f"app_public has {listed(has)} on {name}; EXEMPT says {listed(wanted)}")
+            faults.append(f"{role} has {listed(has)} on {name}; EXEMPT says {listed(wanted)}")
     return Proof(
         "rights were meant: people's only behind walls, log-ins' none, the exempt list to the letter",
         len(found),

@@ -68,7 +68,7 @@ def test_logins_have_the_exempt_tables_at_once_and_a_tenants_rows_only_by_asking
             if connection.execute("select pg_has_role(%s, 'usage')", [role]).fetchone() == (True,)
         }
 
-    assert uses == {"app_public"}
+    assert uses == {"app_public", "app_door"}
 
 
 def test_no_role_of_ours_walks_through_walls(cluster, urls):

@@ -10,8 +10,8 @@ pytestmark = pytest.mark.django_db(transaction=True)
 # Who may do what with the rows a policy shows: s(elect) i(nsert) u(pdate) d(elete), by role. Changed by hand, on
 # purpose: whoever gives a role a right reads this page.
 RIGHTS = {
-    "account_emailaddress": {"app_public": "siud", "app_service": "siud"},
-    "account_emailconfirmation": {"app_public": "siud", "app_service": "siud"},
+    "account_emailaddress": {"app_door": "siud", "app_service": "siud"},
+    "account_emailconfirmation": {"app_door": "siud", "app_service": "siud"},
     "accounts_apikey": {"app_user": "s", "app_brand": "siu", "app_service": "siud", "app_lookup": "s"},
     "accounts_brand": {"app_public": "s", "app_service": "siud", "app_lookup": "s"},
     "accounts_idempotencyrecord": {
@@ -24,7 +24,7 @@ RIGHTS = {
     "accounts_membership": {"app_user": "s", "app_brand": "siud", "app_service": "siud", "app_lookup": "s"},
     "accounts_profile": {"app_user": "siu", "app_service": "siud"},
     "accounts_supportgrant": {"app_brand": "s", "app_service": "siud"},
-    "accounts_user": {"app_public": "siu", "app_service": "siud", "app_lookup": "s"},
+    "accounts_user": {"app_door": "siu", "app_service": "siud", "app_lookup": "s"},
     "accounts_user_groups": {"app_service": "siud"},
     "accounts_user_user_permissions": {"app_service": "siud"},
     "accounts_visitor": {"app_visitor": "su", "app_brand": "s", "app_service": "siud", "app_lookup": "s"},
@@ -41,7 +41,7 @@ RIGHTS = {
     "django_admin_log": {"app_service": "siud"},
     "django_content_type": {"app_service": "siud"},
     "django_migrations": {"app_public": "s", "app_service": "siud"},
-    "django_session": {"app_public": "siud", "app_service": "siud"},
+    "django_session": {"app_door": "siud", "app_service": "siud"},
     "events_activity": {"app_user": "i", "app_brand": "si", "app_service": "si"},
     "events_event": {"app_user": "i", "app_visitor": "i", "app_brand": "si", "app_service": "si"},
     "providers_aiprovider": {"app_public": "s", "app_service": "siud"},
@@ -97,7 +97,8 @@ BREACHES = {
         "grant select (content) on conversations_message to app_public",
         "grant select on conversations_message to app_user with grant option",
         "grant delete on accounts_user to app_public",
-        "revoke update on accounts_user from app_public",
+        "revoke update on accounts_user from app_door",
+        "grant select on accounts_user to app_public",
         "grant select on auth_group to app_brand",
         "grant select on conversations_message to app_lookup",
         "grant usage on sequence django_admin_log_id_seq to app_public",
