@@ -121,9 +121,10 @@ class Meter:
                 pot.limit = None if limit is None else max(limit + pot.topped_up, pot.taken)
 
     def top_up(self, brand_id, amount, now):
+        open_pot = self.pot(brand_id, brand_id, "tokens", now, make=False)
+        if open_pot.limit is None if open_pot else self.plans[brand_id, brand_id]["tokens"][1] is None:
+            return False  # and no window was opened
         pot = self.pot(brand_id, brand_id, "tokens", now)
-        if pot.limit is None:
-            return False
         pot.limit += amount
         pot.topped_up += amount
         return True
