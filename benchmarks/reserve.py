@@ -182,7 +182,7 @@ def work(
     for thread in pool:
         thread.join()
     results.put((took, refused[0]))
-    connections["service"].close_pool()
+    connections["service"].close_pool()  # type: ignore[attr-defined]
 
 
 def run(operation: str, case: str, who: list[Any], *, processes: int, threads: int, seconds: float) -> dict[str, Any]:
@@ -241,7 +241,7 @@ def main() -> int:
     finally:
         for connection in connections.all():
             connection.close()
-        connections["service"].close_pool()
+        connections["service"].close_pool()  # type: ignore[attr-defined]
         with psycopg.connect(home, autocommit=True) as admin:
             admin.execute(f"drop database {DATABASE} with (force)")
 
