@@ -9,6 +9,7 @@ customElements.define("chat-composer", class extends HTMLElement {
     this.addEventListener("input", () => this.keepDraft());
     this.addEventListener("submit", (event) => this.beforeSend(event), { capture: true });
     this.addEventListener("click", (event) => event.target.closest("[data-stop]") && this.stop());
+    document.addEventListener("click", (event) => this.askAgain(event.target.closest("[data-again]")));
     document.addEventListener("htmx:before:request", () => this.sending());
     document.addEventListener("htmx:after:swap", (event) => this.answered(event.detail.ctx));
     document.addEventListener("htmx:error", () => this.failed(words.not_sent));
@@ -97,6 +98,14 @@ customElements.define("chat-composer", class extends HTMLElement {
 
   renewKey() {
     this.form.elements.idempotency_key.value = uuid();
+  }
+
+  askAgain(button) {
+    if (!button) return;
+    const question = [...document.querySelectorAll(".msg--user .bubble")].at(-1).textContent;
+    const hasDraft = Boolean(this.text.value.trim());
+    this.text.value = hasDraft ? `${question}\n\n${this.text.value}` : question;
+    hasDraft ? this.text.focus() : this.form.requestSubmit();
   }
 
   async stop() {
