@@ -11,7 +11,10 @@ from tests.server import Person, Site
 DESKTOP = {"width": 1280, "height": 800}
 PHONE = {"width": 360, "height": 740}
 AXE = Path(__file__).parents[1] / "vendor" / "axe.min.js"
-NOISE = "Failed to load resource"  # Chromium's own line about a 4xx or 5xx answer; the page says it in words
+FADED = """() => Promise.allSettled(document.getAnimations()
+    .filter(one => one.effect.getComputedTiming().endTime < Infinity).map(one => one.finished))"""
+# What Chromium and htmx log of a refusal or a lost connection; the page says it in words.
+NOISE = ("Failed to load resource", "htmx: htmx:error: Failed to fetch")
 
 
 @dataclass
@@ -103,9 +106,10 @@ class Visitor:
         expect(self.answer).to_contain_text(words, timeout=15_000)
 
     def findings(self) -> list[str]:
-        """What axe finds wrong with the page as it stands."""
+        """What axe finds wrong with the page as it stands, once what fades has faded."""
         if not self.page.evaluate("'axe' in window"):
             self.page.evaluate(AXE.read_text())
+        self.page.evaluate(FADED)
         found = self.page.evaluate("async () => (await axe.run({resultTypes: ['violations']})).violations")
         return [f"{one['id']}: {node['html'][:160]}" for one in found for node in one["nodes"]]
 
@@ -157,4 +161,5 @@ class Visitors:
     def close(self) -> None:
         for context in self.contexts:
             context.close()
-        assert not [what for tab in self.tabs for what in tab.broken]
+        broken = [what for tab in self.tabs for what in tab.broken]
+        assert not broken, broken

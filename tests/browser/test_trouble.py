@@ -1,0 +1,153 @@
+"""What goes wrong, and how it reads: the text is never lost, and every note says the way on."""
+
+import re
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.browser.wire import Wire
+from tests.conversations import rows
+from tests.server import said
+
+pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
+
+
+@pytest.fixture
+def wire(_running):
+    with Wire(_running[1].port) as wire:
+        yield wire
+
+
+def test_a_lost_connection_is_caught_up_by_last_event_id(site, visitors, wire):
+    """H4: what was seen is not sent again, what was missed is."""
+    member = visitors.open(site.person(), port=wire.port)
+    answer = member.ask(model="slow")
+    member.watch("w0010")
+
+    wire.cut()
+    expect(answer).to_contain_text("Connection lost", timeout=4000)
+    wire.mend()
+
+    expect(answer).to_have_attribute("data-status", "done", timeout=15_000)
+    assert answer.locator(".prose").inner_text().strip() == said(100).strip()
+    expect(answer).not_to_contain_text("Connection lost")
+    assert wire.resumed_at[0] >= len(said(10))
+
+
+def test_an_answer_that_ended_while_the_browser_was_away_is_there_when_it_is_back(site, visitors, wire):
+    member = visitors.open(site.person(), port=wire.port)
+    answer = member.ask(model="brisk")
+    member.watch("w0005")
+    wire.cut()
+    expect(answer).to_contain_text("Connection lost", timeout=4000)
+    member.page.wait_for_timeout(1500)
+    wire.mend()
+
+    answer.get_by_role("button", name="Try now").click()
+
+    expect(answer).to_have_attribute("data-status", "done")
+    expect(answer).to_contain_text("w0040")
+
+
+def test_a_question_that_never_arrived_is_kept_and_sent_once_on_retry(site, visitors, wire):
+    """Q-13."""
+    person = site.person()
+    member = visitors.open(person, port=wire.port)
+    member.set_model("words")
+    member.box.fill("Do you hear me?")
+    wire.cut()
+    member.send_button.click()
+    expect(member.note).to_contain_text("Your text is kept")
+    expect(member.box).to_have_value("Do you hear me?")
+    expect(member.questions).to_have_count(0)
+    wire.mend()
+
+    member.page.get_by_role("button", name="Send again").click()
+
+    expect(member.answer).to_have_attribute("data-status", "done")
+    assert len(rows.of(person)) == 1
+
+
+def test_offline_the_page_says_so_and_keeps_the_text(member):
+    member.page.context.set_offline(True)
+    expect(member.page.get_by_text("You are offline.")).to_be_visible()
+    member.box.fill("Later, then.")
+    member.box.press("Enter")
+    expect(member.questions).to_have_count(0)
+    expect(member.box).to_have_value("Later, then.")
+
+    member.page.context.set_offline(False)
+    expect(member.page.get_by_text("You are offline.")).to_be_hidden()
+    member.page.reload()
+
+    expect(member.box).to_have_value("Later, then.")
+
+
+def test_when_the_questions_are_used_up_the_text_is_kept_and_the_reset_is_named(site, visitors):
+    """P1: refused before anything is held."""
+    person = site.person(limit=1)
+    member = visitors.open(person)
+    member.ask_and_read("The only one.", "words")
+    expect(member.meter).to_contain_text("Nothing left. Starts again at midnight.")
+
+    member.box.fill("One more?")
+    member.send_button.click()
+
+    expect(member.note).to_contain_text(re.compile(r"All 1 questions? of your plan (is|are) used\. New ones come on"))
+    expect(member.note).to_contain_text("nothing was charged")
+    expect(member.note.get_by_role("button", name="Send again")).to_be_hidden()
+    expect(member.box).to_have_value("One more?")
+    expect(member.questions).to_have_count(1)
+    assert len(rows.of(person)) == 1
+
+
+@pytest.mark.parametrize("model", ["broken", "key-refused", "busy", "hang-first"])
+def test_a_provider_that_is_down_costs_nothing_and_another_model_answers(model, site, visitors):
+    member = visitors.open(site.person(limit=5))
+
+    answer = member.ask("Are you there?", model)
+
+    expect(answer).to_have_attribute("data-status", "failed", timeout=15_000)
+    expect(answer).to_contain_text("Nothing had arrived, so it is not counted.")
+    expect(member.meter).to_contain_text("0 of 5")
+    expect(member.questions).to_contain_text("Are you there?")
+    member.set_model("echo")
+    answer.get_by_role("button", name="Ask again").click()
+    expect(member.questions).to_have_count(2)
+    expect(member.answer).to_have_attribute("data-status", "done")
+    expect(member.answer).to_contain_text("Are you there?")
+    expect(member.meter).to_contain_text("1 of 5")
+
+
+def test_an_answer_cut_off_in_the_middle_keeps_its_text_and_says_that_it_counts(member):
+    answer = member.ask(model="cut-middle")
+
+    expect(answer).to_have_attribute("data-status", "failed", timeout=15_000)
+    expect(answer).to_contain_text("w0005")
+    expect(answer).to_contain_text("The text so far is kept. It counts as one question.")
+
+
+def test_a_session_that_ended_in_another_tab_asks_to_sign_in_and_keeps_the_draft(visitors, member):
+    second = visitors.beside(member)
+    second.page.get_by_role("button", name=re.compile("^P")).last.click()
+    second.page.get_by_role("button", name="Sign out").click()
+    second.page.wait_for_url("**/")
+
+    member.box.fill("Still mine.")
+    member.send_button.click()
+
+    expect(member.note).to_contain_text(re.compile("session is over|open too long"))
+    expect(member.box).to_have_value("Still mine.")
+    expect(member.questions).to_have_count(0)
+    expect(member.note.get_by_role("link", name="Sign in")).to_be_visible()
+    member.note.get_by_role("link", name="Sign in").click()
+    expect(member.page.get_by_role("heading", level=1)).to_contain_text("Sign in")
+
+
+def test_text_that_is_too_long_is_refused_in_words(member):
+    text = "many words " * 9_100 + "end"
+    member.box.fill(text)
+    member.send_button.click()
+
+    expect(member.note).to_contain_text("longer than 100,000 characters")
+    expect(member.box).to_have_value(text)
