@@ -20,7 +20,11 @@ STAMP = re.compile(rb"(\d{10}\.\d{6}) ")
 
 async def one(session: aiohttp.ClientSession, order: dict[str, Any], number: int, seen: dict[str, list[float]]) -> None:
     headers = {**order["headers"][number % len(order["headers"])], "Content-Type": "application/json"}
-    body = {"model": order["model"], "stream": order.get("stream", True), "messages": [{"role": "user", "content": "Hi"}]}
+    body = {
+        "model": order["model"],
+        "stream": order.get("stream", True),
+        "messages": [{"role": "user", "content": "Hi"}],
+    }
     began = time.perf_counter()
     async with session.post(order["url"], json=body, headers=headers) as response:
         if response.status != 200:
@@ -55,6 +59,7 @@ async def run(order: dict[str, Any]) -> dict[str, list[float]]:
 
             await asyncio.gather(*(client(number) for number in range(order["clients"])))
         else:  # a given number of streams, begun evenly over `over_s`
+
             async def later(number: int) -> None:
                 await asyncio.sleep(number * order.get("over_s", 0) / order["streams"])
                 await one(session, order, number, seen)

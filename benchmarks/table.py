@@ -17,4 +17,6 @@ def show(rows: list[Row]) -> None:
     print("| measure | here | gate | goal | |\n|---|---|---|---|---|")
     for row in rows:
         note = f" ({row.note})" if row.note else ""
-        print(f"| {row.measure} | **{row.value}**{note} | {row.gate} | {row.goal} | {'met' if row.is_met else 'MISSED'} |")
+        print(
+            f"| {row.measure} | **{row.value}**{note} | {row.gate} | {row.goal} | {'met' if row.is_met else 'MISSED'} |"
+        )

@@ -57,12 +57,12 @@ def statements_of_a_turn(world: factories.World) -> Row:
 
 
 def cost_of_rls(world: factories.World) -> Row:
-    names = {"brand": world.act.pk, "owner": world.alice.pk, "owners": OWNERS, "count": CONVERSATIONS}
+    names: dict[str, Any] = {"brand": world.act.pk, "owner": world.alice.pk, "owners": OWNERS, "count": CONVERSATIONS}
     with scope(SERVICE), connections["service"].cursor() as cursor:
         cursor.execute(FILL, names)
     with connections["owner"].cursor() as cursor:
         cursor.execute("analyze conversations_conversation")
-    took = {"walls": [], "none": []}
+    took: dict[str, list[float]] = {"walls": [], "none": []}
     member = Principal("app_user", world.act.pk, world.alice.pk)
     for number in range(400):
         for name, principal in (("walls", member), ("none", SERVICE)):

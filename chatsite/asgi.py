@@ -16,9 +16,10 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "chatsite.settings")
 django.setup(set_prefix=False)
 
 from asgiref.sync import SyncToAsync, ThreadSensitiveContext, sync_to_async  # noqa: E402
-from django.core.exceptions import RequestAborted  # noqa: E402
+from django.core.exceptions import RequestAborted, RequestDataTooBig  # noqa: E402
 from django.core.handlers.asgi import ASGIHandler, get_script_prefix  # noqa: E402
 from django.core.signals import request_finished  # noqa: E402
+from django.http import HttpResponse  # noqa: E402
 from django.http.response import HttpResponseBase  # noqa: E402
 from django.urls import set_script_prefix  # noqa: E402
 
@@ -29,6 +30,7 @@ from providers import clients  # noqa: E402
 Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[Mapping[str, Any]]]
 Send = Callable[[Mapping[str, Any]], Awaitable[None]]
+MOST_BODY_BYTES = 16 * 1024 * 1024  # views that take text refuse far smaller ones, in words
 DRAIN_S = float(os.environ.get("DRAIN_S", "5"))
 
 
@@ -42,8 +44,11 @@ class Handler(ASGIHandler):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async with ThreadSensitiveContext() as context:
             try:
-                body = await self.read_body(receive)
+                body = await self.read_body(_bounded(receive))
             except RequestAborted:
+                return
+            except RequestDataTooBig:
+                await self.send_response(HttpResponse("This is larger than a request may be.", status=413), send)
                 return
             with body:
                 set_script_prefix(get_script_prefix(scope))
@@ -79,6 +84,21 @@ class Handler(ASGIHandler):
         else:
             await self.send_response(response, send)
         return response
+
+
+def _bounded(receive: Receive) -> Receive:
+    """Stop reading a body that no view would take, before it fills the disk."""
+    taken = 0
+
+    async def bounded() -> Mapping[str, Any]:
+        nonlocal taken
+        message = await receive()
+        taken += len(message.get("body", b""))
+        if taken > MOST_BODY_BYTES:
+            raise RequestDataTooBig
+        return message
+
+    return bounded
 
 
 django_application = Handler()

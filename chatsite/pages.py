@@ -1,8 +1,10 @@
 """Pages that belong to no app: refusals in words, health, and what every template sees."""
 
+import sys
 from typing import Any
 
 from django.conf import settings
+from django.core.exceptions import RequestDataTooBig
 from django.db import DatabaseError, connections
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.http.response import HttpResponseBase
@@ -13,10 +15,11 @@ from django.utils.http import urlencode
 
 from accounts.access import NotAMember, public
 from accounts.brands import NoBrand
+from conversations import openai_door
 from lib.db import database_is_away
-from lib.errors import DomainError, NotAuthenticated, Unavailable
+from lib.errors import DomainError, Forbidden, Invalid, NotAuthenticated, NotFound, TooLarge, Unavailable
 
-PROGRAM_PATHS = ("/v1/", "/api/")
+PROGRAM_PATHS = ("/v1/", "/api/")  # answered in JSON, /v1 in the shape of its vendor
 
 
 def brand(request: HttpRequest) -> dict[str, Any]:
@@ -40,6 +43,8 @@ def body(error: DomainError, request: HttpRequest) -> dict[str, Any]:
 
 def refusal(request: HttpRequest, error: DomainError) -> HttpResponseBase:
     """An expected refusal, in the shape that the path speaks: JSON, a fragment for htmx, or a page with one action."""
+    if request.path.startswith("/v1/"):
+        return openai_door.refused(error)
     wants_json = request.path.startswith(PROGRAM_PATHS) or "application/json" in request.headers.get("Accept", "")
     response: HttpResponse
     if wants_json:
@@ -66,30 +71,20 @@ def _sign_in(request: HttpRequest) -> str:
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponseBase:
-    from django.core.exceptions import RequestDataTooBig
-
-    from lib.errors import Invalid, TooLarge
-
     if isinstance(exception, RequestDataTooBig):
         return refusal(request, TooLarge("This is larger than one request may be (1 MB). Nothing was stored."))
     return refusal(request, Invalid("This request could not be understood."))
 
 
 def not_found(request: HttpRequest, exception: Exception) -> HttpResponseBase:
-    from lib.errors import NotFound
-
     return refusal(request, NotFound("There is nothing at this address."))
 
 
 def permission_denied(request: HttpRequest, exception: Exception) -> HttpResponseBase:
-    from lib.errors import Forbidden
-
     return refusal(request, Forbidden("You may not do this."))
 
 
 def server_error(request: HttpRequest) -> HttpResponseBase:
-    import sys
-
     error = sys.exc_info()[1]
     if database_is_away(error):
         return refusal(request, Unavailable("The database is busy or away. Try again shortly.", retry_after=2))
@@ -113,10 +108,18 @@ def healthz(request: HttpRequest) -> HttpResponse:
 
 @public("load balancers ask whether this process can work")
 def readyz(request: HttpRequest) -> HttpResponse:
-    """200 when the database answers and is migrated, else 503 with a word; never a version or an address."""
+    """200 when the database answers and is migrated, else 503 with a word; never a version or an address.
+
+    Also 503 for a log-in that walks through walls: a deployment that gave us its superuser must not take traffic.
+    """
     try:
         with connections["default"].cursor() as cursor:
-            cursor.execute("select count(*) from django_migrations")
-    except Exception:
+            cursor.execute(
+                "select rolsuper or rolbypassrls from pg_roles, django_migrations where rolname = session_user limit 1"
+            )
+            (walks_through_walls,) = cursor.fetchone() or (True,)
+    except DatabaseError:
         return HttpResponse("database away", status=503, content_type="text/plain")
+    if walks_through_walls:
+        return HttpResponse("database log-in unfit", status=503, content_type="text/plain")
     return HttpResponse("ready", content_type="text/plain")

@@ -3,7 +3,8 @@
 Nothing of these calls is kept but what they cost. A program that hangs up ends its answer: nobody could read it any more.
 """
 
-from collections.abc import AsyncGenerator
+import functools
+from collections.abc import AsyncGenerator, Callable
 from typing import Any
 from uuid import UUID
 
@@ -13,10 +14,9 @@ from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.urls import path
 from django.views.decorators.csrf import csrf_exempt
-from django.views.decorators.http import require_GET, require_POST
 
 from accounts import brands
-from accounts.access import api_key, key_holder
+from accounts.access import View, api_key, key_holder
 from conversations import openai_input, runner, turns
 from conversations.live import Live
 from conversations.models import Turn
@@ -30,27 +30,47 @@ from providers.offers import NoSuchModel, offers
 SCOPE = "chat"
 
 
-@csrf_exempt
-@api_key(SCOPE)
-@require_POST
+class WrongMethod(DomainError):
+    """This address is not called with this method."""
+
+    status, code = 405, "method_not_allowed"
+
+
+def speaks_openai(method: str) -> Callable[[View], View]:
+    """For programs with a key: no cookies, no CSRF, one method, and every refusal in OpenAI's shape."""
+
+    def decorate(view: View) -> View:
+        @functools.wraps(view)
+        async def wrapper(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+            try:
+                if request.method != method:
+                    raise WrongMethod(f"Call this address with {method}.", allow=method)
+                response: HttpResponseBase = await view(request, *args, **kwargs)
+                return response
+            except Exception as error:
+                return refused(error)
+
+        return api_key(SCOPE)(csrf_exempt(wrapper))
+
+    return decorate
+
+
+@speaks_openai("POST")
 async def chat_completions(request: HttpRequest) -> HttpResponseBase:
+    wanted = openai_input.completion(request.body)
+    runner.accept()
+    begun = await db(_begin, request, wanted.question)
+    live = runner.start(begun)
     try:
-        wanted = openai_input.completion(request.body)
-        runner.accept()
-        begun = await db(_begin, request, wanted.question)
-        live = runner.start(begun)
-        try:
-            await _first_piece(live)
-        except BaseException:
-            live.stop()
-            raise
-        if live.finished and not live.finished.is_charged and live.finished.status != Turn.Status.DONE:
-            raise live.error or Unavailable("The answer was interrupted. Nothing was charged; try again.")
-        if wanted.is_stream:
-            return EventStream(_chunks(live, wanted.with_usage))
-        return await _whole(live)
-    except Exception as error:
-        return _error(error)
+        await _first_piece(live)
+    except BaseException:
+        live.stop()
+        raise
+    if live.finished and not live.finished.is_charged and live.finished.status != Turn.Status.DONE:
+        raise live.error or Unavailable("The answer was interrupted. Nothing was charged; try again.")
+    if wanted.is_stream:
+        return EventStream(_chunks(live, wanted.with_usage))
+    return await _whole(live)
 
 
 def _begin(request: HttpRequest, question: turns.Question) -> Begun:
@@ -129,20 +149,15 @@ def _usage(finished: Finished) -> dict[str, int]:
     }
 
 
-@csrf_exempt
-@api_key(SCOPE)
-@require_GET
+@speaks_openai("GET")
 async def models(request: HttpRequest, identifier: str = "") -> HttpResponseBase:
-    try:
-        listed = await db(_models, request)
-        if not identifier:
-            return _json({"object": "list", "data": listed})
-        for model in listed:
-            if model["id"] == identifier:
-                return _json(model)
-        raise NoSuchModel(f"The model {identifier[:80]} is not offered here. GET /v1/models lists those that are.")
-    except Exception as error:
-        return _error(error)
+    listed = await db(_models, request)
+    if not identifier:
+        return _json({"object": "list", "data": listed})
+    for model in listed:
+        if model["id"] == identifier:
+            return _json(model)
+    raise NoSuchModel(f"The model {identifier[:80]} is not offered here. GET /v1/models lists those that are.")
 
 
 def _models(request: HttpRequest) -> list[dict[str, Any]]:
@@ -197,7 +212,8 @@ def _described(error: DomainError) -> dict[str, Any]:
     }
 
 
-def _error(error: Exception) -> HttpResponse:
+def refused(error: Exception) -> HttpResponse:
+    """The answer to a refusal, under /v1. What is no refusal goes on as the bug it is."""
     if database_is_away(error):
         error = Unavailable("The database is busy or away for the moment. Try again shortly.", retry_after=2)
     if isinstance(error, RequestDataTooBig):
@@ -207,6 +223,8 @@ def _error(error: Exception) -> HttpResponse:
     response = _json({"error": _described(error)}, status=_status(error))
     if isinstance(error, NotAuthenticated):
         response.headers["WWW-Authenticate"] = 'Bearer realm="chatsite"'
+    if isinstance(error, WrongMethod):
+        response.headers["Allow"] = error.extra["allow"]
     wait = error.retry_after if isinstance(error, ProviderError) else error.extra.get("retry_after")
     if wait:
         response.headers["Retry-After"] = str(max(1, int(wait)))

@@ -16,7 +16,18 @@ from django.utils import timezone
 
 from accounts import idempotency
 from accounts.models import Brand
+from conversations.charging import charge
 from conversations.errors import StillAnswering, TooLong
+from conversations.statements import (
+    BEGIN,
+    BEGIN_UNSTORED,
+    CHECKPOINT,
+    FINISH,
+    LOAD,
+    NEW_CONVERSATION,
+    OLD_CONVERSATION,
+    UNWELCOME,
+)
 from events import stream
 from lib.db import SERVICE, Principal, opening, scope, serve
 from lib.errors import Conflict, DomainError, NotFound
@@ -86,92 +97,6 @@ class Finished:
     error_code: str
     error_detail: str
     seconds: float
-
-
-LOAD = """
-select c.id, c.title, c.provider_id, c.system_prompt_id, c.system_prompt,
-       c.settings::json,  -- Django leaves jsonb as text in cursors of one's own
-       (select coalesce(json_agg(json_build_object('id', m.id, 'role', m.role, 'content', m.content) order by m.id), '[]')
-        from (select id, role, content from conversations_message
-              where conversation_id = c.id and content <> '' order by id desc limit %(most)s) m) as history,
-       (select prompt_text from providers_systemprompt
-        where id = coalesce(%(prompt)s::uuid, c.system_prompt_id) and is_active) as prompt_text
-from (select 1) one
-left join conversations_conversation c on c.id = %(conversation)s and c.deleted_at is null
-"""
-
-NEW_CONVERSATION = """
-insert into conversations_conversation (id, brand_id, owner_id, title, model, provider_id, system_prompt_id, source,
-                                        message_count, created_at, updated_at, last_message_at)
-values (%(conversation)s, %(brand)s, %(owner)s, %(title)s, %(model)s, %(provider)s, %(prompt)s, %(source)s,
-        2, %(now)s, %(now)s, %(now)s)
-returning id
-"""
-OLD_CONVERSATION = """
-update conversations_conversation
-set message_count = message_count + 2, last_message_at = %(now)s, updated_at = %(now)s,
-    model = %(model)s, provider_id = %(provider)s, system_prompt_id = %(prompt)s
-where id = %(conversation)s
-returning id
-"""
-BEGIN = """
-with conversation as ({conversation}), said as (
-    insert into conversations_message (id, brand_id, owner_id, conversation_id, role, content, status, turn_id,
-                                       provider_id, system_prompt_id, model, model_name, created_at)
-    select m.id, %(brand)s, %(owner)s, conversation.id, m.role, m.content, m.status, %(turn)s,
-           %(provider)s, %(prompt)s, %(model)s, %(model_name)s, %(now)s
-    from conversation, (values (%(question)s::uuid, 'user', %(text)s, 'done'),
-                               (%(answer)s::uuid, 'assistant', '', 'pending')) m (id, role, content, status)
-), kept as (
-    update accounts_idempotencyrecord set status = 200, body = %(body)s where id = %(turn)s
-)
-insert into conversations_turn (id, brand_id, owner_id, conversation_id, message_id, provider_id, api_key_id, sent,
-                                prompt_tokens_estimate, held_tokens, heartbeat_at, created_at)
-select %(turn)s, %(brand)s, %(owner)s, conversation.id, %(answer)s, %(provider)s, %(key)s, %(sent)s,
-       %(prompt_tokens)s, %(held_tokens)s, %(now)s, %(now)s
-from conversation
-"""
-BEGIN_UNSTORED = """
-insert into conversations_turn (id, brand_id, owner_id, provider_id, api_key_id, prompt_tokens_estimate, held_tokens,
-                                heartbeat_at, created_at)
-values (%(turn)s, %(brand)s, %(owner)s, %(provider)s, %(key)s, %(prompt_tokens)s, %(held_tokens)s, %(now)s, %(now)s)
-"""
-
-CHECKPOINT = """
-update conversations_turn t
-set heartbeat_at = now(), partial = coalesce(v.text, t.partial), produced_tokens = v.tokens,
-    status = case when v.tokens > 0 then 'streaming' else t.status end,
-    first_piece_at = case when v.tokens > 0 then coalesce(t.first_piece_at, now()) end
-from unnest(%(ids)s::uuid[], %(texts)s::text[], %(tokens)s::bigint[]) v (id, text, tokens)
-where t.id = v.id and t.status in ('pending', 'streaming')
-"""
-UNWELCOME = """
-select t.id from conversations_turn t left join accounts_apikey k on k.id = t.api_key_id
-where t.id = any(%(ids)s) and (lookup.standing(t.brand_id, t.owner_id) is null
-      or (t.api_key_id is not null and not coalesce(k.is_active and (k.expires_at is null or k.expires_at > now()), false)))
-"""
-
-FINISH = """
-with ended as (
-    update conversations_turn
-    set status = %(status)s, partial = '', produced_tokens = %(completion_tokens)s, ended_at = now(),
-        is_charged = %(is_charged)s, error_code = %(error_code)s
-    where id = %(turn)s and status in ('pending', 'streaming')
-    returning id, brand_id, owner_id, conversation_id, message_id
-), answered as (
-    update conversations_message m
-    set content = %(text)s, status = %(status)s, error_code = %(error_code)s, error_detail = %(error_detail)s,
-        is_charged = %(is_charged)s, tokens_used = %(tokens)s, cost_microusd = %(cost)s, token_usage = %(usage)s,
-        response_time_ms = %(ms)s
-    from ended where m.id = ended.message_id
-), summed as (
-    update conversations_conversation c
-    set total_tokens_used = total_tokens_used + %(tokens)s, total_cost_microusd = total_cost_microusd + %(cost)s,
-        last_message_at = now(), updated_at = now()
-    from ended where c.id = ended.conversation_id
-)
-select brand_id, owner_id, conversation_id, message_id from ended
-"""
 
 
 def begin(principal: Principal, brand: Brand, question: Question, *, key: str = "", route: str = "send") -> Begun:
@@ -331,8 +256,9 @@ def _store(ready: Begun, question: Question) -> None:
             "sent": _json(sent),
             "body": _json({**body, "provider_id": ready.offer.id, "title": ready.title}),
         }
-    with opening(ready.principal, (sql, names)):
-        pass
+    with opening(ready.principal, (sql, names)) as (stored,):
+        if not stored:
+            raise Conflict("This took too long to begin, so nothing was asked. Send it again.", retry_after=1)
 
 
 def _again(principal: Principal, turn_id: UUID, body: Mapping[str, Any]) -> Begun:
@@ -350,39 +276,6 @@ def _again(principal: Principal, turn_id: UUID, body: Mapping[str, Any]) -> Begu
         title=body["title"],
         is_new=False,
     )
-
-
-@dataclass(frozen=True, slots=True)
-class Charge:
-    """What an ended turn costs its member. `excess_tokens` is what the provider says beyond the hold: the house's."""
-
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    source: str = ""  # "provider", or "own" count
-    is_odd: bool = False  # the provider's numbers could not be used
-    excess_tokens: int = 0
-
-    @property
-    def tokens(self) -> int:
-        return self.prompt_tokens + self.completion_tokens
-
-
-def charge(usage: Usage | None, *, own_prompt_tokens: int, own_completion_tokens: int, held_tokens: int) -> Charge:
-    """The provider's usage if it lies within the hold, else our own count, never more than the hold.
-
-    Nothing arrived: nothing is charged. Source: RELIABILITY Q-05, Q-06, Q-23, Q-26.
-    """
-    if not own_completion_tokens:
-        return Charge()
-    told = None
-    if usage and usage.prompt_tokens is not None and usage.completion_tokens is not None:
-        told = usage.prompt_tokens + usage.completion_tokens
-        if 0 < told <= held_tokens:
-            return Charge(usage.prompt_tokens, usage.completion_tokens, "provider")
-    prompt_tokens = min(own_prompt_tokens, held_tokens)
-    completion_tokens = min(own_completion_tokens, held_tokens - prompt_tokens)
-    excess = told - prompt_tokens - completion_tokens if told and held_tokens < told <= held_tokens * 10 else 0
-    return Charge(prompt_tokens, completion_tokens, "own", is_odd=usage is not None, excess_tokens=excess)
 
 
 def finish(

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator
-from typing import Any
+from typing import Any, cast
 from uuid import UUID, uuid4
 
 from django.db import DatabaseError
@@ -14,6 +14,7 @@ from django.urls import reverse
 from django.views.decorators.http import require_GET, require_POST, require_safe
 
 from accounts.access import BrandRequest, as_member, brand_member, member_asks, member_of, public
+from accounts.models import User
 from conversations import reading, runner, turns
 from conversations.forms import QuestionForm
 from conversations.live import Blockwise, Live, follow, hub
@@ -53,7 +54,7 @@ def _page(request: BrandRequest, conversation: Any) -> dict[str, Any]:
     running = next((row["turn_id"] for row in messages if row["status"] == Message.Status.PENDING), None)
     return {
         "brand": request.brand,
-        "member": reading.member(principal, request.brand, request.standing, request.user.email),
+        "member": reading.member(principal, request.brand, request.standing, cast(User, request.user).email),
         "groups": reading.groups(principal, request.brand.zone),
         "conversation": conversation,
         "messages": messages,
@@ -101,20 +102,21 @@ async def send(request: BrandRequest, conversation_id: UUID | None = None) -> Ht
 
 
 async def _ask(request: BrandRequest, form: QuestionForm, conversation_id: UUID | None) -> tuple[Begun, str]:
-    begun, page = await db(_begin, request, form, conversation_id)
+    begun = await db(_begin, request, form, conversation_id)
     if begun.call is not None:
         runner.start(begun)
-    return begun, page
+    return begun, await db(_turn, request, form, begun) if "HX-Request" in request.headers else ""
 
 
-def _begin(request: BrandRequest, form: QuestionForm, conversation_id: UUID | None) -> tuple[Begun, str]:
-    principal = member_of(request)
+def _begin(request: BrandRequest, form: QuestionForm, conversation_id: UUID | None) -> Begun:
     key = form.cleaned_data["idempotency_key"] or request.headers.get("Idempotency-Key", "")
-    begun = turns.begin(principal, request.brand, form.question(conversation_id), key=key)
-    if "HX-Request" not in request.headers:
-        return begun, ""
+    return turns.begin(member_of(request), request.brand, form.question(conversation_id), key=key)
+
+
+def _turn(request: BrandRequest, form: QuestionForm, begun: Begun) -> str:
     assert begun.question_id is not None
     assert begun.answer_id is not None
+    assert begun.conversation_id is not None
     context: dict[str, Any] = {
         "brand": request.brand,
         "is_new": begun.is_new,
@@ -122,12 +124,11 @@ def _begin(request: BrandRequest, form: QuestionForm, conversation_id: UUID | No
         "answer": reading.pending(begun.answer_id, begun.turn_id, begun.offer.name),
     }
     if begun.is_new:
-        with scope(principal):
-            conversation = reading.conversation(principal, begun.conversation_id)  # type: ignore[arg-type]
-            groups = reading.groups(principal, request.brand.zone)
-            context |= {"conversation": conversation, "groups": groups, **_form(principal, conversation)}
-            return begun, render_to_string("conversations/_turn.html", context, request)
-    return begun, render_to_string("conversations/_turn.html", context, request)
+        with scope(begun.principal):
+            conversation = reading.conversation(begun.principal, begun.conversation_id)
+            groups = reading.groups(begun.principal, request.brand.zone)
+            context |= {"conversation": conversation, "groups": groups, **_form(begun.principal, conversation)}
+    return render_to_string("conversations/_turn.html", context, request)
 
 
 async def _refused(request: BrandRequest, refused: DomainError, conversation_id: UUID | None) -> HttpResponse:

@@ -25,7 +25,9 @@ class AIProvider(models.Model):
     protocol = models.CharField(max_length=10, choices=Protocol)
     model = models.CharField(max_length=120, help_text="The vendor's own name of the model.")
     base_url = models.CharField(max_length=300, blank=True, help_text="Empty: the vendor's own address.")
-    max_tokens = models.PositiveIntegerField(default=2048, validators=[MinValueValidator(1)], help_text="Longest answer, always sent.")
+    max_tokens = models.PositiveIntegerField(
+        default=2048, validators=[MinValueValidator(1)], help_text="Longest answer, always sent."
+    )
     context_window = models.PositiveIntegerField(default=32_000, validators=[MinValueValidator(1)])
     config = models.JSONField(default=dict, blank=True, help_text="Default parameters. Never keys.")
     position = models.PositiveSmallIntegerField(default=100)
@@ -36,7 +38,9 @@ class AIProvider(models.Model):
         ordering = ["position", "name"]
         verbose_name = "AI provider"
         constraints = [
-            models.CheckConstraint(condition=Q(protocol__in=["openai", "anthropic", "demo"]), name="provider_protocol_known"),
+            models.CheckConstraint(
+                condition=Q(protocol__in=["openai", "anthropic", "demo"]), name="provider_protocol_known"
+            ),
         ]
 
     def __str__(self) -> str:
@@ -44,7 +48,7 @@ class AIProvider(models.Model):
 
     def clean(self) -> None:
         if self.max_tokens >= self.context_window:
-            raise ValidationError({"max_tokens": "The longest answer must leave room for the question in the context window."})
+            raise ValidationError({"max_tokens": "The longest answer must leave room for the question in the window."})
 
 
 class Price(models.Model):

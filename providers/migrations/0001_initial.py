@@ -7,68 +7,110 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     initial = True
 
     dependencies = [
-        ('accounts', '0001_initial'),
+        ("accounts", "0001_initial"),
     ]
 
     operations = [
         migrations.CreateModel(
-            name='AIProvider',
+            name="AIProvider",
             fields=[
-                ('id', models.UUIDField(default=lib.ids.uuid7, editable=False, primary_key=True, serialize=False)),
-                ('name', models.CharField(max_length=80)),
-                ('api_identifier', models.SlugField(help_text='The name programs use: openai-gpt-4o', max_length=80, unique=True)),
-                ('description', models.CharField(blank=True, max_length=160)),
-                ('is_active', models.BooleanField(default=True)),
-                ('protocol', models.CharField(choices=[('openai', 'OpenAI, or anything that speaks its protocol'), ('anthropic', 'Anthropic'), ('demo', 'Demo (no key needed)')], max_length=10)),
-                ('model', models.CharField(help_text="The vendor's own name of the model.", max_length=120)),
-                ('base_url', models.CharField(blank=True, help_text="Empty: the vendor's own address.", max_length=300)),
-                ('max_tokens', models.PositiveIntegerField(default=2048, help_text='Longest answer, always sent.', validators=[django.core.validators.MinValueValidator(1)])),
-                ('context_window', models.PositiveIntegerField(default=32000, validators=[django.core.validators.MinValueValidator(1)])),
-                ('config', models.JSONField(blank=True, default=dict, help_text='Default parameters. Never keys.')),
-                ('position', models.PositiveSmallIntegerField(default=100)),
-                ('created_at', models.DateTimeField(auto_now_add=True)),
-                ('updated_at', models.DateTimeField(auto_now=True)),
+                ("id", models.UUIDField(default=lib.ids.uuid7, editable=False, primary_key=True, serialize=False)),
+                ("name", models.CharField(max_length=80)),
+                (
+                    "api_identifier",
+                    models.SlugField(help_text="The name programs use: openai-gpt-4o", max_length=80, unique=True),
+                ),
+                ("description", models.CharField(blank=True, max_length=160)),
+                ("is_active", models.BooleanField(default=True)),
+                (
+                    "protocol",
+                    models.CharField(
+                        choices=[
+                            ("openai", "OpenAI, or anything that speaks its protocol"),
+                            ("anthropic", "Anthropic"),
+                            ("demo", "Demo (no key needed)"),
+                        ],
+                        max_length=10,
+                    ),
+                ),
+                ("model", models.CharField(help_text="The vendor's own name of the model.", max_length=120)),
+                (
+                    "base_url",
+                    models.CharField(blank=True, help_text="Empty: the vendor's own address.", max_length=300),
+                ),
+                (
+                    "max_tokens",
+                    models.PositiveIntegerField(
+                        default=2048,
+                        help_text="Longest answer, always sent.",
+                        validators=[django.core.validators.MinValueValidator(1)],
+                    ),
+                ),
+                (
+                    "context_window",
+                    models.PositiveIntegerField(
+                        default=32000, validators=[django.core.validators.MinValueValidator(1)]
+                    ),
+                ),
+                ("config", models.JSONField(blank=True, default=dict, help_text="Default parameters. Never keys.")),
+                ("position", models.PositiveSmallIntegerField(default=100)),
+                ("created_at", models.DateTimeField(auto_now_add=True)),
+                ("updated_at", models.DateTimeField(auto_now=True)),
             ],
             options={
-                'verbose_name': 'AI provider',
-                'ordering': ['position', 'name'],
-                'constraints': [models.CheckConstraint(condition=models.Q(('protocol__in', ['openai', 'anthropic', 'demo'])), name='provider_protocol_known')],
+                "verbose_name": "AI provider",
+                "ordering": ["position", "name"],
+                "constraints": [
+                    models.CheckConstraint(
+                        condition=models.Q(("protocol__in", ["openai", "anthropic", "demo"])),
+                        name="provider_protocol_known",
+                    )
+                ],
             },
         ),
         migrations.CreateModel(
-            name='Price',
+            name="Price",
             fields=[
-                ('id', models.UUIDField(default=lib.ids.uuid7, editable=False, primary_key=True, serialize=False)),
-                ('input_microusd_per_mtok', models.PositiveBigIntegerField()),
-                ('output_microusd_per_mtok', models.PositiveBigIntegerField()),
-                ('starts_at', models.DateTimeField()),
-                ('provider', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='prices', to='providers.aiprovider')),
+                ("id", models.UUIDField(default=lib.ids.uuid7, editable=False, primary_key=True, serialize=False)),
+                ("input_microusd_per_mtok", models.PositiveBigIntegerField()),
+                ("output_microusd_per_mtok", models.PositiveBigIntegerField()),
+                ("starts_at", models.DateTimeField()),
+                (
+                    "provider",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE, related_name="prices", to="providers.aiprovider"
+                    ),
+                ),
             ],
             options={
-                'ordering': ['-starts_at'],
-                'constraints': [models.UniqueConstraint(fields=('provider', 'starts_at'), name='one_price_per_start')],
+                "ordering": ["-starts_at"],
+                "constraints": [models.UniqueConstraint(fields=("provider", "starts_at"), name="one_price_per_start")],
             },
         ),
         migrations.CreateModel(
-            name='SystemPrompt',
+            name="SystemPrompt",
             fields=[
-                ('id', models.UUIDField(default=lib.ids.uuid7, editable=False, primary_key=True, serialize=False)),
-                ('created_at', models.DateTimeField(auto_now_add=True)),
-                ('name', models.CharField(max_length=80)),
-                ('description', models.CharField(blank=True, max_length=160)),
-                ('prompt_text', models.TextField(max_length=20000)),
-                ('is_active', models.BooleanField(default=True)),
-                ('position', models.PositiveSmallIntegerField(default=100)),
-                ('updated_at', models.DateTimeField(auto_now=True)),
-                ('brand', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='+', to='accounts.brand')),
+                ("id", models.UUIDField(default=lib.ids.uuid7, editable=False, primary_key=True, serialize=False)),
+                ("created_at", models.DateTimeField(auto_now_add=True)),
+                ("name", models.CharField(max_length=80)),
+                ("description", models.CharField(blank=True, max_length=160)),
+                ("prompt_text", models.TextField(max_length=20000)),
+                ("is_active", models.BooleanField(default=True)),
+                ("position", models.PositiveSmallIntegerField(default=100)),
+                ("updated_at", models.DateTimeField(auto_now=True)),
+                (
+                    "brand",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT, related_name="+", to="accounts.brand"
+                    ),
+                ),
             ],
             options={
-                'ordering': ['position', 'name'],
-                'constraints': [models.UniqueConstraint(fields=('brand', 'name'), name='one_prompt_per_name')],
+                "ordering": ["position", "name"],
+                "constraints": [models.UniqueConstraint(fields=("brand", "name"), name="one_prompt_per_name")],
             },
         ),
     ]

@@ -18,7 +18,7 @@ class Migration(migrations.Migration):
         EnableRLS("Entitlement", user="select", visitor="select", brand="select", service="select, insert, update"),
         EnableRLS("Bucket", user="select", visitor="select", brand="select", service="select, insert, update"),
         EnableRLS("Pack", owner=None, brand="select", service="select, insert, update"),
-        EnableRLS("Hold", user="select", brand="select"),
+        EnableRLS("Hold", user="select", visitor="select", brand="select"),
         EnableRLS("Entry", user="select", brand="select", service="select, insert"),
         CompositeFK("Entitlement", ["brand_id", "owner_id", "account_id"], *OF_ACCOUNT, on_delete="restrict"),
         CompositeFK("Bucket", ["brand_id", "owner_id", "account_id"], *OF_ACCOUNT, on_delete="restrict"),

@@ -10,9 +10,10 @@ from django.utils import timezone
 from accounts.idempotency import KeyReused
 from accounts.models import IdempotencyRecord
 from conversations import reaper, turns
+from conversations.charging import charge
 from conversations.errors import StillAnswering, TooLong
 from conversations.models import Conversation, Message, Turn
-from conversations.turns import Question, charge
+from conversations.turns import Question
 from events.models import Event
 from lib.db import LEAVE, SERVICE, scope
 from lib.errors import NotFound

@@ -83,13 +83,22 @@ def test_an_error_page_speaks_in_words_without_a_database(browser, name):
 
 
 @pytest.mark.parametrize("name", ERRORS)
-@pytest.mark.parametrize("start", ["/v1", "/api"])
 @override_settings(ROOT_URLCONF=__name__)
-def test_programs_get_the_same_refusals_as_json(browser, start, name):
-    answer = browser.get(f"{start}/fail/{name}/")
+def test_programs_get_the_same_refusals_as_json(browser, name):
+    answer = browser.get(f"/api/fail/{name}/")
 
     assert answer.status_code == ERRORS[name][1]
     assert {"code", "detail", "request_id"} <= answer.json().keys()
+    assert "canary-inside" not in answer.content.decode()
+
+
+@pytest.mark.parametrize("name", ERRORS)
+@override_settings(ROOT_URLCONF=__name__)
+def test_programs_that_speak_openai_get_refusals_in_its_shape(browser, name):
+    answer = browser.get(f"/v1/fail/{name}/")
+
+    assert answer.status_code == ERRORS[name][1]
+    assert {"message", "type", "param", "code"} <= answer.json()["error"].keys()
     assert "canary-inside" not in answer.content.decode()
 
 

@@ -212,7 +212,8 @@ def of(name: str, template: str) -> Member | Key | Anybody | Desk | Rows | Door 
         return Door()
     if OLD_ADDRESS.fullmatch(template):
         return desk(every(302), every(302))
-    if rule := {**ROUTES, **DESKS}.get(name):
+    rules: dict[str, Member | Key | Anybody | Desk | Rows | Door] = {**ROUTES, **DESKS}
+    if rule := rules.get(name):
         return rule
     found = DESK_PAGE.fullmatch(name)
     return Rows(found["page"], found["kind"]) if found and found["page"] in PAGES else None

@@ -51,7 +51,7 @@ RIGHTS = {
     "quotas_bucket": {"app_user": "s", "app_visitor": "s", "app_brand": "s", "app_service": "siu"},
     "quotas_entitlement": {"app_user": "s", "app_visitor": "s", "app_brand": "s", "app_service": "siu"},
     "quotas_entry": {"app_user": "s", "app_brand": "s", "app_service": "si"},
-    "quotas_hold": {"app_user": "s", "app_brand": "s", "app_service": "siud"},
+    "quotas_hold": {"app_user": "s", "app_brand": "s", "app_visitor": "s", "app_service": "siud"},
     "quotas_pack": {"app_brand": "s", "app_service": "siu"},
 }
 

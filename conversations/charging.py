@@ -1,0 +1,38 @@
+"""What an ended turn costs: the provider's count if it can be true, else our own."""
+
+from dataclasses import dataclass
+
+from providers.calls import Usage
+
+
+@dataclass(frozen=True, slots=True)
+class Charge:
+    """What an ended turn costs its member. `excess_tokens` is what the provider says beyond the hold: the house's."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    source: str = ""  # "provider", or "own" count
+    is_odd: bool = False  # the provider's numbers could not be used
+    excess_tokens: int = 0
+
+    @property
+    def tokens(self) -> int:
+        return self.prompt_tokens + self.completion_tokens
+
+
+def charge(usage: Usage | None, *, own_prompt_tokens: int, own_completion_tokens: int, held_tokens: int) -> Charge:
+    """The provider's usage if it lies within the hold, else our own count, never more than the hold.
+
+    Nothing arrived: nothing is charged. Source: RELIABILITY Q-05, Q-06, Q-23, Q-26.
+    """
+    if not own_completion_tokens:
+        return Charge()
+    told = None
+    if usage and usage.prompt_tokens is not None and usage.completion_tokens is not None:
+        told = usage.prompt_tokens + usage.completion_tokens
+        if 0 < told <= held_tokens:
+            return Charge(usage.prompt_tokens, usage.completion_tokens, "provider")
+    prompt_tokens = min(own_prompt_tokens, held_tokens)
+    completion_tokens = min(own_completion_tokens, held_tokens - prompt_tokens)
+    excess = told - prompt_tokens - completion_tokens if told and held_tokens < told <= held_tokens * 10 else 0
+    return Charge(prompt_tokens, completion_tokens, "own", is_odd=usage is not None, excess_tokens=excess)

@@ -1,0 +1,90 @@
+"""The statements of a turn's life; turns.py says when each is sent, and as whom."""
+
+LOAD = """
+select c.id, c.title, c.provider_id, c.system_prompt_id, c.system_prompt,
+       c.settings::json,  -- Django leaves jsonb as text in cursors of one's own
+       (select coalesce(json_agg(json_build_object('id', m.id, 'role', m.role, 'content', m.content) order by m.id), '[]')
+        from (select id, role, content from conversations_message
+              where conversation_id = c.id and content <> '' order by id desc limit %(most)s) m) as history,
+       (select prompt_text from providers_systemprompt
+        where id = coalesce(%(prompt)s::uuid, c.system_prompt_id) and is_active) as prompt_text
+from (select 1) one
+left join conversations_conversation c on c.id = %(conversation)s and c.deleted_at is null
+"""
+
+NEW_CONVERSATION = """
+insert into conversations_conversation (id, brand_id, owner_id, title, model, provider_id, system_prompt_id, source,
+                                        message_count, created_at, updated_at, last_message_at)
+values (%(conversation)s, %(brand)s, %(owner)s, %(title)s, %(model)s, %(provider)s, %(prompt)s, %(source)s,
+        2, %(now)s, %(now)s, %(now)s)
+returning id
+"""
+OLD_CONVERSATION = """
+update conversations_conversation
+set message_count = message_count + 2, last_message_at = %(now)s, updated_at = %(now)s,
+    model = %(model)s, provider_id = %(provider)s, system_prompt_id = %(prompt)s
+where id = %(conversation)s
+returning id
+"""
+# No turn without its hold: a process that slept so long that the reaper gave the hold back begins nothing.
+BEGIN = """
+with conversation as ({conversation}), said as (
+    insert into conversations_message (id, brand_id, owner_id, conversation_id, role, content, status, turn_id,
+                                       provider_id, system_prompt_id, model, model_name, created_at)
+    select m.id, %(brand)s, %(owner)s, conversation.id, m.role, m.content, m.status, %(turn)s,
+           %(provider)s, %(prompt)s, %(model)s, %(model_name)s, %(now)s
+    from conversation, (values (%(question)s::uuid, 'user', %(text)s, 'done'),
+                               (%(answer)s::uuid, 'assistant', '', 'pending')) m (id, role, content, status)
+), kept as (
+    update accounts_idempotencyrecord set status = 200, body = %(body)s where id = %(turn)s
+)
+insert into conversations_turn (id, brand_id, owner_id, conversation_id, message_id, provider_id, api_key_id, sent,
+                                prompt_tokens_estimate, held_tokens, heartbeat_at, created_at)
+select %(turn)s, %(brand)s, %(owner)s, conversation.id, %(answer)s, %(provider)s, %(key)s, %(sent)s,
+       %(prompt_tokens)s, %(held_tokens)s, %(now)s, %(now)s
+from conversation where exists (select from quotas_hold where reservation = %(turn)s)
+returning id
+"""
+BEGIN_UNSTORED = """
+insert into conversations_turn (id, brand_id, owner_id, provider_id, api_key_id, prompt_tokens_estimate, held_tokens,
+                                heartbeat_at, created_at)
+select %(turn)s, %(brand)s, %(owner)s, %(provider)s, %(key)s, %(prompt_tokens)s, %(held_tokens)s, %(now)s, %(now)s
+where exists (select from quotas_hold where reservation = %(turn)s)
+returning id
+"""
+
+CHECKPOINT = """
+update conversations_turn t
+set heartbeat_at = now(), partial = coalesce(v.text, t.partial), produced_tokens = v.tokens,
+    status = case when v.tokens > 0 then 'streaming' else t.status end,
+    first_piece_at = case when v.tokens > 0 then coalesce(t.first_piece_at, now()) end
+from unnest(%(ids)s::uuid[], %(texts)s::text[], %(tokens)s::bigint[]) v (id, text, tokens)
+where t.id = v.id and t.status in ('pending', 'streaming')
+"""
+UNWELCOME = """
+select t.id from conversations_turn t left join accounts_apikey k on k.id = t.api_key_id
+where t.id = any(%(ids)s) and (lookup.standing(t.brand_id, t.owner_id) is null
+      or (t.api_key_id is not null and not coalesce(k.is_active and (k.expires_at is null or k.expires_at > now()), false)))
+"""
+
+FINISH = """
+with ended as (
+    update conversations_turn
+    set status = %(status)s, partial = '', produced_tokens = %(completion_tokens)s, ended_at = now(),
+        is_charged = %(is_charged)s, error_code = %(error_code)s
+    where id = %(turn)s and status in ('pending', 'streaming')
+    returning id, brand_id, owner_id, conversation_id, message_id
+), answered as (
+    update conversations_message m
+    set content = %(text)s, status = %(status)s, error_code = %(error_code)s, error_detail = %(error_detail)s,
+        is_charged = %(is_charged)s, tokens_used = %(tokens)s, cost_microusd = %(cost)s, token_usage = %(usage)s,
+        response_time_ms = %(ms)s
+    from ended where m.id = ended.message_id
+), summed as (
+    update conversations_conversation c
+    set total_tokens_used = total_tokens_used + %(tokens)s, total_cost_microusd = total_cost_microusd + %(cost)s,
+        last_message_at = now(), updated_at = now()
+    from ended where c.id = ended.conversation_id
+)
+select brand_id, owner_id, conversation_id, message_id from ended
+"""
