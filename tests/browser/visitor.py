@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Locator, Page, expect
 
 from accounts.models import Brand
 from tests.server import Person, Site
@@ -39,11 +39,11 @@ class Visitor:
 
     def __post_init__(self) -> None:
         self.page.on("pageerror", lambda error: self.broken.append(str(error)))
-        self.page.on("console", lambda said: said.type == "error" and self._note(said.text))
+        self.page.on("console", self._note)
 
-    def _note(self, text: str) -> None:
-        if not text.startswith(NOISE):
-            self.broken.append(text)
+    def _note(self, said: ConsoleMessage) -> None:
+        if said.type == "error" and not said.text.startswith(NOISE):
+            self.broken.append(said.text)
 
     def go(self, path: str) -> int:
         response = self.page.goto(self.origin + path)

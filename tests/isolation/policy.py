@@ -84,7 +84,7 @@ def form(sent: int = 200) -> dict[str, int]:
 
 TOLD = {**safe(200), "OPTIONS": 200}  # a page that only says something
 POST, READ = frozenset({"POST"}), frozenset(SAFE)
-ROUTES = {
+ROUTES: dict[str, "Rule"] = {
     "conversations:home": anybody(safe(200), safe(302)),
     "conversations:new": Member(READ),
     "conversations:detail": Member(READ, own=True),
@@ -159,7 +159,7 @@ def desk(superuser: dict[str, int], helper: dict[str, int]) -> Desk:
     return Desk(tuple(superuser.items()), tuple(helper.items()))
 
 
-DESKS = {
+DESKS: dict[str, "Rule"] = {
     "admin:index": desk(every(200), every(200)),
     "admin:app_list": desk(every(200), every(404)),
     "admin:logout": desk({"POST": 302, "OPTIONS": 200}, {"POST": 302, "OPTIONS": 200}),
@@ -206,14 +206,16 @@ class Door:
         return {302} if actor in NOBODY | STAFF else {403}
 
 
-def of(name: str, template: str) -> Member | Key | Anybody | Desk | Rows | Door | None:
+Rule = Member | Key | Anybody | Desk | Rows | Door
+
+
+def of(name: str, template: str) -> Rule | None:
     """The rule for a route, or None: then nobody thought about who may call it."""
     if name == "admin:login":
         return Door()
     if OLD_ADDRESS.fullmatch(template):
         return desk(every(302), every(302))
-    rules: dict[str, Member | Key | Anybody | Desk | Rows | Door] = {**ROUTES, **DESKS}
-    if rule := rules.get(name):
+    if rule := {**ROUTES, **DESKS}.get(name):
         return rule
     found = DESK_PAGE.fullmatch(name)
     return Rows(found["page"], found["kind"]) if found and found["page"] in PAGES else None

@@ -22,4 +22,3 @@ def test_dollars_loses_no_micro_dollar(microusd):
 
     whole, decimals = shown.replace("-", "").replace("$", "").replace(",", "").split(".")
     assert (-1 if shown.startswith("-") else 1) * int(whole + decimals.ljust(6, "0")) == microusd
-
