@@ -74,21 +74,23 @@ async def _listen(live: Live) -> Usage | None:
 
 async def _end(live: Live, listening: asyncio.Task[Usage | None]) -> None:
     """However the provider's part ends: nothing cancels this one, so every turn that was started is finished."""
-    await asyncio.wait([listening])
-    usage, error, status = None, None, Turn.Status.DONE
-    if listening.cancelled():
-        status = Turn.Status.STOPPED if live.is_stopped else Turn.Status.INTERRUPTED
-    elif failure := listening.exception():
-        status, error = Turn.Status.FAILED, failure if isinstance(failure, ProviderError) else Bug()
-        if not isinstance(failure, ProviderError):
-            log.error("turn %s failed", live.begun.turn_id, exc_info=failure)
-    else:
-        usage = listening.result()
-    fault("after_provider")
-    finished = await _finish(live, str(status), usage, error)
-    live.error = error
-    live.close(finished)
-    hub.ended(live)
+    try:
+        await asyncio.wait([listening])
+        usage, error, status = None, None, Turn.Status.DONE
+        if listening.cancelled():
+            status = Turn.Status.STOPPED if live.is_stopped else Turn.Status.INTERRUPTED
+        elif failure := listening.exception():
+            status, error = Turn.Status.FAILED, failure if isinstance(failure, ProviderError) else Bug()
+            if not isinstance(failure, ProviderError):
+                log.error("turn %s failed", live.begun.turn_id, exc_info=failure)
+        else:
+            usage = listening.result()
+        fault("after_provider")
+        finished = await _finish(live, str(status), usage, error)
+        live.error = error
+        live.close(finished)
+    finally:
+        hub.ended(live)  # also when the loop itself is being closed
 
 
 async def _finish(live: Live, status: str, usage: Usage | None, error: DomainError | None) -> Finished:
