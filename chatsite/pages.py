@@ -77,7 +77,7 @@ def bad_request(request: HttpRequest, exception: Exception) -> HttpResponseBase:
 
 
 def not_found(request: HttpRequest, exception: Exception) -> HttpResponseBase:
-    return refusal(request, NotFound("There is nothing at this address."))
+    return refusal(request, NotFound("The address is wrong, or what was here has been deleted."))
 
 
 def permission_denied(request: HttpRequest, exception: Exception) -> HttpResponseBase:

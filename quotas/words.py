@@ -52,6 +52,8 @@ def refusal(
         detail = f"This brand has {left:,} {name} left, and the question may need {wanted:,}."
     elif left:
         detail = f"{left:,} of your {limit:,} {name} are left, and this may need {wanted:,}."
+    elif limit == 1:
+        detail = f"The one {name.removesuffix('s')} of your plan is used."
     else:
         detail = f"All {limit:,} {name} of your plan are used."
     if closes_at is not None and limit:
