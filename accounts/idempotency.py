@@ -74,9 +74,9 @@ def claim(principal: Principal, *, route: str, key: str, request_hash: str) -> t
     raise Conflict("The same request is being worked on. Ask again in a moment for its answer.", retry_after=1)
 
 
-def keep(record_id: UUID, *, status: int, body: dict[str, Any]) -> None:
-    """Store the answer; inside the principal's scope."""
-    IdempotencyRecord.objects.filter(pk=record_id).update(status=status, body=body)
+def forget_old() -> int:
+    """Delete answers older than they are promised to be kept; in the service scope. Returns how many."""
+    return IdempotencyRecord.objects.filter(created_at__lt=timezone.now() - KEEP).delete()[0]
 
 
 def release(record_id: UUID) -> None:

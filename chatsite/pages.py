@@ -1,6 +1,8 @@
 """Pages that belong to no app: refusals in words, health, and what every template sees."""
 
+import functools
 import sys
+from collections.abc import Callable
 from typing import Any
 
 from django.conf import settings
@@ -16,7 +18,7 @@ from django.utils.http import urlencode
 from accounts.access import NotAMember, public
 from accounts.brands import NoBrand
 from conversations import openai_door
-from lib.db import database_is_away
+from lib.db import close_all, database_is_away
 from lib.errors import DomainError, Forbidden, Invalid, NotAuthenticated, NotFound, TooLarge, Unavailable
 
 PROGRAM_PATHS = ("/v1/", "/api/")  # answered in JSON, /v1 in the shape of its vendor
@@ -70,20 +72,37 @@ def _sign_in(request: HttpRequest) -> str:
     return f"{reverse('account_login')}?{urlencode({'next': here})}"
 
 
+def in_any_thread(handler: Callable[..., HttpResponseBase]) -> Callable[..., HttpResponseBase]:
+    """Django draws error pages in a thread of no request, which nobody cleans: give its connections back here."""
+
+    @functools.wraps(handler)
+    def clean(*args: Any, **kwargs: Any) -> HttpResponseBase:
+        try:
+            return handler(*args, **kwargs)
+        finally:
+            close_all()
+
+    return clean
+
+
+@in_any_thread
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponseBase:
     if isinstance(exception, RequestDataTooBig):
         return refusal(request, TooLarge("This is larger than one request may be (1 MB). Nothing was stored."))
     return refusal(request, Invalid("This request could not be understood."))
 
 
+@in_any_thread
 def not_found(request: HttpRequest, exception: Exception) -> HttpResponseBase:
     return refusal(request, NotFound("The address is wrong, or what was here has been deleted."))
 
 
+@in_any_thread
 def permission_denied(request: HttpRequest, exception: Exception) -> HttpResponseBase:
     return refusal(request, Forbidden("You may not do this."))
 
 
+@in_any_thread
 def server_error(request: HttpRequest) -> HttpResponseBase:
     error = sys.exc_info()[1]
     if database_is_away(error):
@@ -96,6 +115,7 @@ def server_error(request: HttpRequest) -> HttpResponseBase:
     return HttpResponse(render_to_string("500.html", context), status=500)
 
 
+@in_any_thread
 def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
     context = {"reason": reason, "request_id": getattr(request, "request_id", "")}
     return HttpResponse(render_to_string("csrf_failure.html", context), status=403)

@@ -129,7 +129,7 @@ CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_TIMEZONE = "UTC"
 CELERY_BEAT_SCHEDULE = {
     "reap-turns": {"task": "conversations.tasks.reap_turns", "schedule": 5.0},
-    "void-expired-holds": {"task": "quotas.tasks.void_expired_holds", "schedule": 60.0},
+    "forget-old-answers": {"task": "accounts.tasks.forget_old_answers", "schedule": 3600.0},
     "prove-balances": {"task": "quotas.tasks.prove_balances", "schedule": 24 * 3600.0},
 }
 

@@ -3,6 +3,7 @@
 from typing import Any
 
 from allauth.account.adapter import DefaultAccountAdapter
+from django.db import IntegrityError
 from django.http import HttpResponse
 from django.shortcuts import redirect
 from django.views.decorators.http import require_POST
@@ -13,7 +14,7 @@ from accounts.models import Brand, Membership, Profile, User
 from billing.plans import assign_default_plan
 from events import stream
 from lib.db import SERVICE, scope
-from lib.errors import Forbidden, NotAuthenticated
+from lib.errors import Conflict, Forbidden, NotAuthenticated
 
 
 class Adapter(DefaultAccountAdapter):
@@ -28,10 +29,16 @@ class Adapter(DefaultAccountAdapter):
     def save_user(self, request: BrandRequest, user: User, form: Any, commit: bool = True) -> User:
         user = super().save_user(request, user, form, commit=False)
         user.email = user.email.lower()
-        with scope(SERVICE):
-            user.save()
-            Profile.objects.create(user=user)
-            join(request.brand, user)
+        try:
+            with scope(SERVICE):
+                user.save()
+                Profile.objects.create(user=user)
+                join(request.brand, user)
+        except IntegrityError as error:
+            if "accounts_user_email" not in str(error):
+                raise
+            # The same address a moment ago: a double click.
+            raise Conflict("This sign-up is being worked on already. Check your mail, or sign in.") from None
         return user
 
     def send_mail(self, template_prefix: str, email: str, context: dict[str, Any]) -> None:

@@ -3,6 +3,7 @@
 Nothing of these calls is kept but what they cost. A program that hangs up ends its answer: nobody could read it any more.
 """
 
+import asyncio
 import functools
 from collections.abc import AsyncGenerator, Callable
 from typing import Any
@@ -57,10 +58,13 @@ def speaks_openai(method: str) -> Callable[[View], View]:
 
 @speaks_openai("POST")
 async def chat_completions(request: HttpRequest) -> HttpResponseBase:
-    wanted = openai_input.completion(request.body)
     runner.accept()
-    begun = await db(_begin, request, wanted.question)
-    live = runner.start(begun)
+    asking = asyncio.ensure_future(_ask(request, request.body))
+    try:
+        wanted, live = await asyncio.shield(asking)
+    except asyncio.CancelledError:
+        asking.add_done_callback(_hang_up)
+        raise
     try:
         await _first_piece(live)
     except BaseException:
@@ -73,9 +77,21 @@ async def chat_completions(request: HttpRequest) -> HttpResponseBase:
     return await _whole(live)
 
 
-def _begin(request: HttpRequest, question: turns.Question) -> Begun:
-    principal = key_holder(request, SCOPE)
-    return turns.begin(principal, brands.by_id(principal.brand_id), question)
+async def _ask(request: HttpRequest, body: bytes) -> tuple[openai_input.Completion, Live]:
+    wanted, begun = await db(_begin, request, body)
+    return wanted, runner.start(begun)
+
+
+def _hang_up(asking: "asyncio.Future[tuple[openai_input.Completion, Live]]") -> None:
+    """The program left while its turn was being begun: end it, for nobody could read it."""
+    if not asking.cancelled() and asking.exception() is None:
+        asking.result()[1].stop()
+
+
+def _begin(request: HttpRequest, body: bytes) -> tuple[openai_input.Completion, Begun]:
+    principal = key_holder(request, SCOPE)  # before the body is looked at
+    wanted = openai_input.completion(body)
+    return wanted, turns.begin(principal, brands.by_id(principal.brand_id), wanted.question)
 
 
 async def _first_piece(live: Live) -> None:

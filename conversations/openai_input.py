@@ -12,6 +12,7 @@ from lib.errors import Invalid
 
 MOST_MESSAGES = 2000
 DEEPEST = 32
+MOST_PARTS = 50_000  # looked at one by one on the way in; brackets in the text count too
 ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
 NUMBERS = {"temperature": (0, 2), "top_p": (0, 1), "frequency_penalty": (-2, 2), "presence_penalty": (-2, 2)}
 NO_EFFECT = {
@@ -110,6 +111,8 @@ def completion(body: bytes) -> Completion:
 
 
 def _object(body: bytes) -> dict[str, Any]:
+    if body.count(b"[") + body.count(b"{") > MOST_PARTS:
+        raise Invalid(f"The body has more than {MOST_PARTS:,} objects and lists.")
     try:
         asked = orjson.loads(body)  # refuses NaN, lone surrogates, bad UTF-8 and absurd depth
     except orjson.JSONDecodeError as error:
@@ -118,7 +121,10 @@ def _object(body: bytes) -> dict[str, Any]:
         raise Invalid("The body must be a JSON object.")
     if _depth(asked) > DEEPEST:
         raise Invalid(f"The body is nested deeper than {DEEPEST} levels.")
-    json.loads(body, object_pairs_hook=_refuse_twice, parse_int=str)  # of two equal names orjson keeps the last
+    try:
+        json.loads(body, object_pairs_hook=_refuse_twice, parse_int=str)  # of two equal names orjson keeps the last
+    except RecursionError:
+        raise Invalid(f"The body is nested deeper than {DEEPEST} levels.") from None
     return asked
 
 

@@ -104,7 +104,7 @@ def shown(message: Message, partial: str = "") -> dict[str, Any]:
 def progress(principal: Principal, turn_id: UUID) -> tuple[str, dict[str, Any]]:
     """How far an answer has come, as stored: its text, and its message as the page draws it."""
     turn = Turn.objects.filter(pk=turn_id, brand_id=principal.brand_id, owner_id=principal.owner_id).first()
-    message = Message.objects.filter(turn_id=turn_id, role=Message.Role.ASSISTANT).first()
+    message = Message.objects.filter(pk=turn.message_id).first() if turn and turn.message_id else None
     if turn is None or message is None:
         raise NotFound("This answer is not here (any more).")
     return message.content or turn.partial, shown(message, turn.partial)

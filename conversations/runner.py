@@ -6,11 +6,11 @@ and turns whose asker lost the right to ask are stopped. What a process cannot f
 
 import asyncio
 import logging
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from uuid import UUID
 
 from django.conf import settings
-from django.db import DatabaseError
+from django.db import InterfaceError, OperationalError
 
 from conversations import turns
 from conversations.errors import Restarting
@@ -22,11 +22,12 @@ from lib.errors import DomainError
 from lib.faults import fault
 from providers import calls
 from providers.calls import Usage
-from providers.errors import ProviderError
+from providers.errors import Garbled, ProviderError
 
 log = logging.getLogger(__name__)
 
 FINISH_TRIES_S = (0.2, 1, 2, 4, *[8] * 8)  # waits between tries when the database is away; then the reaper takes over
+CHARACTERS_PER_TOKEN = 40  # no language says more in one: beyond that a provider ignores max_tokens
 LOOK_FOR_UNWELCOME_EVERY = 3  # checkpoints
 
 _pulse: asyncio.Task[None] | None = None
@@ -62,6 +63,7 @@ def accept() -> None:
 async def _listen(live: Live) -> Usage | None:
     call, usage = live.begun.call, None
     assert call is not None
+    most_characters = call.max_tokens * CHARACTERS_PER_TOKEN + 10_000
     pieces = calls.stream(call, key=calls.platform_key(call.protocol, call.base_url))
     async with aclosing(pieces):
         async for piece in pieces:
@@ -69,6 +71,8 @@ async def _listen(live: Live) -> Usage | None:
                 usage = piece
             else:
                 live.push(piece)
+                if live.body.length > most_characters:
+                    raise Garbled("The provider did not stop where it was told to. What had arrived is kept.")
     return usage
 
 
@@ -100,6 +104,7 @@ async def _finish(live: Live, status: str, usage: Usage | None, error: DomainErr
             finished = await db(
                 turns.finish,
                 begun.turn_id,
+                by_the_clock=True,
                 status=status,
                 text=live.text,
                 usage=usage,
@@ -113,11 +118,14 @@ async def _finish(live: Live, status: str, usage: Usage | None, error: DomainErr
             fault("after_finish")
             break
         except Exception as failure:
-            if wait is None or not isinstance(failure, DatabaseError):
+            if wait is None or not isinstance(failure, OperationalError | InterfaceError):
                 log.exception("turn %s could not be finished; the reaper will", begun.turn_id)
                 finished = None
                 break
             await asyncio.sleep(wait)
+    if finished is None:
+        with suppress(Exception):  # what stands in the row is the truth, whoever wrote it
+            finished = await db(turns.as_ended, begun.turn_id, text=live.text, by_the_clock=True)
     return finished or Finished(
         status=str(Turn.Status.INTERRUPTED),
         text=live.text,
@@ -146,12 +154,15 @@ async def _checkpoints() -> None:
             live.nudge()
         changes = [_change(live) for live in live_turns]
         try:
-            await db(turns.checkpoint, changes)
+            running = await db(turns.checkpoint, changes, by_the_clock=True)
             for live, length in zip(live_turns, lengths, strict=True):
                 live.checkpointed = length
+                if live.begun.turn_id not in running:
+                    live.interrupt()  # the reaper took it for dead: nobody pays for what would come now
             fault("after_checkpoint")
             if beat % LOOK_FOR_UNWELCOME_EVERY == 0:
-                for turn_id in await db(turns.unwelcome, [live.begun.turn_id for live in live_turns]):
+                ids = [live.begun.turn_id for live in live_turns]
+                for turn_id in await db(turns.unwelcome, ids, by_the_clock=True):
                     stop(turn_id)
         except Exception as away:  # the next beat tries again; a database that stays away is the reaper's case
             log.warning("checkpoint of %d turns failed: %s", len(changes), away)

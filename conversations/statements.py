@@ -60,11 +60,19 @@ set heartbeat_at = now(), partial = coalesce(v.text, t.partial), produced_tokens
     first_piece_at = case when v.tokens > 0 then coalesce(t.first_piece_at, now()) end
 from unnest(%(ids)s::uuid[], %(texts)s::text[], %(tokens)s::bigint[]) v (id, text, tokens)
 where t.id = v.id and t.status in ('pending', 'streaming')
+returning t.id
 """
 UNWELCOME = """
 select t.id from conversations_turn t left join accounts_apikey k on k.id = t.api_key_id
 where t.id = any(%(ids)s) and (lookup.standing(t.brand_id, t.owner_id) is null
       or (t.api_key_id is not null and not coalesce(k.is_active and (k.expires_at is null or k.expires_at > now()), false)))
+"""
+
+ENDED = """
+select t.status, t.is_charged, t.error_code, t.produced_tokens, m.content, m.error_detail, m.cost_microusd,
+       (m.token_usage ->> 'prompt_tokens')::bigint as prompt_tokens
+from conversations_turn t left join conversations_message m on m.id = t.message_id
+where t.id = %(turn)s and t.status not in ('pending', 'streaming')
 """
 
 FINISH = """

@@ -4,6 +4,7 @@ begin() is at most nine statements in three short transactions, the session's tw
 and may be called any number of times, by the runner and by the reaper: the first one counts.
 """
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -22,6 +23,7 @@ from conversations.statements import (
     BEGIN,
     BEGIN_UNSTORED,
     CHECKPOINT,
+    ENDED,
     FINISH,
     LOAD,
     NEW_CONVERSATION,
@@ -37,8 +39,11 @@ from lib.ids import uuid7
 from providers import calls
 from providers.calls import Call, Usage
 from providers.offers import Offer, offer
+from providers.shapes import clean
 from quotas import ledger
 from quotas.errors import QuotaExceeded
+
+log = logging.getLogger(__name__)
 
 MOST_HISTORY = 400  # messages read back at most; what does not fit into the model's window is dropped anyway
 PROMPT_MARGIN = 1.25  # the hold leans upwards: an estimate may be 6 % low for code or Chinese
@@ -258,7 +263,7 @@ def _store(ready: Begun, question: Question) -> None:
         }
     with opening(ready.principal, (sql, names)) as (stored,):
         if not stored:
-            raise Conflict("This took too long to begin, so nothing was asked. Send it again.", retry_after=1)
+            raise Conflict("This could not be begun in time, so nothing was asked. Send it again.", retry_after=1)
 
 
 def _again(principal: Principal, turn_id: UUID, body: Mapping[str, Any]) -> Begun:
@@ -333,10 +338,12 @@ def finish(
     used = {"queries": 1, "messages": 1, "conversations": 1, "tokens": due.tokens} if finished.is_charged else {}
     settling = ledger.settling(turn_id, amounts=used, cost_microusd=cost, reason=status)
     # A turn that had ended before was settled with its end, so the second statement then finds nothing to settle.
-    with opening(SERVICE, (FINISH, names), settling) as (ended, _):
+    with opening(SERVICE, (FINISH, names), settling) as (ended, settled):
         fault("in_finish")
         if not ended:
             return None
+        if finished.is_charged and not settled:
+            log.error("turn %s is charged, but its hold was gone: nothing stands in the ledger", turn_id)
         brand_id, owner_id, conversation_id, message_id = ended[0]
         if due.excess_tokens:
             ledger.charge_house(brand_id, tokens=due.excess_tokens, reservation=turn_id)
@@ -349,7 +356,8 @@ def finish(
             "conversation_id": conversation_id and str(conversation_id),
         }
         if due.is_odd and usage:
-            data["usage_anomaly"] = {name: str(value)[:40] for name, value in list(usage.raw.items())[:8]}
+            told = list(usage.raw.items())[:8]
+            data["usage_anomaly"] = {clean(str(name))[:40]: clean(str(value))[:40] for name, value in told}
         kind, subject_id = ("message", message_id) if message_id else ("turn", turn_id)
         stream.publish(
             brand_id,
@@ -361,13 +369,38 @@ def finish(
     return finished
 
 
-def checkpoint(changes: Sequence[tuple[UUID, str | None, int]]) -> None:
+def as_ended(turn_id: UUID, *, text: str) -> Finished | None:
+    """How a turn ended that somebody else ended, or that we did without hearing of it. None = it still runs.
+
+    text  what is said of an answer that is not stored
+    """
+    with opening(SERVICE, (ENDED, {"turn": turn_id})) as (rows,):
+        if not rows:
+            return None
+        row = rows[0]
+    return Finished(
+        status=row.status,
+        text=text if row.content is None else row.content,
+        is_charged=row.is_charged,
+        prompt_tokens=row.prompt_tokens or 0,
+        completion_tokens=row.produced_tokens,
+        cost_microusd=row.cost_microusd or 0,
+        finish_reason="",
+        error_code=row.error_code,
+        error_detail=row.error_detail or "",
+        seconds=0,
+    )
+
+
+def checkpoint(changes: Sequence[tuple[UUID, str | None, int]]) -> set[UUID]:
     """Heartbeat of every live turn of this process, and the text of those that grew: one statement.
 
     changes  (turn, text so far or None when it did not grow or is not kept, tokens produced by own count)
+    Returns  the turns that still run; one that is missing was ended by the reaper, and must not go on
     """
     ids, texts, tokens = zip(*changes, strict=True)
-    serve((CHECKPOINT, {"ids": list(ids), "texts": list(texts), "tokens": list(tokens)}), lazily=True)
+    statement = (CHECKPOINT, {"ids": list(ids), "texts": list(texts), "tokens": list(tokens)})
+    return {row.id for row in serve(statement, lazily=True)[0]}
 
 
 def unwelcome(turn_ids: Sequence[UUID]) -> list[UUID]:

@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import OperationalError
 
 from lib.db import SERVICE, scope
 from lib.errors import DomainError
@@ -23,6 +24,8 @@ class OperatorCommand(BaseCommand):
                 result = self.work(**options)
         except DomainError as refused:
             raise CommandError(refused.detail) from refused
+        except OperationalError as away:
+            raise CommandError("The database does not answer. Is it running? `make run` starts it.") from away
         self.stdout.write(json.dumps(result, default=str) if options["json"] else self.words(result))
 
     def work(self, **options: Any) -> dict[str, Any]:

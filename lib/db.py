@@ -7,7 +7,7 @@ statement. Nothing here trusts the caller's word for it. See docs/architecture.m
 
 import asyncio
 import functools
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import ContextVar, copy_context
@@ -22,7 +22,7 @@ from django.db import connections, transaction
 from psycopg.pq import TransactionStatus
 from psycopg.rows import namedtuple_row
 
-from lib.errors import NotFound
+from lib.errors import NotFound, Unavailable
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -222,14 +222,14 @@ def on_commit(work: Callable[[], Any]) -> None:
     transaction.on_commit(work, using=_alias.get())
 
 
-_hops: ThreadPoolExecutor | None = None
+CLOCK_HOPS = 4
+MOST_WAITING = 200  # hops in line; behind them nobody would get an answer in time
 
 
-def _executor() -> ThreadPoolExecutor:
-    global _hops
-    if _hops is None:
-        _hops = ThreadPoolExecutor(settings.DB_HOPS, thread_name_prefix="db")
-    return _hops
+@functools.cache
+def _threads(by_the_clock: bool) -> ThreadPoolExecutor:
+    """The clock's work (heartbeats, ends of turns) has threads of its own: however long people wait, it goes on."""
+    return ThreadPoolExecutor(CLOCK_HOPS if by_the_clock else settings.DB_HOPS, "clock" if by_the_clock else "db")
 
 
 LOST = ("08", "57P01", "57P02", "57P03")  # no or a broken connection; shut down, crashed, starting up
@@ -242,8 +242,11 @@ def close_all() -> None:
             connection.close()
 
 
-async def db(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Run `work`, which may use the database, from async code: one hop to a bounded set of threads."""
+async def db(work: Callable[..., T], *args: Any, by_the_clock: bool = False, **kwargs: Any) -> T:
+    """Run `work`, which may use the database, from async code: one hop to a bounded set of threads.
+
+    Raises  Unavailable when too many are waiting already
+    """
     if settings.DB_INLINE:
         return await sync_to_async(work, thread_sensitive=True)(*args, **kwargs)
     context = copy_context()
@@ -254,7 +257,10 @@ async def db(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         finally:
             close_all()
 
-    return await asyncio.get_running_loop().run_in_executor(_executor(), run)
+    threads = _threads(by_the_clock)
+    if not by_the_clock and threads._work_queue.qsize() > MOST_WAITING:
+        raise Unavailable("Too many are waiting for the database. Try again in a moment.", retry_after=2)
+    return await asyncio.get_running_loop().run_in_executor(threads, run)
 
 
 def database_is_away(error: BaseException | None) -> bool:
@@ -277,5 +283,4 @@ def in_scope(principal: Principal, work: Callable[P, T]) -> Callable[P, T]:
 
 async def db_as(principal: Principal, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """`db()`, inside `scope(principal)`."""
-    hop: Awaitable[T] = db(in_scope(principal, work), *args, **kwargs)
-    return await hop
+    return await db(functools.partial(in_scope(principal, work), *args, **kwargs))

@@ -16,7 +16,7 @@ from django.utils import timezone
 
 from accounts.models import Brand
 from lib.db import SERVICE, Statement, current_alias, scope, serve
-from lib.errors import Invalid
+from lib.errors import Invalid, Unavailable
 from lib.ids import uuid7
 from lib.windows import window
 from quotas.errors import QuotaExceeded
@@ -206,7 +206,9 @@ def top_up(
         account = Account.objects.filter(brand=brand, kind=Account.Kind.BRAND, owner_id=brand.pk).first()
         bucket = account and _open_window(account.pk, meter, brand, now)
         if not bucket or not Bucket.objects.filter(pk=bucket.pk, limit__isnull=False).update(limit=F("limit") + amount):
-            raise Invalid(f"{brand} has no limit of {meter} that could be raised.")
+            raise Invalid(
+                f"{brand} has no limit of {meter} that could be raised. What a member may ask comes from the member's plan."
+            )
         Entry.objects.bulk_create(
             [_entry(bucket, Entry.Kind.TOP_UP, limit_delta=amount, reason=reason.strip(), actor_id=actor_id)]
         )
@@ -225,7 +227,9 @@ def void_expired(now: datetime | None = None) -> int:
 def _refused(brand: Brand, asker: tuple[str, UUID], lines: list[Any]) -> QuotaExceeded:
     if all(line.kind != asker[0] for line in lines):
         return no_plan()
-    short = min((line for line in lines if line.enough is False), key=lambda line: LOCK_RANK[line.kind])
+    short = min((line for line in lines if line.enough is False), key=lambda line: LOCK_RANK[line.kind], default=None)
+    if short is None:
+        raise Unavailable("The plan is being changed at this moment. Try again; nothing was charged.", retry_after=1)
     return refusal(
         short.kind,
         short.meter,
@@ -275,7 +279,12 @@ def _bucket(
     pocket: str = Bucket.Pocket.PLAN,
 ) -> Bucket:
     """The bucket of the window that is open at `now`; made, with its first entry, if need be."""
-    open_now = window(kind, now or _database_now(), zone=brand.zone, anchor=anchor_at)
+    now = now or _database_now()
+    open_now = window(kind, now, zone=brand.zone, anchor=anchor_at)
+    same = Bucket.objects.filter(account=account, meter=meter, pocket=pocket, window=kind)
+    # A zone or an anchor that moved: what began as this window may be over already, and the next one begins where it ended.
+    over = same.filter(closes_at__gt=open_now.opens_at, closes_at__lte=now).order_by("closes_at").last()
+    opens_at = over.closes_at if over and over.closes_at else open_now.opens_at
     bucket = Bucket(
         brand=brand,
         owner_id=account.owner_id,
@@ -284,12 +293,12 @@ def _bucket(
         pocket=pocket,
         window=kind,
         lock_rank=LOCK_RANK[account.kind],
-        opens_at=open_now.opens_at,
+        opens_at=opens_at,
         closes_at=open_now.closes_at,
         limit=limit,
     )
     Bucket.objects.bulk_create([bucket], ignore_conflicts=True)
-    stored = Bucket.objects.get(account=account, meter=meter, pocket=pocket, window=kind, opens_at=open_now.opens_at)
+    stored = same.get(opens_at=opens_at)
     if stored.pk == bucket.pk and limit is not None:
         Entry.objects.bulk_create([_entry(bucket, Entry.Kind.GRANT, limit_delta=limit, reason="window opened")])
     return stored

@@ -1,0 +1,9 @@
+from celery import shared_task
+
+from accounts import idempotency
+
+
+@shared_task
+def forget_old_answers() -> int:
+    """Delete idempotency records of yesterday. Returns how many."""
+    return idempotency.forget_old()
