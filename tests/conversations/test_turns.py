@@ -376,3 +376,17 @@ def test_a_signed_in_members_question_costs_at_most_ten_statements(world, client
     begin = told[: next(n for n, sql in enumerate(told) if "insert into conversations_turn" in sql) + 1]
     print(f"\nbegin a turn in {'a new' if is_new else 'an old'} chat: {len(begin)} statements")
     assert len(begin) <= 10, begin
+
+
+def test_a_checkpoint_names_the_turns_that_still_run_and_the_row_tells_how_the_others_ended(world, alice):
+    """O-01: what the reaper took for dead must stop, and its reader hears the truth."""
+    running = turns.begin(alice, world.act, Question(text="Go on."))
+    reaped = turns.begin(alice, world.act, Question(text="Be gone."))
+    finish(reaped, status="interrupted", text="as far as", own=3)
+
+    kept = turns.checkpoint([(running.turn_id, "more", 1), (reaped.turn_id, "too late", 9)])
+
+    assert kept == {running.turn_id}
+    assert turns.as_ended(running.turn_id, text="") is None
+    told = turns.as_ended(reaped.turn_id, text="")
+    assert (told.status, told.text, told.is_charged) == ("interrupted", "as far as", True)

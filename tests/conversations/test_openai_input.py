@@ -1,0 +1,21 @@
+import pytest
+
+from conversations import openai_input
+from lib.errors import Invalid
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"model":'
+        + b"[" * 1010
+        + b"]" * 1010
+        + b',"model":"m","messages":[]}',  # hidden behind the later, equal name
+        b'{"metadata":[' + b"[]," * 60_000 + b"[]]}",
+        b"[" * 100_000,
+    ],
+)
+def test_a_body_of_brackets_is_refused_before_it_costs_anything(body):
+    """F-02, M7: never a RecursionError, never seconds on the event loop."""
+    with pytest.raises(Invalid):
+        openai_input.completion(body)
