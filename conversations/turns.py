@@ -32,7 +32,7 @@ from conversations.statements import (
 )
 from events import stream
 from lib.db import SERVICE, Principal, opening, scope, serve
-from lib.errors import Conflict, DomainError, NotFound
+from lib.errors import Conflict, DomainError, Invalid, NotFound
 from lib.faults import fault
 from lib.html import plain
 from lib.ids import uuid7
@@ -45,6 +45,7 @@ from quotas.errors import QuotaExceeded
 
 log = logging.getLogger(__name__)
 
+OPENAI_ONLY = {"seed", "frequency_penalty", "presence_penalty"}  # refused elsewhere, never dropped quietly
 MOST_HISTORY = 400  # messages read back at most; what does not fit into the model's window is dropped anyway
 PROMPT_MARGIN = 1.25  # the hold leans upwards: an estimate may be 6 % low for code or Chinese
 
@@ -167,6 +168,9 @@ def _prepare(principal: Principal, question: Question, turn_id: UUID, loaded: An
             raise NotFound("This prompt is not offered here (any more). Choose another one.")
         settings, system = loaded.settings or {}, loaded.system_prompt or loaded.prompt_text or ""
     chosen = offer(model)
+    if chosen.protocol == "anthropic" and (unknown := OPENAI_ONLY & question.params.keys()):
+        names = ", ".join(sorted(unknown))
+        raise Invalid(f"{chosen.name} does not know {names}; leave it out.", param=min(unknown))
     max_tokens = min(question.max_tokens or settings.get("max_tokens") or chosen.max_tokens, chosen.max_tokens)
     if question.messages is not None:
         messages: Messages = question.messages

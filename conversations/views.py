@@ -141,7 +141,10 @@ async def _refused(request: BrandRequest, refused: DomainError, conversation_id:
             "request_id": getattr(request, "request_id", ""),
         }
         note = await db(render_to_string, "conversations/_note.html", context, request)  # it may ask who is signed in
-        return HttpResponse(note, status=refused.status)
+        response = HttpResponse(note, status=refused.status)
+        if wait := refused.extra.get("retry_after"):
+            response.headers["Retry-After"] = str(int(wait) or 1)
+        return response
     if refused.status in (401, 404):
         raise refused
 

@@ -16,7 +16,7 @@ from conversations.models import Conversation, Message, Turn
 from conversations.turns import Question
 from events.models import Event
 from lib.db import LEAVE, SERVICE, scope
-from lib.errors import NotFound
+from lib.errors import Invalid, NotFound
 from providers import offers
 from providers.calls import Usage, estimate_tokens
 from providers.errors import CutOff
@@ -390,3 +390,15 @@ def test_a_checkpoint_names_the_turns_that_still_run_and_the_row_tells_how_the_o
     assert turns.as_ended(running.turn_id, text="") is None
     told = turns.as_ended(reaped.turn_id, text="")
     assert (told.status, told.text, told.is_charged) == ("interrupted", "as far as", True)
+
+
+def test_what_a_model_does_not_know_is_refused_and_holds_nothing(world, alice):
+    factories.make_provider("claude", protocol="anthropic")
+    asked = Question(messages=({"role": "user", "content": "Hi"},), model="claude", params={"seed": 7})
+
+    with pytest.raises(Invalid, match="does not know seed"):
+        turns.begin(alice, world.act, asked)
+
+    with scope(SERVICE):
+        assert not Turn.objects.exists()
+        assert not Hold.objects.exists()
