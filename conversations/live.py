@@ -14,7 +14,7 @@ from conversations.turns import Begun, Finished
 from lib.errors import DomainError
 from lib.html import Blocks, render
 from lib.sse import KEEPALIVE, event
-from providers.calls import Usage
+from providers.calls import ToolPiece, Usage
 
 # At most one frame per reader in this time; the first one goes at once. A process with many live answers sends fewer,
 # larger frames: at 20 tokens a second that saves a third of the CPU per token, and no token waits longer than this.
@@ -87,6 +87,8 @@ class Live:
         self.error: DomainError | None = None  # why it failed, for the door that must say it in its own shape
         self.is_stopped = False  # by a person; cancelled for another reason, the answer was interrupted
         self.checkpointed = 0  # characters in the row
+        self.tool_pieces: list[ToolPiece] = []  # for the program that asked; a page offers no tools
+        self.length = 0  # of all that came: characters of the text, and of tool calls
         self._loop = asyncio.get_running_loop()
         self._waiting: list[asyncio.Future[bool]] = []
         self._timer: asyncio.TimerHandle | None = None
@@ -96,14 +98,29 @@ class Live:
     def text(self) -> str:
         return self.body.text
 
-    def push(self, piece: str) -> None:
-        self.body.push(piece)
+    def push(self, piece: str | ToolPiece) -> None:
+        if isinstance(piece, str):
+            self.body.push(piece)
+            self.length += len(piece)
+        else:
+            self.tool_pieces.append(piece)
+            self.length += len(piece.name) + len(piece.arguments)
         if self._timer is None and self._waiting:
             wait = self._woken_at + hub.coalesce_s - self._loop.time()
             if wait <= 0:
                 self._wake()
             else:
                 self._timer = self._loop.call_later(wait, self._wake)
+
+    def tool_calls(self) -> list[dict[str, str]]:
+        """The tool calls so far, whole: {"id", "name", "arguments"}, in the order the model began them."""
+        calls: dict[int, dict[str, str]] = {}
+        for piece in self.tool_pieces:
+            call = calls.setdefault(piece.index, {"id": "", "name": "", "arguments": ""})
+            call["id"] = call["id"] or piece.id
+            call["name"] = call["name"] or piece.name
+            call["arguments"] += piece.arguments
+        return list(calls.values())
 
     def close(self, finished: Finished) -> None:
         self.finished = finished
@@ -119,8 +136,8 @@ class Live:
             self.listening.cancel()
 
     async def news(self, seen: int) -> bool:
-        """Wait until there is more than `seen` characters, or the end. False when nothing came for a while."""
-        if self.body.length > seen or self.finished:
+        """Wait until more than `seen` has come (see `length`), or the end. False when nothing came for a while."""
+        if self.length > seen or self.finished:
             return True
         future = self._loop.create_future()
         self._waiting.append(future)
@@ -181,10 +198,11 @@ async def follow(live: Live, offset: int) -> AsyncGenerator[bytes, None]:
     """
     offset = min(offset, live.body.length)
     while True:
+        seen = live.length
         if frames := live.body.since(offset):
             offset = live.body.length
             yield b"".join(frames)
         if live.finished and live.body.length == offset:
             return
-        if not await live.news(offset):
+        if not await live.news(seen):
             yield KEEPALIVE

@@ -174,6 +174,10 @@ class Turn(Owned):
     ended_at = models.DateTimeField(null=True)
     is_charged = models.BooleanField(default=False, db_default=False)
     error_code = models.CharField(max_length=60, blank=True, default="", db_default="")
+    request_id = models.CharField(max_length=64, blank=True, default="", db_default="")  # of the request that asked
+    stop_asked_at = models.DateTimeField(null=True)  # a person wants it stopped, whichever process writes it
+    # calls that failed before the one that answered: [{"provider_id", "model", "error_code", "ms"}]
+    attempts = models.JSONField(default=list, db_default=Value([], models.JSONField()))
 
     class Meta:
         constraints = [

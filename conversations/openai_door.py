@@ -103,7 +103,7 @@ async def _first_piece(live: Live) -> None:
 async def _whole(live: Live) -> HttpResponse:
     try:
         while live.finished is None:
-            await live.news(live.body.length)
+            await live.news(live.length)
     finally:
         if live.finished is None:
             live.stop()
@@ -120,6 +120,7 @@ async def _chunks(live: Live, with_usage: bool) -> AsyncGenerator[bytes, None]:
     offset, role = 0, b'"role":"assistant",'
     try:
         while True:
+            seen = live.length
             if offset < live.body.length:
                 text = orjson.dumps(live.body.tail(offset))
                 offset = live.body.length
@@ -130,7 +131,7 @@ async def _chunks(live: Live, with_usage: bool) -> AsyncGenerator[bytes, None]:
                 role = b""
             if live.finished and offset == live.body.length:
                 break
-            if not await live.news(offset):
+            if not await live.news(seen):
                 yield KEEPALIVE
     finally:
         if live.finished is None:

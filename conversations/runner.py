@@ -71,7 +71,7 @@ async def _listen(live: Live) -> Usage | None:
                 usage = piece
             else:
                 live.push(piece)
-                if live.body.length > most_characters:
+                if live.length > most_characters:
                     raise Garbled("The provider did not stop where it was told to. What had arrived is kept.")
     return usage
 
@@ -99,6 +99,13 @@ async def _end(live: Live, listening: asyncio.Task[Usage | None]) -> None:
 
 async def _finish(live: Live, status: str, usage: Usage | None, error: DomainError | None) -> Finished:
     begun = live.begun
+    own_completion_tokens = 0
+    if live.length:
+        produced = [
+            {"content": live.text},
+            *({"content": call["name"] + call["arguments"]} for call in live.tool_calls()),
+        ]
+        own_completion_tokens = calls.estimate_tokens(produced)
     for wait in (*FINISH_TRIES_S, None):
         try:
             finished = await db(
@@ -111,7 +118,7 @@ async def _finish(live: Live, status: str, usage: Usage | None, error: DomainErr
                 error=error,
                 offer=begun.offer,
                 own_prompt_tokens=begun.prompt_tokens,
-                own_completion_tokens=calls.estimate_tokens([{"content": live.text}]) if live.text else 0,
+                own_completion_tokens=own_completion_tokens,
                 held_tokens=begun.held_tokens,
                 started_at=begun.started_at,
             )

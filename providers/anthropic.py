@@ -10,7 +10,7 @@ from django.conf import settings
 from lib.secret import Secret
 from providers import clients, framing
 from providers.errors import CutOff, Garbled, refusal
-from providers.shapes import NAME_CHARS, NOTHING, Call, Limits, Usage, Watch, clean
+from providers.shapes import NAME_CHARS, NOTHING, Call, Limits, Piece, Usage, Watch, clean
 
 VENDOR_URL = "https://api.anthropic.com"
 LIGHT = framing.is_light(anthropic.AsyncAnthropic, anthropic.AsyncStream)
@@ -27,7 +27,7 @@ FROM_CACHE = ("cache_creation_input_tokens", "cache_read_input_tokens")
 PARAMS = {"temperature": "temperature", "top_p": "top_p", "top_k": "top_k", "stop": "stop_sequences"}
 
 
-async def stream(call: Call, *, key: Secret | None, limits: Limits) -> AsyncGenerator[str | Usage, None]:
+async def stream(call: Call, *, key: Secret | None, limits: Limits) -> AsyncGenerator[Piece, None]:
     base_url = call.base_url or settings.ANTHROPIC_BASE_URL or VENDOR_URL
     client = clients.anthropic_client(base_url, key)
     at_start: Mapping[str, Any] = NOTHING

@@ -8,15 +8,15 @@ from django.conf import settings
 from lib import egress
 from lib.secret import Secret
 from providers import anthropic, demo, openai
-from providers.shapes import Call, Limits, Usage
+from providers.shapes import Call, Limits, Piece, ToolPiece, Usage
 
-__all__ = ["Call", "Limits", "Usage", "estimate_tokens", "platform_key", "stream"]
+__all__ = ["Call", "Limits", "ToolPiece", "Usage", "estimate_tokens", "platform_key", "stream"]
 
 ADAPTERS = {"openai": openai.stream, "anthropic": anthropic.stream, "demo": demo.stream}
 
 
-def stream(call: Call, *, key: Secret | None, limits: Limits | None = None) -> AsyncGenerator[str | Usage, None]:
-    """Text pieces, then exactly one Usage. Closing it closes the vendor's connection at once; nothing is retried.
+def stream(call: Call, *, key: Secret | None, limits: Limits | None = None) -> AsyncGenerator[Piece, None]:
+    """Text and tool pieces, then exactly one Usage. Closing it closes the vendor's connection at once; nothing is retried.
 
     Raises ProviderError, also in the middle. The default limits are settings.PROVIDER_LIMITS.
     """

@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator
 from django.conf import settings
 
 from lib.secret import Secret
-from providers.shapes import Call, Limits, Usage
+from providers.shapes import Call, Limits, Piece, Usage
 
 BANNER = "**Demo answer — no AI key is set.** Set `OPENAI_API_KEY` or `ANTHROPIC_API_KEY` to ask a real model."
 TOKEN = re.compile(r"\s*\S+|\s+$")
@@ -42,7 +42,7 @@ CLOSINGS = (
 PLAIN = ("joke", "hello", "hi", "hey", "thanks", "thank", "ping", "test")
 
 
-async def stream(call: Call, *, key: Secret | None, limits: Limits) -> AsyncGenerator[str | Usage, None]:
+async def stream(call: Call, *, key: Secret | None, limits: Limits) -> AsyncGenerator[Piece, None]:
     """Yield the pieces of answer() at settings.DEMO_TOKENS_PER_SECOND (0 is at once), then one Usage."""
     pieces = TOKEN.findall(answer(question_of(call)))
     finish_reason = "stop" if len(pieces) <= call.max_tokens else "length"

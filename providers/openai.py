@@ -11,14 +11,14 @@ from lib import egress
 from lib.secret import Secret
 from providers import clients, framing
 from providers.errors import CutOff, Garbled, refusal
-from providers.shapes import NAME_CHARS, NOTHING, Call, Limits, Usage, Watch, clean
+from providers.shapes import NAME_CHARS, NOTHING, Call, Limits, Piece, Usage, Watch, clean
 
 VENDOR_URL = "https://api.openai.com/v1"
 OPENROUTER_URL = "https://openrouter.ai/api/v1"
 LIGHT = framing.is_light(openai.AsyncOpenAI, openai.AsyncStream)
 
 
-async def stream(call: Call, *, key: Secret | None, limits: Limits) -> AsyncGenerator[str | Usage, None]:
+async def stream(call: Call, *, key: Secret | None, limits: Limits) -> AsyncGenerator[Piece, None]:
     base_url = call.base_url or settings.OPENAI_BASE_URL or VENDOR_URL
     client = clients.openai_client(base_url, key)
     raw: Mapping[str, Any] = NOTHING

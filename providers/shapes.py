@@ -21,10 +21,13 @@ def clean(text: str) -> str:
 class Call:
     """One question to one model.
 
-    messages    {"role": "system" | "user" | "assistant", "content": str}, system first
+    messages    in OpenAI's chat shape: {"role": "system" | "user" | "assistant" | "tool", "content": str | None}, an
+                assistant's "tool_calls", a tool's "tool_call_id"; system first
     max_tokens  always sent, so that a hold is a true bound
     base_url    "" means the vendor's own, or the environment's
-    params      temperature, top_p, stop, seed ...: already validated
+    params      temperature, top_p, stop, seed, response_format ...: already validated
+    tools       {"name", "description", "parameters": JSON schema, "strict"}: what the model may call
+    tool_choice "" leaves it to the vendor; "auto", "none", "required", or "=" and the name of the one tool it must call
     """
 
     protocol: str  # "openai", "anthropic" or "demo"
@@ -33,6 +36,21 @@ class Call:
     max_tokens: int
     base_url: str = ""
     params: Mapping[str, Any] = field(default_factory=dict)
+    tools: tuple[Mapping[str, Any], ...] = ()
+    tool_choice: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ToolPiece:
+    """A part of a tool call that the model makes: the first of an `index` brings id and name, all bring arguments.
+
+    arguments   a piece of the JSON text, as it came: whole only when all pieces of the index are joined
+    """
+
+    index: int
+    id: str = ""
+    name: str = ""
+    arguments: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +65,9 @@ class Usage:
     model: str = ""
     finish_reason: str = ""  # in OpenAI's words: stop, length, content_filter, tool_calls
     raw: Mapping[str, Any] = field(default_factory=dict)
+
+
+Piece = str | ToolPiece | Usage  # what an adapter yields: text and tool calls as they come, then exactly one Usage
 
 
 @dataclass(frozen=True, slots=True)

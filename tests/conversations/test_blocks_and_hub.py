@@ -91,6 +91,7 @@ class Ended:
     def __init__(self, text: str) -> None:
         self.body = Blockwise()
         self.body.push(text)
+        self.length = len(text)
         self.finished = True
 
 
