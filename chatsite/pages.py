@@ -17,7 +17,7 @@ from django.utils.http import urlencode
 
 from accounts.access import NotAMember, public
 from accounts.brands import NoBrand
-from conversations import openai_door
+from conversations.doors import errors as door_errors
 from lib.db import close_all, database_is_away
 from lib.errors import DomainError, Forbidden, Invalid, NotAuthenticated, NotFound, TooLarge, Unavailable
 
@@ -46,7 +46,7 @@ def body(error: DomainError, request: HttpRequest) -> dict[str, Any]:
 def refusal(request: HttpRequest, error: DomainError) -> HttpResponseBase:
     """An expected refusal, in the shape that the path speaks: JSON, a fragment for htmx, or a page with one action."""
     if request.path.startswith("/v1/"):
-        return openai_door.refused(error)
+        return door_errors.of_path(request.path)(error)
     wants_json = request.path.startswith(PROGRAM_PATHS) or "application/json" in request.headers.get("Accept", "")
     response: HttpResponse
     if wants_json:

@@ -2,14 +2,13 @@ from django.contrib import admin
 from django.urls import include, path
 
 from chatsite import pages, signup
-from conversations import openai_door
 
 handler400, handler403 = "chatsite.pages.bad_request", "chatsite.pages.permission_denied"
 handler404, handler500 = "chatsite.pages.not_found", "chatsite.pages.server_error"
 
 urlpatterns = [
     path("", include("conversations.urls")),
-    path("v1/", include(openai_door.urlpatterns)),
+    path("v1/", include("conversations.doors.urls")),
     path("account/", include("allauth.account.urls")),
     path("join/", include(([path("", signup.join_view, name="join")], "accounts"))),
     path("admin/", admin.site.urls),

@@ -1,6 +1,6 @@
 import pytest
 
-from conversations import openai_input
+from conversations.doors.chat_completions import completion
 from lib.errors import Invalid
 
 
@@ -18,4 +18,4 @@ from lib.errors import Invalid
 def test_a_body_of_brackets_is_refused_before_it_costs_anything(body):
     """F-02, M7: never a RecursionError, never seconds on the event loop."""
     with pytest.raises(Invalid):
-        openai_input.completion(body)
+        completion(body)

@@ -1,18 +1,24 @@
-"""What a program may ask for at /v1/chat/completions. Strict: a field we cannot honour is refused, never dropped quietly."""
+"""POST /v1/chat/completions."""
 
-import json
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
 
 import orjson
+from django.http import HttpRequest
+from django.http.response import HttpResponseBase
 
+from conversations.doors import errors, exchange
+from conversations.doors.exchange import as_json, door
+from conversations.doors.fields import BadField, boolean, integer, json_object
 from conversations.forms import UNSTORABLE
-from conversations.turns import Question
-from lib.errors import Invalid
+from conversations.live import Live
+from conversations.turns import Finished, Question
+from lib.errors import DomainError
+from lib.sse import KEEPALIVE, EventStream
 
 MOST_MESSAGES = 2000
-DEEPEST = 32
-MOST_PARTS = 50_000  # looked at one by one on the way in; brackets in the text count too
 ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
 NUMBERS = {"temperature": (0, 2), "top_p": (0, 1), "frequency_penalty": (-2, 2), "presence_penalty": (-2, 2)}
 NO_EFFECT = {
@@ -48,15 +54,6 @@ KNOWN = {
 }  # fmt: skip
 
 
-class BadField(Invalid):
-    """A field of the request cannot be used."""
-
-    code = "invalid_value"
-
-    def __init__(self, param: str, detail: str) -> None:
-        super().__init__(detail, param=param)
-
-
 @dataclass(frozen=True, slots=True)
 class Completion:
     question: Question
@@ -64,9 +61,63 @@ class Completion:
     with_usage: bool
 
 
+@door("POST", shape=errors.openai)
+async def chat_completions(request: HttpRequest) -> HttpResponseBase:
+    wanted, live = await exchange.ask(request, completion)
+    if wanted.is_stream:
+        return EventStream(_chunks(live, wanted.with_usage))
+    finished = await exchange.whole(live)
+    message = {"role": "assistant", "content": finished.text, "refusal": None}
+    choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": finished.finish_reason or "stop"}
+    return as_json({**_head(live, "chat.completion"), "choices": [choice], "usage": _usage(finished)})
+
+
+async def _chunks(live: Live, with_usage: bool) -> AsyncGenerator[bytes, None]:
+    head = orjson.dumps(_head(live, "chat.completion.chunk"))[:-1]
+    role = b'"role":"assistant",'
+    async with aclosing(exchange.news(live)) as news:
+        async for new in news:
+            if new is None:
+                yield KEEPALIVE
+                continue
+            yield (
+                b'data: %s,"choices":[{"index":0,"delta":{%s"content":%s},"logprobs":null,"finish_reason":null}]}\n\n'
+                % (head, role, orjson.dumps(new[0]))
+            )
+            role = b""
+    try:
+        finished = exchange.ended(live)
+    except DomainError as cut:
+        yield b"data: %s\n\n" % orjson.dumps({"error": errors.openai_error(cut)})
+        return
+    reason = orjson.dumps(finished.finish_reason or "stop")
+    yield b'data: %s,"choices":[{"index":0,"delta":{},"logprobs":null,"finish_reason":%s}]}\n\n' % (head, reason)
+    if with_usage:
+        yield b'data: %s,"choices":[],"usage":%s}\n\n' % (head, orjson.dumps(_usage(finished)))
+    yield b"data: [DONE]\n\n"
+
+
+def _head(live: Live, kind: str) -> dict[str, Any]:
+    begun = live.begun
+    return {
+        "id": f"chatcmpl-{begun.turn_id.hex}",
+        "object": kind,
+        "created": int(begun.started_at.timestamp()),
+        "model": begun.offer.api_identifier,
+    }
+
+
+def _usage(finished: Finished) -> dict[str, int]:
+    return {
+        "prompt_tokens": finished.prompt_tokens,
+        "completion_tokens": finished.completion_tokens,
+        "total_tokens": finished.prompt_tokens + finished.completion_tokens,
+    }
+
+
 def completion(body: bytes) -> Completion:
     """Parse and check a request's body. Raises Invalid, with the field's name as `param`."""
-    asked = _object(body)
+    asked = json_object(body)
     if unknown := sorted(set(asked) - KNOWN):
         raise BadField(str(unknown[0])[:80], f"Unrecognized request argument supplied: {str(unknown[0])[:80]}")
     for name, plain in PLAIN.items():
@@ -82,7 +133,7 @@ def completion(body: bytes) -> Completion:
                 raise BadField(name, f"{name} must be a number from {low} to {high}.")
             params[name] = value
     if (seed := asked.get("seed")) is not None:
-        params["seed"] = _integer("seed", seed, -(2**63), 2**63 - 1)
+        params["seed"] = integer("seed", seed, -(2**63), 2**63 - 1)
     if (stop := asked.get("stop")) is not None:
         stops = [stop] if isinstance(stop, str) else stop
         if (
@@ -93,11 +144,11 @@ def completion(body: bytes) -> Completion:
             raise BadField("stop", "stop must be a string or up to 4 strings.")
         params["stop"] = stops
     limits = [
-        _integer(name, asked[name], 1, 2**31)
+        integer(name, asked[name], 1, 2**31)
         for name in ("max_tokens", "max_completion_tokens")
         if asked.get(name) is not None
     ]
-    is_stream = _boolean("stream", asked.get("stream"))
+    is_stream = boolean("stream", asked.get("stream"))
     options = asked.get("stream_options") or {}
     if not isinstance(options, dict) or set(options) - {"include_usage", "include_obfuscation"}:
         raise BadField("stream_options", 'stream_options may hold "include_usage".')
@@ -107,43 +158,7 @@ def completion(body: bytes) -> Completion:
         max_tokens=min(limits) if limits else None,
         params=params,
     )
-    return Completion(question, is_stream, is_stream and _boolean("stream_options", options.get("include_usage")))
-
-
-def _object(body: bytes) -> dict[str, Any]:
-    if body.count(b"[") + body.count(b"{") > MOST_PARTS:
-        raise Invalid(f"The body has more than {MOST_PARTS:,} objects and lists.")
-    try:
-        asked = orjson.loads(body)  # refuses NaN, lone surrogates, bad UTF-8 and absurd depth
-    except orjson.JSONDecodeError as error:
-        raise Invalid("The body is not valid JSON (UTF-8).") from error
-    if not isinstance(asked, dict):
-        raise Invalid("The body must be a JSON object.")
-    if _depth(asked) > DEEPEST:
-        raise Invalid(f"The body is nested deeper than {DEEPEST} levels.")
-    try:
-        json.loads(body, object_pairs_hook=_refuse_twice, parse_int=str)  # of two equal names orjson keeps the last
-    except RecursionError:
-        raise Invalid(f"The body is nested deeper than {DEEPEST} levels.") from None
-    return asked
-
-
-def _refuse_twice(pairs: list[tuple[str, Any]]) -> None:
-    if len({name for name, _ in pairs}) < len(pairs):
-        raise Invalid("An object of the body has the same name twice.")
-
-
-def _depth(value: Any) -> int:
-    deepest, level = 0, [value]
-    while level and deepest <= DEEPEST:
-        deepest += 1
-        level = [
-            inner
-            for outer in level
-            if isinstance(outer, dict | list)
-            for inner in (outer.values() if isinstance(outer, dict) else outer)
-        ]
-    return deepest
+    return Completion(question, is_stream, is_stream and boolean("stream_options", options.get("include_usage")))
 
 
 def _messages(given: Any) -> tuple[dict[str, Any], ...]:
@@ -178,15 +193,3 @@ def _part(where: str, part: Any) -> str:
         )
     text: str = part["text"]
     return text
-
-
-def _integer(name: str, value: Any, low: int, high: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-        raise BadField(name, f"{name} must be a whole number from {low} to {high}.")
-    return value
-
-
-def _boolean(name: str, value: Any) -> bool:
-    if value not in (True, False, None) or (isinstance(value, int) and not isinstance(value, bool)):
-        raise BadField(name, f"{name} must be true or false.")
-    return bool(value)

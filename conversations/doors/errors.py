@@ -1,0 +1,91 @@
+"""Refusals as the vendors' own clients read them."""
+
+from collections.abc import Callable
+from typing import Any
+
+import orjson
+from django.core.exceptions import RequestDataTooBig
+from django.http import HttpResponse
+
+from lib.db import database_is_away
+from lib.errors import DomainError, NotAuthenticated, TooLarge, Unavailable
+from providers.errors import Busy, ProviderError, Rejected
+
+Shape = Callable[[Exception], HttpResponse]  # a refusal as an answer; what is no refusal is raised on
+
+TYPES = {
+    401: "authentication_error",
+    402: "insufficient_quota",
+    403: "permission_error",
+    404: "invalid_request_error",
+    429: "rate_limit_error",
+}
+CODES = {"not_authenticated": "invalid_api_key", "quota_exceeded": "insufficient_quota"}
+
+
+class WrongMethod(DomainError):
+    """This address is not called with this method."""
+
+    status, code = 405, "method_not_allowed"
+
+
+def refusal(error: Exception) -> DomainError:
+    """The refusal that an exception means. What is none goes on as the bug it is."""
+    if database_is_away(error):
+        return Unavailable("The database is busy or away for the moment. Try again shortly.", retry_after=2)
+    if isinstance(error, RequestDataTooBig):
+        return TooLarge("The body is larger than one request may be.")
+    if not isinstance(error, DomainError):
+        raise error
+    return error
+
+
+def status(error: DomainError) -> int:
+    if isinstance(error, Busy):
+        return 429
+    if isinstance(error, Rejected):
+        return 400
+    return error.status
+
+
+def message(error: DomainError) -> str:
+    """Our words; the vendor's own follow where they help."""
+    if isinstance(error, Rejected) and error.vendor_detail:
+        return f"{error.detail} The provider says: {error.vendor_detail}"
+    return error.detail
+
+
+def answer(error: DomainError, body: Any) -> HttpResponse:
+    """A refusal with the status and the headers that are the same in every shape."""
+    response = HttpResponse(orjson.dumps(body), content_type="application/json", status=status(error))
+    if isinstance(error, NotAuthenticated):
+        response.headers["WWW-Authenticate"] = 'Bearer realm="chatsite"'
+    if isinstance(error, WrongMethod):
+        response.headers["Allow"] = error.extra["allow"]
+    wait = error.retry_after if isinstance(error, ProviderError) else error.extra.get("retry_after")
+    if wait:
+        response.headers["Retry-After"] = str(max(1, int(wait)))
+    return response
+
+
+def openai_error(error: DomainError) -> dict[str, Any]:
+    """OpenAI's error object. `code` is what programs branch on."""
+    told = {name: value for name, value in error.extra.items() if name in ("reason", "left", "resets_at")}
+    number = status(error)
+    return {
+        "message": message(error),
+        "type": TYPES.get(number, "invalid_request_error" if number < 500 else "server_error"),
+        "param": error.extra.get("param"),
+        "code": CODES.get(error.code, error.code),
+        **told,
+    }
+
+
+def openai(error: Exception) -> HttpResponse:
+    refused = refusal(error)
+    return answer(refused, {"error": openai_error(refused)})
+
+
+def of_path(path: str) -> Shape:
+    """The shape that a path under /v1 speaks."""
+    return openai

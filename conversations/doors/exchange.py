@@ -1,0 +1,156 @@
+"""The life of a program's call, the same for every protocol: begin, wait for the first piece, stream or answer, hang up.
+
+Nothing is kept of an unstored call but what it cost: a program that hangs up ends it, for nobody could read it any more.
+A stored answer can be read later, so it goes on.
+"""
+
+import asyncio
+import functools
+from collections.abc import AsyncGenerator, Callable
+from typing import Any, Protocol, TypeVar
+
+import orjson
+from django.http import HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
+from django.views.decorators.csrf import csrf_exempt
+
+from accounts import brands
+from accounts.access import View, api_key, key_holder
+from conversations import runner, turns
+from conversations.doors.errors import Shape, WrongMethod
+from conversations.live import Live
+from conversations.models import Turn
+from conversations.turns import Begun, Finished, Question
+from lib.db import db
+from lib.errors import TooLarge, Unavailable
+from providers.calls import ToolPiece
+
+SCOPE = "chat"
+MOST_BODY_BYTES = 8 * 1024 * 1024  # room for pictures; everything else refuses far smaller texts
+
+
+class Wanted(Protocol):
+    """What a program asks for, checked: its module reads it from the body."""
+
+    @property
+    def question(self) -> Question: ...
+
+
+W = TypeVar("W", bound=Wanted)
+
+
+def door(*methods: str, shape: Shape) -> Callable[[View], View]:
+    """For programs with a key: no cookies, no CSRF, these methods, and every refusal in the vendor's own shape."""
+
+    def decorate(view: View) -> View:
+        @functools.wraps(view)
+        async def wrapper(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+            try:
+                if request.method not in methods:
+                    allowed = ", ".join(methods)
+                    raise WrongMethod(f"Call this address with {allowed}.", allow=allowed)
+                response: HttpResponseBase = await view(request, *args, **kwargs)
+                return response
+            except Exception as error:
+                return shape(error)
+
+        return api_key(SCOPE)(csrf_exempt(wrapper))
+
+    return decorate
+
+
+def body_of(request: HttpRequest) -> bytes:
+    """The whole body. Raises TooLarge; not for the event loop, as a large one lies on the disk."""
+    body: bytes = request.read(MOST_BODY_BYTES + 1)
+    if len(body) > MOST_BODY_BYTES:
+        raise TooLarge(f"The body is larger than one request may be ({MOST_BODY_BYTES // 1024**2} MB).")
+    return body
+
+
+async def ask(request: HttpRequest, read: Callable[[bytes], W]) -> tuple[W, Live]:
+    """Begin what `read` finds in the body, and wait for its first piece: until then a failure is still an HTTP status.
+
+    Raises what refuses the call, and what ended it before anything was charged.
+    """
+    runner.accept()
+    asking = asyncio.ensure_future(_ask(request, read))
+    try:
+        wanted, live = await asyncio.shield(asking)
+    except asyncio.CancelledError:
+        asking.add_done_callback(_hang_up)
+        raise
+    try:
+        while not await live.news(0):
+            pass
+    except BaseException:
+        leave(live)
+        raise
+    if live.finished and not live.finished.is_charged and live.finished.status != Turn.Status.DONE:
+        raise live.error or Unavailable("The answer was interrupted. Nothing was charged; try again.")
+    return wanted, live
+
+
+async def _ask(request: HttpRequest, read: Callable[[bytes], W]) -> tuple[W, Live]:
+    wanted, begun = await db(_begin, request, read)
+    return wanted, runner.start(begun)
+
+
+def _begin(request: HttpRequest, read: Callable[[bytes], W]) -> tuple[W, Begun]:
+    principal = key_holder(request, SCOPE)  # before the body is looked at
+    wanted = read(body_of(request))
+    return wanted, turns.begin(principal, brands.by_id(principal.brand_id), wanted.question)
+
+
+def _hang_up(asking: "asyncio.Future[tuple[Any, Live]]") -> None:
+    """The program left while its turn was being begun."""
+    if not asking.cancelled() and asking.exception() is None:
+        leave(asking.result()[1])
+
+
+def leave(live: Live) -> None:
+    """The program is gone: end what nobody could read any more."""
+    if live.finished is None and live.begun.conversation_id is None:
+        live.stop()
+
+
+async def whole(live: Live) -> Finished:
+    """Wait for the end. Raises what cut the answer off."""
+    try:
+        while live.finished is None:
+            await live.news(live.length)
+    finally:
+        leave(live)
+    return ended(live)
+
+
+async def news(live: Live) -> AsyncGenerator[tuple[str, list[ToolPiece]] | None, None]:
+    """What came since the last time, text and pieces of tool calls, to the end; None asks for a sign of life."""
+    offset = number = 0
+    try:
+        while True:
+            seen = live.length
+            text, pieces = "", live.tool_pieces[number:]
+            number += len(pieces)
+            if offset < live.body.length:
+                text = live.body.tail(offset)
+                offset = live.body.length
+            if text or pieces:
+                yield text, pieces
+            if live.finished and offset == live.body.length and number == len(live.tool_pieces):
+                return
+            if not await live.news(seen):
+                yield None
+    finally:
+        leave(live)
+
+
+def ended(live: Live) -> Finished:
+    """How it ended. Raises what cut it off, in words."""
+    assert live.finished is not None
+    if live.finished.status != Turn.Status.DONE:
+        raise live.error or Unavailable("The answer was cut off. What had arrived is charged; try again for the rest.")
+    return live.finished
+
+
+def as_json(body: Any, status: int = 200) -> HttpResponse:
+    return HttpResponse(orjson.dumps(body), content_type="application/json", status=status)

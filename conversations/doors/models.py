@@ -1,0 +1,37 @@
+"""GET /v1/models: what is on offer, in OpenAI's shape."""
+
+from typing import Any
+from uuid import UUID
+
+from django.http import HttpRequest
+from django.http.response import HttpResponseBase
+
+from accounts.access import key_holder
+from conversations.doors import errors
+from conversations.doors.exchange import SCOPE, as_json, door
+from lib.db import Principal, db, scope
+from providers.offers import NoSuchModel, offers
+
+
+@door("GET", shape=errors.openai)
+async def models(request: HttpRequest, identifier: str = "") -> HttpResponseBase:
+    listed = await db(_models, request)
+    if not identifier:
+        return as_json({"object": "list", "data": listed})
+    for model in listed:
+        if model["id"] == identifier:
+            return as_json(model)
+    raise NoSuchModel(f"The model {identifier[:80]} is not offered here. GET /v1/models lists those that are.")
+
+
+def _models(request: HttpRequest) -> list[dict[str, Any]]:
+    principal: Principal = key_holder(request, SCOPE)
+    with scope(principal):  # a key of somebody who left opens nothing
+        return [
+            {"id": row.api_identifier, "object": "model", "created": _created(row.id), "owned_by": row.protocol}
+            for row in offers()
+        ]
+
+
+def _created(row_id: UUID) -> int:
+    return (row_id.int >> 80) // 1000  # uuid7: its first 48 bits are milliseconds
