@@ -22,7 +22,8 @@ class Call:
     """One question to one model.
 
     messages    in OpenAI's chat shape: {"role": "system" | "user" | "assistant" | "tool", "content": str | None}, an
-                assistant's "tool_calls", a tool's "tool_call_id"; system first
+                assistant's "tool_calls", a tool's "tool_call_id" and "is_error"; system first; a content with
+                pictures is a list of OpenAI's text and image_url parts
     max_tokens  always sent, so that a hold is a true bound
     base_url    "" means the vendor's own, or the environment's
     params      temperature, top_p, stop, seed, response_format ...: already validated
@@ -65,6 +66,7 @@ class Usage:
     model: str = ""
     finish_reason: str = ""  # in OpenAI's words: stop, length, content_filter, tool_calls
     raw: Mapping[str, Any] = field(default_factory=dict)
+    stop_sequence: str = ""  # the one of `stop` that ended the answer, where the vendor says so
 
 
 Piece = str | ToolPiece | Usage  # what an adapter yields: text and tool calls as they come, then exactly one Usage

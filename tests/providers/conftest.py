@@ -55,10 +55,20 @@ def ask(upstream):
     """ask(protocol, model) -> (pieces, usage); an error of the provider is raised with `.pieces` so far."""
 
     async def ask(
-        protocol, model, *, key=KEY, base_url=None, max_tokens=1000, messages=QUESTION, params=None, **limits
+        protocol,
+        model,
+        *,
+        key=KEY,
+        base_url=None,
+        max_tokens=1000,
+        messages=QUESTION,
+        params=None,
+        tools=(),
+        tool_choice="",
+        **limits,
     ):
         url = base_url or {"openai": upstream.openai_url, "anthropic": upstream.anthropic_url}[protocol]
-        call = Call(protocol, model, messages, max_tokens, base_url=url, params=params or {})
+        call = Call(protocol, model, messages, max_tokens, url, params or {}, tools, tool_choice)
         pieces = []
         try:
             async with aclosing(calls.stream(call, key=key, limits=Limits(**limits))) as items:
@@ -67,7 +77,8 @@ def ask(upstream):
         except Exception as error:
             vars(error)["pieces"] = pieces
             raise
-        assert [type(item) for item in pieces] == [str] * (len(pieces) - 1) + [Usage]
+        assert [type(item) is Usage for item in pieces] == [False] * (len(pieces) - 1) + [True]
+        assert tools or all(type(item) is str for item in pieces[:-1])
         return pieces[:-1], pieces[-1]
 
     return ask

@@ -13,13 +13,21 @@ gzip=1            compressed, though nobody asked for it
 redirect=1        a 307 to /v1/models
 garble=1          a malformed chunk in the middle; garble=html answers with a web page
 error_mid=1       an error event in the middle: overloaded; error_mid=rate_limit_error names another
+calls=2           after the words, calls to the first two tools that are offered, or to the one that tool_choice names;
+                  nothing is called by tool_choice none. args=empty calls them without arguments; mixed=1 sends the
+                  pieces of parallel calls in turn (OpenAI's protocol only)
+
+Whatever the model: a question that ends with tools' results is answered `told: ` and the results; one that asks for JSON
+gets {"city": "Paris", "n": 1}; an answer ends before a stop sequence.
 """
 
 import asyncio
+import itertools
 import json
 import sys
 import time
 from collections import deque
+from dataclasses import dataclass
 from typing import Any
 
 import uvloop
@@ -33,6 +41,7 @@ MARKDOWN = (
     "## Answer\n\nA **bold** claim with `code` and a [link](https://example.com).\n\n- one\n- two\n- three\n\n"
     "| a | b |\n|---|---|\n| 1 | 2 |\n\n```python\nprint('hello')\n```\n\nThe end, ünïcödé 👍 included.\n\n"
 )
+ARGUMENTS = '{"city": "Paris", "n": %d}'
 # (prompt, completion) as JSON text, so that it can be what no JSON library would write
 USAGES = {
     "zero": ("0", "0"),
@@ -59,6 +68,20 @@ ANTHROPIC_ERRORS = {
 }
 
 
+Call = tuple[str, str, list[str]]  # id, name, pieces of the arguments
+
+
+@dataclass
+class Answer:
+    """What is to be said, in words, calls and numbers; `stop` is the stop sequence that ended it."""
+
+    pieces: list[str]
+    calls: list[Call]
+    usage: tuple[str, str] | None
+    reason: str
+    stop: str
+
+
 def options_of(model: str) -> dict[str, str]:
     return dict(part.partition("=")[::2] for part in model.split(";")[1:])
 
@@ -69,6 +92,10 @@ def markdown_pieces(tokens: int) -> list[str]:
 
 
 def pieces_of(body: dict[str, Any], options: dict[str, str]) -> list[str]:
+    if results := results_of(body["messages"]):
+        return ["told: ", *(f"{result} " for result in results)]
+    if "response_format" in body or "output_config" in body:
+        return list(ARGUMENTS % 1)
     if body["model"].startswith("echo"):
         return [f"{word} " for word in str(body["messages"][-1]["content"]).split(" ")]
     tokens = int(options.get("tokens", 20))
@@ -77,10 +104,49 @@ def pieces_of(body: dict[str, Any], options: dict[str, str]) -> list[str]:
     return [f"w{n:04d} " for n in range(1, tokens + 1)]
 
 
+def results_of(messages: list[dict[str, Any]]) -> list[str]:
+    """What the tools said at the end of the messages, in either protocol."""
+    if messages[-1]["role"] == "tool":
+        last = [*itertools.takewhile(lambda message: message["role"] == "tool", reversed(messages))][::-1]
+        return [text_of(message["content"]) for message in last]
+    content = messages[-1]["content"]
+    blocks = content if isinstance(content, list) else []
+    return [text_of(block.get("content", "")) for block in blocks if block["type"] == "tool_result"]
+
+
+def text_of(content: str | list[dict[str, Any]]) -> str:
+    return content if isinstance(content, str) else "".join(part.get("text", "") for part in content)
+
+
+def calls_of(body: dict[str, Any], options: dict[str, str]) -> list[Call]:
+    """The calls that were ordered and are allowed."""
+    if results_of(body["messages"]) or not body.get("tools"):
+        return []
+    names = [tool.get("function", tool)["name"] for tool in body["tools"]]
+    choice = body.get("tool_choice")
+    if choice == "none" or (isinstance(choice, dict) and choice["type"] == "none"):
+        return []
+    if isinstance(choice, dict) and (named := choice.get("function", choice).get("name")):
+        names = [named]
+    calls = []
+    for number, name in enumerate(names[: int(options.get("calls", 0))], 1):
+        arguments = "" if options.get("args") == "empty" else ARGUMENTS % number
+        calls.append((f"call_{number:04d}", name, [arguments[at : at + 7] for at in range(0, len(arguments), 7)]))
+    return calls
+
+
+def cut_at_stop(pieces: list[str], stops: list[str]) -> tuple[list[str], str]:
+    for number, piece in enumerate(pieces):
+        for stop in stops:
+            if stop in piece:
+                return pieces[:number], stop
+    return pieces, ""
+
+
 def usage_of(body: dict[str, Any], options: dict[str, str], tokens: int) -> tuple[str, str] | None:
     if options.get("usage") == "missing":
         return None
-    texts = [str(message["content"]) for message in body["messages"]] + [str(body.get("system", ""))]
+    texts = [str(message.get("content")) for message in body["messages"]] + [str(body.get("system", ""))]
     true = (str(sum(len(text.split()) for text in texts)), str(tokens))
     return USAGES.get(options.get("usage", ""), true)
 
@@ -96,20 +162,33 @@ class OpenAI:
             f'"model":{json.dumps(body["model"])},"service_tier":"default","system_fingerprint":"fp_test",'
         )
         self.wants_usage = bool((body.get("stream_options") or {}).get("include_usage"))
+        stop = body.get("stop") or []
+        self.stops = [stop] if isinstance(stop, str) else stop
         usage = ',"usage":null' if self.wants_usage else ""
         self.before = f'data: {self.head}"choices":[{{"index":0,"delta":'
         self.after = f',"logprobs":null,"finish_reason":null}}]{usage}}}\n\n'
 
-    def begin(self, usage: tuple[str, str] | None) -> str:
+    def begin(self, answer: Answer) -> str:
         return f'{self.before}{{"role":"assistant","content":"","refusal":null}}{self.after}'
 
     def word(self, piece: str) -> str:
         return f'{self.before}{{"content":{json.dumps(piece)}}}{self.after}'
 
-    def end(self, usage: tuple[str, str] | None, reason: str) -> str:
-        last = f'{self.before}{{}},"logprobs":null,"finish_reason":"{reason}"}}]}}\n\n'
-        if usage and self.wants_usage:
-            last += f'data: {self.head}"choices":[],"usage":{self.usage(usage)}}}\n\n'
+    def calls(self, calls: list[Call], *, mixed: bool) -> list[str]:
+        each = []
+        for index, (call_id, name, pieces) in enumerate(calls):
+            function = {"name": name, "arguments": ""}
+            deltas = [{"index": index, "id": call_id, "type": "function", "function": function}]
+            deltas += [{"index": index, "function": {"arguments": piece}} for piece in pieces]
+            each.append(deltas)
+        ordered = itertools.zip_longest(*each) if mixed else each
+        told = [delta for deltas in ordered for delta in deltas if delta]
+        return [f'{self.before}{{"tool_calls":{json.dumps([delta])}}}{self.after}' for delta in told]
+
+    def end(self, answer: Answer) -> str:
+        last = f'{self.before}{{}},"logprobs":null,"finish_reason":"{answer.reason}"}}]}}\n\n'
+        if answer.usage and self.wants_usage:
+            last += f'data: {self.head}"choices":[],"usage":{self.usage(answer.usage)}}}\n\n'
         return f"{last}data: [DONE]\n\n"
 
     @staticmethod
@@ -117,14 +196,20 @@ class OpenAI:
         total = int(usage[0]) + int(usage[1]) if usage[0].isdecimal() and usage[1].isdecimal() else 0
         return f'{{"prompt_tokens":{usage[0]},"completion_tokens":{usage[1]},"total_tokens":{total}}}'
 
-    def whole(self, pieces: list[str], usage: tuple[str, str] | None, reason: str) -> str:
+    def whole(self, answer: Answer) -> str:
+        message: dict[str, Any] = {"role": "assistant", "content": "".join(answer.pieces) or None, "refusal": None}
+        if answer.calls:
+            message["tool_calls"] = [
+                {"id": call_id, "type": "function", "function": {"name": name, "arguments": "".join(arguments)}}
+                for call_id, name, arguments in answer.calls
+            ]
         choice = {
             "index": 0,
-            "message": {"role": "assistant", "content": "".join(pieces), "refusal": None},
+            "message": message,
             "logprobs": None,
-            "finish_reason": reason,
+            "finish_reason": answer.reason,
         }
-        told = f',"usage":{self.usage(usage)}' if usage else ""
+        told = f',"usage":{self.usage(answer.usage)}' if answer.usage else ""
         head = self.head.replace("chat.completion.chunk", "chat.completion")
         return f'{head}"choices":[{json.dumps(choice)}]{told}}}'
 
@@ -146,47 +231,78 @@ class OpenAI:
 
 class Anthropic:
     path = "/v1/messages"
-    reasons = {"stop": "end_turn", "length": "max_tokens"}
+    reasons = {"stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_use"}
 
     def __init__(self, body: dict[str, Any]) -> None:
         self.body = body
         self.id = f"msg_{time.time_ns():x}"
+        self.stops = body.get("stop_sequences") or []
+        self.blocks = 0
         self.before = (
             'event: content_block_delta\ndata: {"type":"content_block_delta","index":0,'
             '"delta":{"type":"text_delta","text":'
         )
 
-    def message(self, content: str, usage: str, reason: str) -> str:
+    def message(self, content: str, usage: str, reason: str, stop: str = "") -> str:
         return (
             f'{{"id":"{self.id}","type":"message","role":"assistant","model":{json.dumps(self.body["model"])},'
-            f'"content":{content},"stop_reason":{reason},"stop_sequence":null,"usage":{usage}}}'
+            f'"content":{content},"stop_reason":{reason},"stop_sequence":{json.dumps(stop or None)},"usage":{usage}}}'
         )
 
-    def begin(self, usage: tuple[str, str] | None) -> str:
-        told = f'{{"input_tokens":{usage[0]},"output_tokens":1}}' if usage else "null"
-        return (
+    @staticmethod
+    def event(**data: Any) -> str:
+        return f"event: {data['type']}\ndata: {json.dumps(data)}\n\n"
+
+    def begin(self, answer: Answer) -> str:
+        told = f'{{"input_tokens":{answer.usage[0]},"output_tokens":1}}' if answer.usage else "null"
+        said = (
             f'event: message_start\ndata: {{"type":"message_start","message":{self.message("[]", told, "null")}}}\n\n'
-            'event: content_block_start\ndata: {"type":"content_block_start","index":0,'
-            '"content_block":{"type":"text","text":""}}\n\n'
-            'event: ping\ndata: {"type": "ping"}\n\n'
         )
+        if answer.pieces:
+            self.blocks = 1
+            said += self.event(type="content_block_start", index=0, content_block={"type": "text", "text": ""})
+        return said + self.event(type="ping")
 
     def word(self, piece: str) -> str:
         return f"{self.before}{json.dumps(piece)}}}}}\n\n"
 
-    def end(self, usage: tuple[str, str] | None, reason: str) -> str:
-        told = f',"usage":{{"output_tokens":{usage[1]}}}' if usage else ""
+    def calls(self, calls: list[Call], *, mixed: bool) -> list[str]:
+        told = [self.event(type="content_block_stop", index=0)] if self.blocks else []
+        for index, (call_id, name, pieces) in enumerate(calls, self.blocks):
+            block = {"type": "tool_use", "id": call_id, "name": name, "input": {}}
+            told.append(self.event(type="content_block_start", index=index, content_block=block))
+            told += [
+                self.event(
+                    type="content_block_delta", index=index, delta={"type": "input_json_delta", "partial_json": piece}
+                )
+                for piece in ["", *pieces]
+            ]
+            told.append(self.event(type="content_block_stop", index=index))
+        if calls:
+            self.blocks = 0
+        return told if calls else []
+
+    def end(self, answer: Answer) -> str:
+        told = f',"usage":{{"output_tokens":{answer.usage[1]}}}' if answer.usage else ""
         return (
-            'event: content_block_stop\ndata: {"type":"content_block_stop","index":0}\n\n'
-            'event: message_delta\ndata: {"type":"message_delta","delta":'
-            f'{{"stop_reason":"{self.reasons[reason]}","stop_sequence":null}}{told}}}\n\n'
-            'event: message_stop\ndata: {"type":"message_stop"}\n\n'
+            (self.event(type="content_block_stop", index=0) if self.blocks else "")
+            + 'event: message_delta\ndata: {"type":"message_delta","delta":'
+            + f'{{"stop_reason":{self.reason(answer)},"stop_sequence":{json.dumps(answer.stop or None)}}}{told}}}\n\n'
+            + 'event: message_stop\ndata: {"type":"message_stop"}\n\n'
         )
 
-    def whole(self, pieces: list[str], usage: tuple[str, str] | None, reason: str) -> str:
+    def reason(self, answer: Answer) -> str:
+        return '"stop_sequence"' if answer.stop else f'"{self.reasons[answer.reason]}"'
+
+    def whole(self, answer: Answer) -> str:
+        usage = answer.usage
         told = f'{{"input_tokens":{usage[0]},"output_tokens":{usage[1]}}}' if usage else "null"
-        content = json.dumps([{"type": "text", "text": "".join(pieces)}])
-        return self.message(content, told, f'"{self.reasons[reason]}"')
+        content: list[dict[str, Any]] = [{"type": "text", "text": "".join(answer.pieces)}] if answer.pieces else []
+        content += [
+            {"type": "tool_use", "id": call_id, "name": name, "input": json.loads("".join(arguments) or "{}")}
+            for call_id, name, arguments in answer.calls
+        ]
+        return self.message(json.dumps(content), told, self.reason(answer), answer.stop)
 
     @staticmethod
     def garbled() -> str:
@@ -252,15 +368,21 @@ class Server:
         pieces = pieces_of(said.body, options)
         most = said.body.get("max_tokens") or said.body.get("max_completion_tokens") or len(pieces)
         reason = "stop" if len(pieces) <= most else "length"
-        pieces = pieces[:most]
-        usage = usage_of(said.body, options, len(pieces))
+        pieces, stop = cut_at_stop(pieces[:most], said.stops)
+        calls = calls_of(said.body, options)
+        if calls:
+            reason = "tool_calls"
+        elif stop:
+            reason = "stop"
+        usage = usage_of(said.body, options, len(pieces) + sum(len(arguments) for _, _, arguments in calls))
+        answer = Answer(pieces, calls, usage, reason, stop)
         if not said.body.get("stream"):
             await asyncio.sleep(
                 (int(options.get("first_ms", 0)) + len(pieces) * int(options.get("delay_ms", 0))) / 1000
             )
             call["sent_tokens"] = len(pieces)
-            return web.Response(text=said.whole(pieces, usage, reason), headers=JSON_HEADERS)
-        return await self._stream(request, said, options, call, pieces, usage, reason)
+            return web.Response(text=said.whole(answer), headers=JSON_HEADERS)
+        return await self._stream(request, said, options, call, answer)
 
     async def _stream(
         self,
@@ -268,9 +390,7 @@ class Server:
         said: OpenAI | Anthropic,
         options: dict[str, str],
         call: dict[str, Any],
-        pieces: list[str],
-        usage: tuple[str, str] | None,
-        reason: str,
+        answer: Answer,
     ) -> web.StreamResponse:
         response = web.StreamResponse(headers=SSE_HEADERS)
         if "gzip" in options:
@@ -278,10 +398,10 @@ class Server:
         await response.prepare(request)
         loop, stamp = asyncio.get_running_loop(), "stamp" in options
         delay_s = int(options.get("delay_ms", 0)) / 1000
-        middle = min(int(options.get("after", 10)), len(pieces))
-        await response.write(said.begin(usage).encode())
+        middle = min(int(options.get("after", 10)), len(answer.pieces))
+        await response.write(said.begin(answer).encode())
         due = loop.time() + int(options.get("first_ms", 0)) / 1000
-        chunks = [said.word(piece).encode() for piece in pieces]
+        chunks = [said.word(piece).encode() for piece in answer.pieces]
         for number in range(len(chunks) + 1):
             if number == 0 and await self._trouble(request, response, said, options, "first"):
                 return response
@@ -295,7 +415,9 @@ class Server:
             await response.write(stamped)
             call["sent_tokens"] += 1
             due += delay_s
-        await response.write(said.end(usage, reason).encode())
+        for told in said.calls(answer.calls, mixed="mixed" in options):
+            await response.write(told.encode())
+        await response.write(said.end(answer).encode())
         await response.write_eof()
         return response
 
