@@ -1,4 +1,5 @@
-"""One settings file. Every value that differs between machines comes from the environment.
+"""One settings file. Every value that differs between machines comes from the environment; which ones, of which type and
+with which default, stands in chatsite/environment.py.
 
 `make run` writes the addresses and log-ins of its embedded servers to `var/run/env`; they are read from there, so that
 `manage.py` works from a second terminal too. A variable that is set in the environment always wins.
@@ -7,18 +8,19 @@
 from pathlib import Path
 from typing import Any
 
-import environ
 from csp.constants import NONCE, NONE, SELF
 from django.core.exceptions import ImproperlyConfigured
 
-BASE_DIR = Path(__file__).resolve().parent.parent
-env = environ.Env()
-VAR_DIR = env.path("VAR_DIR", default=BASE_DIR / "var")()
-environ.Env.read_env(Path(VAR_DIR) / "run" / "env")
+from chatsite import environment
 
-DEBUG = env.bool("DEBUG", default=False)
+BASE_DIR = Path(__file__).resolve().parent.parent
+env = environment.reader()
+VAR_DIR = env.path("VAR_DIR", default=BASE_DIR / "var")()
+env.read_env(Path(VAR_DIR) / "run" / "env")
+
+DEBUG = env("DEBUG")
 DEVELOPMENT = env.bool("DEVELOPMENT", default=(Path(VAR_DIR) / "run" / "env").exists())
-SECRET_KEY = env("SECRET_KEY", default="")
+SECRET_KEY = env("SECRET_KEY")
 if not SECRET_KEY:
     raise ImproperlyConfigured(
         "SECRET_KEY is not set. `make run` makes one; production gives its own (50+ random characters)."
@@ -27,7 +29,7 @@ if not SECRET_KEY:
 ALLOWED_HOSTS = env.list(
     "ALLOWED_HOSTS", default=[".localhost", "localhost", "127.0.0.1", "[::1]"] if DEVELOPMENT else []
 )
-CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", default=[])
+CSRF_TRUSTED_ORIGINS = env("CSRF_TRUSTED_ORIGINS")
 
 INSTALLED_APPS = [
     "chatsite",
@@ -95,24 +97,28 @@ TEMPLATES = [
 
 def database(variable: str, **options: Any) -> dict[str, Any]:
     config = env.db_url(variable, default="postgres://nobody@127.0.0.1:1/unset", engine="django.db.backends.postgresql")
-    return {**config, "ATOMIC_REQUESTS": False, "CONN_MAX_AGE": 0, "OPTIONS": options}
+    return {**config, "ATOMIC_REQUESTS": False, "CONN_MAX_AGE": 0, "OPTIONS": {**config.get("OPTIONS", {}), **options}}
 
 
-WEB_POOL = env.int("WEB_POOL", default=16)
+WEB_POOL = env("WEB_POOL")
 POOL = {"min_size": 2, "max_size": WEB_POOL, "timeout": 3}
 # The hot path's statements are prepared once per connection; a pooler in front that keeps none needs this off.
-PREPARE = 0 if env.bool("PREPARE_STATEMENTS", default=True) else None
+PREPARE = 0 if env("PREPARE_STATEMENTS") else None
 DATABASES = {
     "default": database("DATABASE_URL", pool=POOL, prepare_threshold=PREPARE),
     "service": database("DATABASE_SERVICE_URL", pool=POOL, prepare_threshold=PREPARE),
     "owner": database("DATABASE_OWNER_URL"),
 }
+if env("DATABASE_BACKUP_URL"):
+    DATABASES["backup"] = database("DATABASE_BACKUP_URL")
 DATABASE_ROUTERS = ["lib.db.Router"]
-DB_HOPS = env.int("DB_HOPS", default=12)  # threads that async code reaches the database through; fewer than the pool
+DB_HOPS = env("DB_HOPS")  # threads that async code reaches the database through; fewer than the pool
 DB_INLINE = False  # True only in rolled-back tests: run the hop on the test's own connection
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
-REDIS_URL = env("REDIS_URL", default="redis://127.0.0.1:1/0")
+BACKUP_DIR = env("BACKUP_DIR")
+
+REDIS_URL = env("REDIS_URL")
 CACHES = {
     "default": {
         "BACKEND": "django.core.cache.backends.redis.RedisCache",
@@ -165,11 +171,12 @@ ACCOUNT_PREVENT_ENUMERATION = True
 EMAIL_BACKEND = env(
     "EMAIL_BACKEND", default=f"django.core.mail.backends.{'console' if DEVELOPMENT else 'smtp'}.EmailBackend"
 )
-EMAIL_CONFIG = env.email_url("EMAIL_URL", default="smtp://localhost:25")
+EMAIL_CONFIG = env.email_url_config(env("EMAIL_URL"))
 EMAIL_HOST, EMAIL_PORT = EMAIL_CONFIG["EMAIL_HOST"], EMAIL_CONFIG["EMAIL_PORT"]
 EMAIL_HOST_USER, EMAIL_HOST_PASSWORD = EMAIL_CONFIG["EMAIL_HOST_USER"], EMAIL_CONFIG["EMAIL_HOST_PASSWORD"]
 EMAIL_USE_TLS = EMAIL_CONFIG.get("EMAIL_USE_TLS", False)
-DEFAULT_FROM_EMAIL = env("DEFAULT_FROM_EMAIL", default="chatsite <no-reply@localhost>")
+EMAIL_USE_SSL = EMAIL_CONFIG.get("EMAIL_USE_SSL", False)
+DEFAULT_FROM_EMAIL = env("DEFAULT_FROM_EMAIL")
 
 # Browser
 
@@ -178,7 +185,7 @@ SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = SECURE_SSL_REDIRECT = SECURE
 SESSION_COOKIE_AGE = 60 * 60 * 24 * 30
 SECURE_HSTS_SECONDS = 60 * 60 * 24 * 365 if SECURE else 0
 SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = SECURE
-BEHIND_PROXY = env.bool("BEHIND_PROXY", default=False)
+BEHIND_PROXY = env("BEHIND_PROXY")
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if BEHIND_PROXY else None
 ALLAUTH_TRUSTED_PROXY_COUNT = int(BEHIND_PROXY)  # whose address the limits on guessing count
 SECURE_REFERRER_POLICY = "same-origin"
@@ -220,14 +227,14 @@ USE_TZ = True
 
 # AI. Keys of the platform come from the environment under the SDKs' own names, and only from there.
 
-OPENAI_API_KEY = env("OPENAI_API_KEY", default="")
-OPENAI_BASE_URL = env("OPENAI_BASE_URL", default="")
-ANTHROPIC_API_KEY = env("ANTHROPIC_API_KEY", default="")
-ANTHROPIC_BASE_URL = env("ANTHROPIC_BASE_URL", default="")
-OPENROUTER_API_KEY = env("OPENROUTER_API_KEY", default="")
-EGRESS_ALLOW = env.list("EGRESS_ALLOW", default=[])  # exact host:port of private servers the operator vouches for
+OPENAI_API_KEY = env("OPENAI_API_KEY")
+OPENAI_BASE_URL = env("OPENAI_BASE_URL")
+ANTHROPIC_API_KEY = env("ANTHROPIC_API_KEY")
+ANTHROPIC_BASE_URL = env("ANTHROPIC_BASE_URL")
+OPENROUTER_API_KEY = env("OPENROUTER_API_KEY")
+EGRESS_ALLOW = env("EGRESS_ALLOW")  # exact host:port of private servers the operator vouches for
 PROVIDER_LIMITS = {"connect_s": 5.0, "first_token_s": 30.0, "idle_s": 30.0, "total_s": 600.0}
-DEMO_TOKENS_PER_SECOND = env.int("DEMO_TOKENS_PER_SECOND", default=40)
+DEMO_TOKENS_PER_SECOND = env("DEMO_TOKENS_PER_SECOND")
 
 # Turns
 
@@ -239,7 +246,7 @@ LOGGING = {
     "disable_existing_loggers": False,
     "formatters": {"line": {"format": "{asctime} {levelname} {name}: {message}", "style": "{"}},
     "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
-    "root": {"handlers": ["console"], "level": env("LOG_LEVEL", default="INFO")},
+    "root": {"handlers": ["console"], "level": env("LOG_LEVEL")},
     "loggers": {
         "httpx": {"level": "WARNING"},
         "httpx2": {"level": "WARNING"},

@@ -1,0 +1,217 @@
+"""Every variable of the environment that the product reads: its type, its default, and what it means.
+
+The one declaration: settings take type and default from it, docs/configuration.md is written from it
+(`manage.py env_reference`), and a test fails when the product reads a variable that does not stand here.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import environ
+
+
+@dataclass(frozen=True, slots=True)
+class Variable:
+    """One line of the reference.
+
+    kind      bool, int, float, str or list (commas between)
+    default   a value; a sentence in round brackets where settings work it out
+    required  whether production cannot do without
+    """
+
+    name: str
+    kind: type
+    default: Any
+    meaning: str
+    required: bool = False
+
+    @property
+    def is_worked_out(self) -> bool:
+        return isinstance(self.default, str) and self.default.startswith("(")
+
+
+SECTIONS: dict[str, tuple[Variable, ...]] = {
+    "The site": (
+        Variable(
+            "SECRET_KEY",
+            str,
+            "",
+            "Signs sessions and links; 50 or more random characters, the same in every process. Whoever knows it can "
+            "sign in as anybody; changing it signs everybody out.",
+            required=True,
+        ),
+        Variable(
+            "ALLOWED_HOSTS",
+            list,
+            "(none; on the machine of a developer: localhost)",
+            "Host names that are answered, one for each brand's domain. `.example.com` stands for all below it.",
+            required=True,
+        ),
+        Variable(
+            "CSRF_TRUSTED_ORIGINS",
+            list,
+            [],
+            "Origins whose forms are taken, with scheme: `https://chat.example.com`. Needed only where the proxy does not "
+            "pass the Host header on.",
+        ),
+        Variable(
+            "BEHIND_PROXY",
+            bool,
+            False,
+            "Believe X-Forwarded-Proto and the last address of X-Forwarded-For. On exactly when every request comes "
+            "through a proxy that sets both; otherwise strangers choose their own address.",
+        ),
+        Variable("DEBUG", bool, False, "Show errors with their inside. Never in production."),
+        Variable(
+            "DEVELOPMENT",
+            bool,
+            "(on where `make run` keeps its data, else off)",
+            "Plain http, mail to the terminal, no address to verify. Never in production.",
+        ),
+        Variable("LOG_LEVEL", str, "INFO", "DEBUG, INFO, WARNING or ERROR; lines go to standard error."),
+    ),
+    "Databases": (
+        Variable(
+            "DATABASE_URL",
+            str,
+            "",
+            "PostgreSQL as the log-in `web`: `postgres://web:…@db.internal/chat?sslmode=verify-full`. May be a pgbouncer.",
+            required=True,
+        ),
+        Variable(
+            "DATABASE_SERVICE_URL",
+            str,
+            "",
+            "The same database as the log-in `worker`: the meter, the worker, the staff's site. May be a pgbouncer.",
+            required=True,
+        ),
+        Variable(
+            "DATABASE_OWNER_URL",
+            str,
+            "",
+            "The same database as the log-in `owner`, past any pooler. Only `migrate` and `restore` need it, so the "
+            "processes that serve do without.",
+        ),
+        Variable(
+            "DATABASE_BACKUP_URL",
+            str,
+            "",
+            "The log-in `worker`, past any pooler, for `backup`. Empty: DATABASE_SERVICE_URL.",
+        ),
+        Variable(
+            "DATABASE_TESTER_URL", str, "", "The log-in `tester` of development and tests. Never set in production."
+        ),
+        Variable(
+            "WEB_POOL",
+            int,
+            16,
+            "Connections that one process keeps to each of the two log-ins, at most. All processes together must stay "
+            "below the server's max_connections.",
+        ),
+        Variable("DB_HOPS", int, 12, "Threads through which async code reaches the database; fewer than WEB_POOL."),
+        Variable(
+            "PREPARE_STATEMENTS",
+            bool,
+            True,
+            "Prepare the hot path's statements once per connection. Off behind a pgbouncer older than 1.21, or one with "
+            "max_prepared_statements = 0.",
+        ),
+        Variable(
+            "REDIS_URL",
+            str,
+            "redis://127.0.0.1:1/0",
+            "Valkey or Redis 6.2 or newer: the worker's queue, the copy of running answers, the cache. It must not evict "
+            "(maxmemory-policy noeviction).",
+            required=True,
+        ),
+        Variable(
+            "BACKUP_DIR",
+            str,
+            "",
+            "Where `backup` writes unless told otherwise, and where `check_deployment` looks for yesterday's.",
+        ),
+    ),
+    "Mail": (
+        Variable(
+            "EMAIL_URL",
+            str,
+            "smtp://localhost:25",
+            "How mail leaves: `smtp+tls://user:password@mail.example.com:587`. Sign-up and forgotten passwords need it.",
+        ),
+        Variable("DEFAULT_FROM_EMAIL", str, "chatsite <no-reply@localhost>", "The sender people see."),
+        Variable(
+            "EMAIL_BACKEND",
+            str,
+            "(Django's smtp; on the machine of a developer: the terminal)",
+            "Dotted path of another way to send mail.",
+        ),
+    ),
+    "Models": (
+        Variable("OPENAI_API_KEY", str, "", "The platform's key at OpenAI, or at OPENAI_BASE_URL."),
+        Variable("OPENAI_BASE_URL", str, "", "Another server that speaks OpenAI's protocol, `/v1` included."),
+        Variable("ANTHROPIC_API_KEY", str, "", "The platform's key at Anthropic, or at ANTHROPIC_BASE_URL."),
+        Variable("ANTHROPIC_BASE_URL", str, "", "Another server that speaks Anthropic's protocol."),
+        Variable("OPENROUTER_API_KEY", str, "", "The platform's key at OpenRouter, sent to its own host only."),
+        Variable(
+            "EGRESS_ALLOW",
+            list,
+            [],
+            "Private servers that you vouch for, as exact host:port: `ollama.internal:11434`. All other private addresses "
+            "are refused.",
+        ),
+        Variable("DEMO_TOKENS_PER_SECOND", int, 40, "Speed of the demo model; 0 = at once."),
+    ),
+    "Processes": (
+        Variable("DRAIN_S", float, 30.0, "Seconds that a web process goes on writing its answers after SIGTERM."),
+        Variable("PORT", int, "(8000)", "Port of `make run`. In production the unit names the port."),
+        Variable(
+            "VAR_DIR",
+            str,
+            "(var/ in the clone)",
+            "Where `make run` and the tests keep their servers. Production keeps nothing there.",
+        ),
+        Variable("FAULT", str, "", "Ends the process at a named point: for tests of crashes. Never in production."),
+    ),
+}
+
+
+def variables() -> Iterator[Variable]:
+    for section in SECTIONS.values():
+        yield from section
+
+
+def reader() -> environ.Env:
+    """`env("WEB_POOL")` with the declared type and default; a worked-out default is given where it is read."""
+    return environ.Env(
+        **{
+            variable.name: (variable.kind, environ.Env.NOTSET if variable.is_worked_out else variable.default)
+            for variable in variables()
+        }
+    )
+
+
+def reference() -> str:
+    """docs/configuration.md."""
+    lines = [
+        "# Configuration",
+        "",
+        "Everything that differs between machines comes from the environment. This page is written by",
+        "`manage.py env_reference` from `chatsite/environment.py`; a test fails when it is stale. A ready file to fill in:",
+        "[deploy/chatsite.env](../deploy/chatsite.env).",
+    ]
+    for title, section in SECTIONS.items():
+        lines += ["", f"## {title}", "", "| variable | type | default | meaning |", "|---|---|---|---|"]
+        for variable in section:
+            default = "**required**" if variable.required else _shown(variable)
+            meaning = variable.meaning.replace("|", "\\|")
+            lines.append(f"| `{variable.name}` | {variable.kind.__name__} | {default} | {meaning} |")
+    return "\n".join(lines) + "\n"
+
+
+def _shown(variable: Variable) -> str:
+    if variable.is_worked_out:
+        return str(variable.default).strip("()")
+    if variable.kind is bool:
+        return "on" if variable.default else "off"
+    return f"`{variable.default}`" if variable.default not in ("", []) else ""
