@@ -73,8 +73,7 @@ def web(upstream_url: str) -> Iterator[Process]:
     env["DJANGO_SETTINGS_MODULE"] = "benchmarks.settings"
     env["BENCH_DB"] = connections["owner"].settings_dict["NAME"]
     env.pop("PYTHONDONTWRITEBYTECODE", None)
-    command = [sys.executable, "-m", "uvicorn", "chatsite.asgi:application", "--port", str(port), "--loop", "uvloop"]
-    process = Process([*command, "--http", "httptools", "--no-access-log", "--log-level", "warning"], port, env)
+    process = Process([sys.executable, "-m", "chatsite.web", "--port", str(port)], port, env)
     try:
         process.wait_ready("/healthz")
         yield process

@@ -1,7 +1,4 @@
-"""The web process: Django over ASGI, with a beginning and an end.
-
-On SIGTERM the server stops accepting, then the lifespan's shutdown drains the answers that are still being written.
-"""
+"""Django over ASGI. How a process that serves it begins and ends stands in web.py."""
 
 import asyncio
 import os
@@ -31,7 +28,6 @@ Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[Mapping[str, Any]]]
 Send = Callable[[Mapping[str, Any]], Awaitable[None]]
 MOST_BODY_BYTES = 16 * 1024 * 1024  # views that take text refuse far smaller ones, in words
-DRAIN_S = float(os.environ.get("DRAIN_S", "5"))
 
 
 class Handler(ASGIHandler):
@@ -40,6 +36,8 @@ class Handler(ASGIHandler):
     Nothing listens to request_started here (connections come fresh from the pool), and what request_finished does is only
     needed in a thread that ran synchronous code. A stream that used none then costs no thread at all.
     """
+
+    unanswered = 0  # requests whose response has not begun
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async with ThreadSensitiveContext() as context:
@@ -78,7 +76,11 @@ class Handler(ASGIHandler):
             finish()
 
     async def _respond(self, request: Any, send: Send) -> HttpResponseBase:
-        response = await self.run_get_response(request)
+        self.unanswered += 1
+        try:
+            response = await self.run_get_response(request)
+        finally:
+            self.unanswered -= 1
         if isinstance(response, EventStream):
             await response.send_to(send)
         else:
@@ -113,7 +115,7 @@ async def application(scope: Scope, receive: Receive, send: Send) -> None:
         if message["type"] == "lifespan.startup":
             await send({"type": "lifespan.startup.complete"})
         else:
-            await runner.drain(DRAIN_S)
+            await runner.end_all()
             await clients.close()
             await send({"type": "lifespan.shutdown.complete"})
             return

@@ -116,10 +116,8 @@ def run(*, port: int, reload: bool = False) -> None:
 
 def _web_command(port: int, *, reload: bool) -> list[str]:
     return [
-        *("-m", "uvicorn", "chatsite.asgi:application", "--host", "127.0.0.1", "--port", str(port)),
-        *("--loop", "uvloop", "--http", "httptools", "--no-access-log", "--log-level", "warning"),
-        *("--timeout-graceful-shutdown", "5"),
-        *(["--reload", "--reload-exclude", "var/*"] if reload else []),
+        *("-m", "chatsite.web", "--host", "127.0.0.1", "--port", str(port)),
+        *(["--reload"] if reload else []),
     ]
 
 

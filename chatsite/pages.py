@@ -17,6 +17,7 @@ from django.utils.http import urlencode
 
 from accounts.access import NotAMember, public
 from accounts.brands import NoBrand
+from conversations import runner
 from conversations.doors import errors as door_errors
 from lib.db import close_all, database_is_away
 from lib.errors import DomainError, Forbidden, Invalid, NotAuthenticated, NotFound, TooLarge, Unavailable
@@ -130,8 +131,12 @@ def healthz(request: HttpRequest) -> HttpResponse:
 def readyz(request: HttpRequest) -> HttpResponse:
     """200 when the database answers and is migrated, else 503 with a word; never a version or an address.
 
+    503 from the moment this process was asked to end.
+
     Also 503 for a log-in that walks through walls: a deployment that gave us its superuser must not take traffic.
     """
+    if runner.is_draining():
+        return HttpResponse("draining", status=503, content_type="text/plain")
     try:
         with connections["default"].cursor() as cursor:
             cursor.execute(

@@ -240,6 +240,9 @@ DEMO_TOKENS_PER_SECOND = env("DEMO_TOKENS_PER_SECOND")
 
 CHECKPOINT_EVERY_S = 1.0
 TURN_LOST_AFTER_S = 15.0  # no heartbeat for this long: the reaper ends the turn
+# A web process that is asked to end (chatsite/web.py): how long the proxy may find out, and how long answers may go on.
+LAME_DUCK_S = env.float("LAME_DUCK_S", default=0.0 if DEVELOPMENT else 2.0)
+DRAIN_S = env.float("DRAIN_S", default=5.0 if DEVELOPMENT else 30.0)
 
 LOGGING = {
     "version": 1,

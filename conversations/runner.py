@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 FINISH_TRIES_S = (0.2, 1, 2, 4, *[8] * 8)  # waits between tries when the database is away; then the reaper takes over
 CHARACTERS_PER_TOKEN = 40  # no language says more in one: beyond that a provider ignores max_tokens
 LOOK_FOR_UNWELCOME_EVERY = 3  # checkpoints
+STORE_S = 10  # for the ends of all answers, when the process itself ends
 
 _pulse: asyncio.Task[None] | None = None
 _draining = False
@@ -57,7 +58,17 @@ def start(begun: Begun) -> Live:
 def accept() -> None:
     """Refuse a new question while this process drains; before anything is held."""
     if _draining:
-        raise Restarting("This server is restarting. Try again in a moment; your text is kept.")
+        raise Restarting("This server is restarting. Try again in a moment; your text is kept.", retry_after=1)
+
+
+def refuse() -> None:
+    """From now on `accept()` refuses: this process is about to end."""
+    global _draining
+    _draining = True
+
+
+def is_draining() -> bool:
+    return _draining
 
 
 async def _listen(live: Live) -> Usage | None:
@@ -189,14 +200,13 @@ def stop(turn_id: UUID) -> bool:
     return True
 
 
-async def drain(seconds: float) -> None:
-    """Take nothing new, let running answers end for a while, then end the rest as interrupted with their text."""
-    global _draining
-    _draining = True
-    running = {live.ending: live for live in hub.unfinished() if live.ending}
-    if running:
-        _, late = await asyncio.wait(running, timeout=seconds)
-        for ending in late:
-            running[ending].interrupt()
-        if late:
-            await asyncio.wait(late, timeout=10)
+async def end_all() -> None:
+    """End what is being written here as interrupted, with its text. What cannot be stored in time the reaper ends."""
+    refuse()
+    endings = []
+    for live in hub.unfinished():
+        live.interrupt()
+        if live.ending:
+            endings.append(live.ending)
+    if endings:
+        await asyncio.wait(endings, timeout=STORE_S)

@@ -113,12 +113,8 @@ class Web:
         with socket.create_server(("127.0.0.1", 0)) as listener:
             self.port: int = listener.getsockname()[1]
         self.log = tempfile.TemporaryFile("w+")  # noqa: SIM115 - for as long as the process
-        command = [sys.executable, "-m", "uvicorn", "chatsite.asgi:application", "--port", str(self.port)]
         self.process = subprocess.Popen(
-            [
-                *command,
-                *["--loop", "uvloop", "--http", "httptools", "--no-access-log", "--timeout-graceful-shutdown", "1"],
-            ],
+            [sys.executable, "-m", "chatsite.web", "--port", str(self.port)],
             cwd=PROJECT,
             env={**os.environ, **env},
             stdout=self.log,

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import signal
 from datetime import timedelta
 from urllib.parse import urlsplit
 
@@ -21,6 +22,7 @@ from tests.server import Browser, Seen, eventually, said
 
 LOST_AFTER_S = 3.0
 KILLS = int(os.environ.get("SOAK_KILLS", "1"))  # of each fault point
+STREAMS = int(os.environ.get("SOAK_STREAMS", "30"))  # open when the process is asked to end
 WORDS_PER_S = 20
 WORD_CHARACTERS = len("w0001 ")
 
@@ -137,29 +139,71 @@ async def test_a_request_that_died_may_be_done_again_under_its_key_and_is_paid_f
 
 
 async def test_a_process_that_is_asked_to_stop_lets_answers_end_and_keeps_the_text_of_the_rest(site, http, person):
-    """O-10: SIGTERM with 20 streams; all are final when it has gone, without the reaper."""
-    with site.serve(DRAIN_S="3") as web:
+    """O-10: SIGTERM with open streams; nothing new is taken, all are final when it has gone, without the reaper."""
+    half = STREAMS // 2
+    with site.serve(DRAIN_S="5", LAME_DUCK_S="2") as web:
         browser = Browser(http, web, person)
-        short = await asyncio.gather(*(browser.ask("Short.", site.models["brisk"]) for _ in range(10)))
-        long = await asyncio.gather(*(browser.ask("Long.", site.models["long"]) for _ in range(10)))
-        seen = [Seen() for _ in range(20)]
-        readers = [
-            asyncio.create_task(_read_until_cut(browser, one.turn_id, its))
-            for one, its in zip([*short, *long], seen, strict=True)
-        ]
+        short = await asyncio.gather(*(browser.ask("Short.", site.models["brisk"]) for _ in range(half)))
+        long = await asyncio.gather(*(browser.ask("Long.", site.models["long"]) for _ in range(half)))
+        readers = [asyncio.create_task(browser.read(one.turn_id)) for one in (*short, *long)]
         await asyncio.sleep(0.5)
         web.terminate()
-        assert await asyncio.to_thread(web.wait, 30) in (0, -15)
-        await asyncio.wait(readers, timeout=10)
+        await refused_as_restarting(browser, web)
+        assert await asyncio.to_thread(web.wait, 60) == 0
+        seen = await asyncio.gather(*readers)
 
-    for one in short:
+    for one, its in zip(short, seen[:half], strict=True):
         turn, answer = await db(stored, one.turn_id)
         assert (turn.status, answer.content) == ("done", said(40))
-    for one, its in zip(long, seen[10:], strict=True):
+        assert its.text == said(40)
+        assert its.done
+    for one, its in zip(long, seen[half:], strict=True):
         turn, answer = await db(stored, one.turn_id)
         assert (turn.status, turn.is_charged) == ("interrupted", True)
-        assert answer.content.startswith(its.text)
+        assert answer.content == its.text
+        assert its.text
+        assert its.done
+        assert (await db(charged, one.turn_id))["queries"] == 1
     assert await db(holds, person) == 0
+    assert await db(rows.running, person) == 0
+
+
+async def refused_as_restarting(browser: Browser, web) -> None:
+    """Pages and /v1 refuse in words and before anything is held, and say when to come back."""
+
+    async def says_draining():
+        async with browser.get("/readyz") as response:
+            return response.status == 503 and await response.text() == "draining"
+
+    await eventually(says_draining, seconds=5, every=0.05)
+    before = len(await db(rows.of, browser.person))
+    asked = await browser.ask("Now?", key="while restarting")
+    assert asked.status == 503
+    assert "restarting" in asked.body
+    assert (asked.headers["Retry-After"], asked.headers["Connection"]) == ("1", "close")
+    body = {"model": "words", "messages": [{"role": "user", "content": "Now?"}]}
+    headers = {"Authorization": f"Bearer {browser.person.key}"}
+    async with browser.session.post(f"{web.url}/v1/chat/completions", json=body, headers=headers) as response:
+        assert (response.status, response.headers["Retry-After"]) == (503, "1")
+        assert (await response.json())["error"]["code"] == "restarting"
+    assert len(await db(rows.of, browser.person)) == before
+
+
+async def test_a_second_signal_hurries_and_still_keeps_every_text(site, http, person):
+    with site.serve(DRAIN_S="60", LAME_DUCK_S="60") as web:
+        browser = Browser(http, web, person)
+        asked = await browser.ask("Long.", site.models["long"])
+        reading = asyncio.create_task(browser.read(asked.turn_id))
+        await asyncio.sleep(0.5)
+        web.terminate()
+        await asyncio.sleep(0.5)
+        web.process.send_signal(signal.SIGINT)
+        assert await asyncio.to_thread(web.wait, 30) == 0
+        seen = await reading
+
+    turn, answer = await db(stored, asked.turn_id)
+    assert (turn.status, answer.content) == ("interrupted", seen.text)
+    assert seen.done
 
 
 @pytest.mark.parametrize("how", ["removed", "suspended"])

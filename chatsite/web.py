@@ -1,0 +1,107 @@
+"""One web process, and an end of it that loses nothing.
+
+    python -m chatsite.web --host 127.0.0.1 --port 8000
+
+Several of them stand behind a proxy that asks the next one when one refuses. SIGTERM or SIGINT ends a process in this order:
+
+1. at once: /readyz says 503, a new question is refused with 503 before anything is held, and connections are closed after
+   their answer; for LAME_DUCK_S new ones are still accepted, so that the proxy hears it in words;
+2. the listening socket closes; answers that are being written go on for up to DRAIN_S;
+3. what still runs is ended as interrupted, with its text; its readers are told, and the process exits with 0.
+
+A second signal cuts the waiting short.
+"""
+
+import argparse
+import asyncio
+import logging
+import socket
+import sys
+from contextlib import suppress
+from types import FrameType
+
+import uvicorn
+from django.conf import settings
+from uvicorn.supervisors import ChangeReload
+
+from chatsite.asgi import django_application
+from conversations import runner
+from conversations.live import hub
+
+log = logging.getLogger("chatsite.web")
+CLOSING = (b"connection", b"close")
+LOOK_EVERY_S = 0.05
+TELL_S = 5  # for readers to hear of an end that came with the process's own
+
+
+class Server(uvicorn.Server):
+    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+        self._loop, self._hurry = asyncio.get_running_loop(), asyncio.Event()
+        await super().serve(sockets)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Uvicorn would send itself the signal again at the end, and so never exit with 0; this does not remember it."""
+        if self.should_exit:
+            self._loop.call_soon_threadsafe(self._hurry.set)
+        else:
+            self.should_exit = True
+            self.config.encoded_headers.append(CLOSING)  # what the clock makes the headers of each response from
+            self.server_state.default_headers = [*self.server_state.default_headers, CLOSING]
+            runner.refuse()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        log.info("Draining: %d answers are being written.", len(hub.unfinished()))
+        await self._wait(settings.LAME_DUCK_S)
+        for server in self.servers:
+            server.close()
+        for listener in sockets or []:
+            listener.close()
+        for connection in list(self.server_state.connections):
+            connection.shutdown()
+        until = self._loop.time() + settings.DRAIN_S
+        while self._is_busy() and self._loop.time() < until and not self._hurry.is_set():
+            await self._wait(LOOK_EVERY_S)
+        await runner.end_all()
+        await super().shutdown(sockets)
+
+    async def _wait(self, seconds: float) -> None:
+        """Unless somebody hurries us."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._hurry.wait(), seconds)
+
+    @staticmethod
+    def _is_busy() -> bool:
+        """A question may be about to become an answer."""
+        return bool(hub.unfinished() or django_application.unanswered)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m chatsite.web", description="One web process.")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (127.0.0.1)")
+    parser.add_argument("--port", type=int, default=8000, help="port to listen on (8000)")
+    parser.add_argument("--reload", action="store_true", help="start again when a file changes; for development")
+    given = parser.parse_args(arguments)
+    config = uvicorn.Config(
+        "chatsite.asgi:application",
+        host=given.host,
+        port=given.port,
+        loop="uvloop",
+        http="httptools",
+        access_log=False,
+        log_config=None,  # its lines go where ours go
+        log_level="warning",
+        server_header=False,
+        proxy_headers=settings.BEHIND_PROXY,
+        timeout_graceful_shutdown=TELL_S,
+        reload=given.reload,
+    )
+    server = Server(config)
+    if given.reload:
+        ChangeReload(config, target=server.run, sockets=[config.bind_socket()]).run()
+        return 0
+    server.run()
+    return 0 if server.started else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
