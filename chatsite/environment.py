@@ -163,7 +163,18 @@ SECTIONS: dict[str, tuple[Variable, ...]] = {
         Variable("DEMO_TOKENS_PER_SECOND", int, 40, "Speed of the demo model; 0 = at once."),
     ),
     "Processes": (
-        Variable("DRAIN_S", float, 30.0, "Seconds that a web process goes on writing its answers after SIGTERM."),
+        Variable(
+            "LAME_DUCK_S",
+            float,
+            "(2; on the machine of a developer: 0)",
+            "Seconds after SIGTERM in which a web process refuses new questions, but still in words: the proxy asks another.",
+        ),
+        Variable(
+            "DRAIN_S",
+            float,
+            "(30; on the machine of a developer: 5)",
+            "Seconds after that in which it goes on writing its answers; the rest ends as interrupted, with its text.",
+        ),
         Variable("PORT", int, "(8000)", "Port of `make run`. In production the unit names the port."),
         Variable(
             "VAR_DIR",
