@@ -128,6 +128,8 @@ def work(
 ) -> None:
     """One process: `threads` threads repeat `operation` until the time is over."""
     os.environ["WEB_POOL"] = str(threads)
+    if operation == "reserve":  # its holds stay open: no cap; all else runs under the caps of the product
+        os.environ |= {"CONCURRENT_TURNS_PER_MEMBER": "0", "CONCURRENT_TURNS_PER_BRAND": "0"}
     import django
 
     django.setup()

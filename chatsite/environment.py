@@ -162,6 +162,21 @@ SECTIONS: dict[str, tuple[Variable, ...]] = {
         ),
         Variable("DEMO_TOKENS_PER_SECOND", int, 40, "Speed of the demo model; 0 = at once."),
     ),
+    "Limits": (
+        Variable(
+            "CONCURRENT_TURNS_PER_MEMBER",
+            int,
+            10,
+            "Answers that one member or visitor may have running at once, all their keys together; 0 = no cap. A plan's "
+            "`concurrent_turns` wins.",
+        ),
+        Variable(
+            "CONCURRENT_TURNS_PER_BRAND",
+            int,
+            200,
+            "Answers that one brand may have running at once; 0 = no cap. Its plan's `concurrent_turns` wins.",
+        ),
+    ),
     "Processes": (
         Variable(
             "LAME_DUCK_S",

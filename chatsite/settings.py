@@ -243,6 +243,10 @@ TURN_LOST_AFTER_S = 15.0  # no heartbeat for this long: the reaper ends the turn
 # A web process that is asked to end (chatsite/web.py): how long the proxy may find out, and how long answers may go on.
 LAME_DUCK_S = env.float("LAME_DUCK_S", default=0.0 if DEVELOPMENT else 2.0)
 DRAIN_S = env.float("DRAIN_S", default=5.0 if DEVELOPMENT else 30.0)
+CONCURRENT_TURNS = {  # answers at once, 0 = no cap; what billing pushes down for an account (`concurrent_turns`) wins
+    "member": env("CONCURRENT_TURNS_PER_MEMBER"),  # and visitor; all keys of a person together
+    "brand": env("CONCURRENT_TURNS_PER_BRAND"),
+}
 
 LOGGING = {
     "version": 1,

@@ -41,7 +41,7 @@ from providers.calls import Call, Usage
 from providers.offers import Offer, offer
 from providers.shapes import clean
 from quotas import ledger
-from quotas.errors import QuotaExceeded
+from quotas.errors import QuotaExceeded, TooManyRunning
 
 log = logging.getLogger(__name__)
 
@@ -109,8 +109,8 @@ def begin(principal: Principal, brand: Brand, question: Question, *, key: str = 
     """Store the question and its empty answer, hold what it may cost, and give what the runner needs.
 
     key     the caller's Idempotency-Key; the same key gives the same turn, with `call` None
-    Raises  QuotaExceeded, NoSuchModel, NotFound, StillAnswering, TooLong, Conflict, KeyReused; nothing is held then, and
-            nothing is stored
+    Raises  QuotaExceeded, TooManyRunning, NoSuchModel, NotFound, StillAnswering, TooLong, Conflict, KeyReused; nothing
+            is held then, and nothing is stored
     """
     turn_id = uuid7()
     if question.messages is not None:
@@ -140,7 +140,7 @@ def begin(principal: Principal, brand: Brand, question: Question, *, key: str = 
         told = str(error) if isinstance(error, IntegrityError) else ""
         if "conversations_turn_pkey" in told:  # the first request was slow, not dead: the hold is its own
             raise Conflict("The same request is being worked on. Ask again in a moment.", retry_after=1) from error
-        if not isinstance(error, QuotaExceeded):
+        if not isinstance(error, QuotaExceeded | TooManyRunning):
             ledger.settle(turn_id, amounts={}, reason="not begun")
         if key:
             with scope(principal):

@@ -137,7 +137,7 @@ async def _refused(request: BrandRequest, refused: DomainError, conversation_id:
         context = {
             "note_error": refused.detail,
             "sign_in": refused.status == 401,
-            "retry": refused.status >= 500 or refused.status == 409,
+            "retry": refused.status >= 500 or refused.status in (409, 429),
             "request_id": getattr(request, "request_id", ""),
         }
         note = await db(render_to_string, "conversations/_note.html", context, request)  # it may ask who is signed in

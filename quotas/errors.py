@@ -8,3 +8,12 @@ class QuotaExceeded(DomainError):
     """
 
     status, code = 402, "quota_exceeded"
+
+
+class TooManyRunning(DomainError):
+    """As many answers are running as may at once; nothing was held and nothing is charged.
+
+    extra: reason (stable code), limit, retry_after (seconds)
+    """
+
+    status, code = 429, "too_many_running"

@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+from django.conf import settings
 from django.db import connections
 from django.db.models import F, Sum
 from django.utils import timezone
@@ -19,14 +20,15 @@ from lib.db import SERVICE, Statement, current_alias, scope, serve
 from lib.errors import Invalid, Unavailable
 from lib.ids import uuid7
 from lib.windows import window
-from quotas.errors import QuotaExceeded
+from quotas.errors import QuotaExceeded, TooManyRunning
 from quotas.models import LOCK_RANK, Account, Bucket, Entitlement, Entry, Hold, Meter
 from quotas.standing import open_buckets
 from quotas.statements import LOCK, RESERVE, SETTLE
-from quotas.words import no_plan, refusal
+from quotas.words import no_plan, refusal, too_many_running
 
 HOLD_FOR = timedelta(minutes=15)  # longer than any turn may last; what is older is void (INV10)
-ATTEMPTS = 5  # to decide: one more for a window that nobody has opened, one for a plan changed in that very moment
+MOST_CONCURRENT = 100_000
+ATTEMPTS = 5  # to decide: one more for a window that nobody has opened, more for a plan that changes all the time
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,20 +53,23 @@ def reserve(
     asker        (Account.Kind, id): ("user", user_id) or ("visitor", visitor_id)
     amounts      upper bounds in units of each meter: {"queries": 1, "tokens": prompt + max_tokens}
     reservation  the turn's id; a second call with it changes nothing
-    Raises       QuotaExceeded; nothing is held then
+    Raises       QuotaExceeded, TooManyRunning; nothing is held then
     Durable      with the caller's next commit: until that one stores what the hold is for, nothing was asked
     Source       S0 "Check Before Sending", S1 can_user_query(), S2 check_conversation_limit()
     """
-    accounts = [asker, (Account.Kind.BRAND.value, brand.pk)]
+    accounts = [asker, (Account.Kind.BRAND.value, brand.pk)]  # in the order of LOCK_RANK
     pairs = [(kind, owner, meter, amount) for kind, owner in accounts for meter, amount in amounts.items()]
     names = {
         "brand": brand.pk,
         "asker": asker[0],
+        "asking": [kind for kind, _ in accounts],
+        "askers": [owner for _, owner in accounts],
         "reservation": reservation,
         "now": now,
         "hold_for": HOLD_FOR,
         "kinds": [kind for kind, _, _, _ in pairs],
         "owners": [owner for _, owner, _, _ in pairs],
+        "caps": [settings.CONCURRENT_TURNS["member" if kind == asker[0] else "brand"] for kind, _, _, _ in pairs],
         "meters": [meter for _, _, meter, _ in pairs],
         "amounts": [amount for _, _, _, amount in pairs],
     }
@@ -75,7 +80,7 @@ def reserve(
         undecided = [line for line in lines if line.meter and line.enough is None]
         if not undecided:
             break
-        _open_windows(brand, [line for line in undecided if not line.bucket_id], now)
+        _open_windows(brand, undecided, now)
     if not is_reserved(reservation):
         raise _refused(brand, asker, lines)
 
@@ -159,7 +164,12 @@ def entitle(
 
     A window that is open keeps what was used and what was topped up; its limit moves at once, but not below what is
     used and held: then only new questions are refused. A new anchor counts from the next window on.
+
+    features  what chat reads; `concurrent_turns` (1 or more) stands for the default of CONCURRENT_TURNS
+    Raises    Invalid for a `concurrent_turns` that is no such number
     """
+    if not _is_cap(cap := (features or {}).get("concurrent_turns")):
+        raise Invalid(f"concurrent_turns must be a whole number from 1 to {MOST_CONCURRENT:,}, not {cap!r}.")
     now = now or timezone.now()
     wanted = {grant.meter: grant for grant in grants}
     with scope(SERVICE):
@@ -194,6 +204,10 @@ def entitle(
         return account
 
 
+def _is_cap(given: Any) -> bool:
+    return given is None or (type(given) is int and 1 <= given <= MOST_CONCURRENT)
+
+
 def top_up(
     brand: Brand, *, meter: str, amount: int, reason: str, actor_id: UUID | None = None, now: datetime | None = None
 ) -> Bucket:
@@ -224,10 +238,14 @@ def void_expired(now: datetime | None = None) -> int:
     return sum(settle(reservation, amounts={}, reason="expired", now=now) for reservation in reservations)
 
 
-def _refused(brand: Brand, asker: tuple[str, UUID], lines: list[Any]) -> QuotaExceeded:
+def _refused(brand: Brand, asker: tuple[str, UUID], lines: list[Any]) -> QuotaExceeded | TooManyRunning:
     if all(line.kind != asker[0] for line in lines):
         return no_plan()
-    short = min((line for line in lines if line.enough is False), key=lambda line: LOCK_RANK[line.kind], default=None)
+    own_first = sorted(lines, key=lambda line: LOCK_RANK[line.kind])
+    short = next((line for line in own_first if line.enough is False), None)
+    full = next((line for line in own_first if line.is_full), None)
+    if short is None and full is not None:
+        return too_many_running(full.kind, full.most)
     if short is None:
         raise Unavailable("The plan is being changed at this moment. Try again; nothing was charged.", retry_after=1)
     return refusal(
@@ -305,8 +323,7 @@ def _bucket(
 
 
 def _fit_open_windows(account: Account, grants: Mapping[str, Grant], now: datetime) -> None:
-    """Move the limits of windows that are open already, by entries."""
-    list(open_buckets(account.buckets, now).order_by("lock_rank", "id").select_for_update())  # as reserve() locks them
+    """Move the limits of windows that are open already, by entries. The caller holds the account's lock."""
     for bucket in {(row.meter, row.window): row for row in open_buckets(account.buckets, now)}.values():
         grant = grants.get(bucket.meter)
         if grant is None or grant.window != bucket.window:

@@ -34,7 +34,7 @@ class Account(Owned):
     plan_name = models.CharField(max_length=80, blank=True)
     features = models.JSONField(
         default=dict, blank=True
-    )  # retention_days, byok_allowed, overage price and cap, rate limits
+    )  # retention_days, byok_allowed, overage price and cap, rate limits, concurrent_turns
 
     class Meta:
         constraints = [
@@ -142,7 +142,10 @@ class Hold(Owned):
             models.UniqueConstraint(fields=["reservation", "bucket"], name="one_hold_per_reservation_and_bucket"),
             models.CheckConstraint(condition=Q(amount__gte=0), name="hold_not_negative"),
         ]
-        indexes = [models.Index(fields=["expires_at"], name="holds_by_expiry")]
+        indexes = [
+            models.Index(fields=["expires_at"], name="holds_by_expiry"),
+            models.Index(fields=["brand", "owner_id", "reservation"], name="holds_of_an_account"),
+        ]
 
     def __str__(self) -> str:
         return f"{self.amount} {self.meter}"

@@ -3,13 +3,25 @@
 PostgreSQL takes longer to plan RESERVE than to run it, so it is prepared once per connection.
 """
 
-# Which buckets count for this turn: of the asker's account and the brand's, by the plan in force, in the window that is
-# open; a null bucket_id is a window that nobody has opened yet.
-LINES = """
-with want (kind, owner_id, meter, amount) as (
-    select * from unnest(%(kinds)s::text[], %(owners)s::uuid[], %(meters)s::text[], %(amounts)s::bigint[])
+# Whoever changes a bucket holds its account's lock; accounts are locked in one order, the one that most requests share last.
+# A statement of its own, because the next one then sees what the others left behind: an UPDATE that had to wait would
+# first try its CHECK on the version of its old snapshot, and fail where a limit was raised or a hold was given back.
+LOCK = """
+select from unnest(%(asking)s::text[], %(askers)s::uuid[]) with ordinality w (kind, owner_id, rank)
+join quotas_account a on a.brand_id = %(brand)s and a.kind = w.kind and a.owner_id = w.owner_id
+order by w.rank for no key update of a
+"""
+
+# Decide and take. `line`: which buckets count for this turn, of the asker's account and the brand's, by the plan in force,
+# in the window that is open; a null bucket_id is a window that nobody has opened yet. A cap counts the account's open
+# reservations themselves, whichever window or meter they hold; the account's lock makes the count exact, and `limit` no
+# dearer than the cap. `verdict` is all or nothing.
+RESERVE = """
+with want (kind, owner_id, most, meter, amount) as (
+    select * from unnest(%(kinds)s::text[], %(owners)s::uuid[], %(caps)s::int[], %(meters)s::text[], %(amounts)s::bigint[])
 ), line as materialized (
-    select w.meter, w.amount, a.kind, a.id as account_id, b.id as bucket_id
+    select w.meter, w.amount, a.kind, a.id as account_id, b.id as bucket_id,
+           coalesce((a.features ->> 'concurrent_turns')::int, w.most) as most
     from want w
     join quotas_account a on a.brand_id = %(brand)s and a.kind = w.kind and a.owner_id = w.owner_id
     join quotas_entitlement e on e.account_id = a.id and e.meter = w.meter and e.ends_at is null
@@ -19,27 +31,19 @@ with want (kind, owner_id, meter, amount) as (
             and opens_at <= coalesce(%(now)s, now()) and (closes_at is null or closes_at > coalesce(%(now)s, now()))
         order by opens_at desc limit 1
     ) b on true
-)"""
-
-# Lock the buckets in the one order there is; while a window is still to be opened, none. A statement of its own, because
-# the next one then sees what the others left behind: an UPDATE that had to wait would first try its CHECK on the version
-# of its old snapshot, and fail where a limit was raised or a hold was given back in the meantime.
-LOCK = f"""{LINES}
-select from line join quotas_bucket b on b.id = line.bucket_id
-where not exists (select from line where bucket_id is null)
-order by b.lock_rank, b.id for update of b
-"""  # noqa: S608
-
-# Decide and take: `verdict` is all or nothing. What LOCK did not lock, because a plan was changed in between, is never
-# waited for: that could close a circle. Its line then has no `enough`, and reserve() asks again.
-RESERVE = f"""{LINES}, room as materialized (
+), room as materialized (
     select b.id, b.owner_id, line.meter, line.amount, b."limit", b.used + b.held as taken, b.closes_at,
-           b."limit" is null or b.used + b.held + line.amount <= b."limit" as enough
+           b."limit" is null or b.used + b.held + line.amount <= b."limit" as enough,
+           line.most > 0 and line.most <= (
+               select count(*) from (
+                   select distinct reservation from quotas_hold
+                   where brand_id = %(brand)s and owner_id = b.owner_id limit line.most
+               ) running
+           ) as is_full
     from line join quotas_bucket b on b.id = line.bucket_id
     where not exists (select from line where bucket_id is null)
-    for update of b skip locked
 ), verdict as (
-    select coalesce(bool_and(enough), true) and count(*) = (select count(*) from line)
+    select coalesce(bool_and(enough and not is_full), true) and count(*) = (select count(*) from line)
            and exists (select from line where kind = %(asker)s)
            and not exists (select from quotas_hold where reservation = %(reservation)s)
            and not exists (select from quotas_entry where reservation = %(reservation)s) as go
@@ -54,10 +58,10 @@ RESERVE = f"""{LINES}, room as materialized (
            coalesce(%(now)s, now()), coalesce(%(now)s, now()) + %(hold_for)s
     from room join taken on taken.id = room.id
 )
-select verdict.go, line.kind, line.account_id, line.meter, line.amount, line.bucket_id,
-       room."limit", room.taken, room.closes_at, room.enough
+select verdict.go, line.kind, line.account_id, line.meter, line.amount, line.bucket_id, line.most,
+       room."limit", room.taken, room.closes_at, room.enough, room.is_full
 from verdict left join line on true left join room on room.id = line.bucket_id
-"""  # noqa: S608
+"""
 
 SETTLE = """
 with open as (
@@ -69,9 +73,10 @@ with open as (
     where h.reservation = %(reservation)s
     for update of h
 ), locked as materialized (
-    select b.id from quotas_bucket b join open on open.bucket_id = b.id order by b.lock_rank, b.id for update of b
+    select open.id from open join quotas_bucket b on b.id = open.bucket_id join quotas_account a on a.id = b.account_id
+    order by b.lock_rank, a.id for no key update of a
 ), gone as (
-    delete from quotas_hold using open, locked where quotas_hold.id = open.id and locked.id = open.bucket_id
+    delete from quotas_hold using open, locked where quotas_hold.id = open.id and locked.id = open.id
     returning open.id as hold_id, open.bucket_id, open.brand_id, open.owner_id, open.amount, open.charged, open.cost
 ), written as (
     insert into quotas_entry (id, brand_id, owner_id, bucket_id, kind, limit_delta, used_delta, reservation, hold_id,

@@ -3,7 +3,7 @@
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
-from quotas.errors import QuotaExceeded
+from quotas.errors import QuotaExceeded, TooManyRunning
 from quotas.models import Account, Meter
 
 NAMES = {
@@ -12,6 +12,7 @@ NAMES = {
     Meter.CONVERSATIONS: "conversations",
     Meter.MESSAGES: "messages",
 }
+RETRY_AFTER_S = 5
 
 
 def meter_name(meter: str) -> str:
@@ -38,6 +39,22 @@ def no_plan() -> QuotaExceeded:
         wanted=1,
         resets_at=None,
         requires_payment=False,
+    )
+
+
+def too_many_running(kind: str, limit: int) -> TooManyRunning:
+    """The cap on answers at once. When one will end nobody knows, so the wait is a guess; stopping one ends it now."""
+    own = kind in (Account.Kind.USER, Account.Kind.VISITOR)
+    running = "one answer" if limit == 1 else f"{limit:,} answers"
+    if own:
+        detail = f"You have {running} running, which is all you may have at once. Wait for one to end, or stop one."
+    else:
+        detail = f"This brand has {running} running, which is all it may have at once. Wait a moment, and ask again."
+    return TooManyRunning(
+        f"{detail} Your text is kept, and nothing was charged.",
+        reason=f"{kind}_concurrent_turns",
+        limit=limit,
+        retry_after=RETRY_AFTER_S,
     )
 
 

@@ -21,3 +21,4 @@ CELERY_TASK_ALWAYS_EAGER = True
 DEMO_TOKENS_PER_SECOND = 0
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 ACCOUNT_RATE_LIMITS = False
+CONCURRENT_TURNS = {"member": 1000, "brand": 10_000}  # a crowd in a test is one person; the caps' own tests set theirs

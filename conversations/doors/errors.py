@@ -20,7 +20,11 @@ TYPES = {
     404: "invalid_request_error",
     429: "rate_limit_error",
 }
-CODES = {"not_authenticated": "invalid_api_key", "quota_exceeded": "insufficient_quota"}
+CODES = {
+    "not_authenticated": "invalid_api_key",
+    "quota_exceeded": "insufficient_quota",
+    "too_many_running": "rate_limit_exceeded",
+}
 
 
 class WrongMethod(DomainError):

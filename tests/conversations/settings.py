@@ -9,6 +9,8 @@ from chatsite.settings import DATABASES
 
 for _login in DATABASES.values():
     _login["NAME"] = os.environ["LIVE_DB"]
+# A crowd in a test is one person; the caps' own tests push theirs down.
+CONCURRENT_TURNS = {"member": 1000, "brand": 10_000}
 PROVIDER_LIMITS = {"connect_s": 2.0, "first_token_s": 2.0, "idle_s": 2.0, "total_s": 60.0}
 CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
 EMAIL_BACKEND = "django.core.mail.backends.locmem.EmailBackend"

@@ -20,7 +20,7 @@ from lib.db import SERVICE, scope
 from lib.errors import Invalid
 from lib.ids import uuid7
 from quotas import ledger
-from quotas.errors import QuotaExceeded
+from quotas.errors import QuotaExceeded, TooManyRunning
 from quotas.models import Bucket, Entry, Hold
 from tests.factories import make_member
 from tests.quotas.proofs import numbers, prove, together
@@ -39,6 +39,8 @@ PLANS = {
     "nothing": {"queries": ("month", 0)},
 }
 POOLS = [0, 500, 2000, None]
+CAPS = {"free": 2, "two meters": 5}  # answers at once on these plans; the others have the default, which nobody reaches
+POOL_CAPS = {2000: 7, None: 9}
 
 
 @dataclass
@@ -63,6 +65,7 @@ class Meter:
         self.zones = zones  # brand id -> zone
         self.plans = {}  # (brand id, owner id) -> {meter: (window, limit)}
         self.pots = {}  # (brand id, owner id, meter, window, opens_at) -> Pot
+        self.caps = {}  # (brand id, owner id) -> reservations that may be open at once, or None
         self.expires = {}  # reservation -> when its holds are void
         self.settled = set()
 
@@ -99,10 +102,18 @@ class Meter:
             if pot.limit is not None and pot.taken + amount > pot.limit:
                 side = "user" if who == owner_id else "brand"
                 return f"{side}_{meter}_{'used_up' if pot.limit else 'not_included'}"
+        for who, side in ((owner_id, "user"), (brand_id, "brand")):
+            cap = self.caps[brand_id, who]
+            if cap and len(self.open_of(brand_id, who)) >= cap and any(line[0] == who for line in lines):
+                return f"{side}_concurrent_turns"
         for _, _, amount, pot in lines:
             pot.held[reservation] = amount
         self.expires[reservation] = now + ledger.HOLD_FOR
         return None
+
+    def open_of(self, brand_id, owner_id):
+        pots = [pot for key, pot in self.pots.items() if key[:2] == (brand_id, owner_id)]
+        return set().union(*(pot.held for pot in pots))
 
     def settle(self, reservation, amounts):
         if reservation in self.settled:
@@ -113,8 +124,9 @@ class Meter:
         self.settled.add(reservation)
         return True
 
-    def entitle(self, brand_id, owner_id, plan, now):
+    def entitle(self, brand_id, owner_id, plan, now, cap):
         self.plans[brand_id, owner_id] = plan
+        self.caps[brand_id, owner_id] = cap
         for meter, (_, limit) in plan.items():
             pot = self.pot(brand_id, owner_id, meter, now, make=False)
             if pot:
@@ -131,6 +143,10 @@ class Meter:
 
     def open_reservations(self):
         return [reservation for reservation in self.expires if reservation not in self.settled]
+
+
+def capped(cap):
+    return {"concurrent_turns": cap} if cap else {}
 
 
 class Life(RuleBasedStateMachine):
@@ -160,13 +176,15 @@ class Life(RuleBasedStateMachine):
 
     def set_plan(self, brand, user, name):
         grants = [ledger.Grant(meter, *line) for meter, line in PLANS[name].items()]
-        ledger.entitle(brand, kind="user", owner_id=user.pk, grants=grants, now=self.now)
-        self.model.entitle(brand.pk, user.pk, PLANS[name], self.now)
+        cap = CAPS.get(name)
+        ledger.entitle(brand, kind="user", owner_id=user.pk, grants=grants, features=capped(cap), now=self.now)
+        self.model.entitle(brand.pk, user.pk, PLANS[name], self.now, cap)
 
     def set_pool(self, brand, limit):
         grants = [ledger.Grant("tokens", "month", limit)]
-        ledger.entitle(brand, kind="brand", owner_id=brand.pk, grants=grants, now=self.now)
-        self.model.entitle(brand.pk, brand.pk, {"tokens": ("month", limit)}, self.now)
+        cap = POOL_CAPS.get(limit)
+        ledger.entitle(brand, kind="brand", owner_id=brand.pk, grants=grants, features=capped(cap), now=self.now)
+        self.model.entitle(brand.pk, brand.pk, {"tokens": ("month", limit)}, self.now, cap)
 
     def late(self):
         return [one for one in self.model.open_reservations() if self.model.expires[one] < self.now]
@@ -176,7 +194,7 @@ class Life(RuleBasedStateMachine):
         try:
             ledger.reserve(brand, asker=("user", user.pk), amounts=amounts, reservation=reservation, now=self.now)
             reason = None
-        except QuotaExceeded as refused:
+        except (QuotaExceeded, TooManyRunning) as refused:
             reason = refused.extra["reason"]
         assert reason == expected
 
@@ -278,7 +296,7 @@ class Life(RuleBasedStateMachine):
 
 
 def test_any_order_of_events_leaves_every_balance_proved(world):
-    """Q-01, Q-10, Q-17, Q-18, INV1-INV7, INV10"""
+    """Q-01, Q-10, Q-17, Q-18, Q-34, INV1-INV7, INV10"""
     print(f"SOAK_SEED={SEED} SOAK_EXAMPLES={EXAMPLES} SOAK_STEPS={STEPS}")
     world.globex.zone = "America/Toronto"
     machine = seed(SEED)(type("Life", (Life,), {"world": world}))
