@@ -69,7 +69,21 @@ SECTIONS: dict[str, tuple[Variable, ...]] = {
             "(on where `make run` keeps its data, else off)",
             "Plain http, mail to the terminal, no address to verify. Never in production.",
         ),
+    ),
+    "What an operator sees": (
         Variable("LOG_LEVEL", str, "INFO", "DEBUG, INFO, WARNING or ERROR; lines go to standard error."),
+        Variable(
+            "LOG_JSON",
+            bool,
+            "(on; on the machine of a developer: off)",
+            "One JSON object a line instead of text for people.",
+        ),
+        Variable(
+            "ACCESS_LOG",
+            bool,
+            "(on; on the machine of a developer: off)",
+            "One line for each request: route, status, milliseconds, brand, request id.",
+        ),
     ),
     "Databases": (
         Variable(

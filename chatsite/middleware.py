@@ -4,7 +4,9 @@ Stock middleware makes a thread hop for every hook, 1.6 ms a request (FACTS 1), 
 and cookies. Saving a session is the one thing among them that reaches the database, and that hops.
 """
 
-from contextvars import ContextVar
+import logging
+import re
+import time
 from typing import Any
 from uuid import uuid4
 
@@ -20,15 +22,20 @@ from django.middleware.clickjacking import XFrameOptionsMiddleware
 from django.middleware.common import CommonMiddleware
 from django.middleware.csrf import CsrfViewMiddleware
 from django.middleware.security import SecurityMiddleware
-from django.utils.functional import SimpleLazyObject
+from django.utils.functional import SimpleLazyObject, empty
 from whitenoise.middleware import WhiteNoiseMiddleware
 
 from accounts import brands
 from chatsite import pages
 from lib.db import close_all, database_is_away
 from lib.errors import DomainError, Unavailable
+from lib.logs import request_id
 
-request_id: ContextVar[str] = ContextVar("request_id", default="")
+access = logging.getLogger("chatsite.access")
+GIVEN_ID = re.compile(r"[\w.:@/+=-]{8,64}", re.ASCII)
+METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
+UNTOLD = {"healthz", "readyz", "metrics", "static"}  # asked every few seconds by machines, or many times a page
+STATIC = "/static/"
 
 
 class Inline:
@@ -114,33 +121,54 @@ class _Both:
 
 
 class Front(_Both):
-    """First in, last out: gives the request its id, and gives connections back before a stream begins.
+    """First in, last out: gives the request its id, counts it, and gives connections back before a stream begins.
 
     A stream that kept the connection its sign-in opened would hold it for its whole life (PLUMBING 7).
     """
 
     def call(self, request: HttpRequest) -> HttpResponseBase:
-        self.name(request)
-        return self.sign(self.get_response(request))
+        began_at = self.name(request)
+        return self.sign(request, self.get_response(request), began_at)
 
     async def acall(self, request: HttpRequest) -> HttpResponseBase:
-        self.name(request)
+        began_at = self.name(request)
         response = await self.get_response(request)
         if response.streaming and _thread_was_used():
             await sync_to_async(close_all, thread_sensitive=True)()
-        return self.sign(response)
+        return self.sign(request, response, began_at)
 
     @staticmethod
-    def name(request: HttpRequest) -> None:
+    def name(request: HttpRequest) -> float:
         given = request.headers.get("X-Request-Id", "")
-        request_id.set(given if 8 <= len(given) <= 64 and given.isascii() and given.isprintable() else uuid4().hex)
+        request_id.set(given if GIVEN_ID.fullmatch(given) else uuid4().hex)
         request.request_id = request_id.get()  # type: ignore[attr-defined]
+        return time.perf_counter()
 
     @staticmethod
-    def sign(response: HttpResponseBase) -> HttpResponseBase:
+    def sign(request: HttpRequest, response: HttpResponseBase, began_at: float) -> HttpResponseBase:
         response.headers["X-Request-Id"] = request_id.get()
         response.headers.setdefault("Cache-Control", "no-store")
+        _tell(request, response, time.perf_counter() - began_at)
         return response
+
+
+def _tell(request: HttpRequest, response: HttpResponseBase, seconds: float) -> None:
+    """The access line and the numbers of one request. A stream's time is that to its first byte."""
+    match = request.resolver_match
+    route = match.route if match else "static" if request.path_info.startswith(STATIC) else "nowhere"
+    if route.startswith("admin/"):
+        route = "admin/"
+    if route in UNTOLD:
+        return
+    brand = getattr(request, "brand", None)
+    known = brand.slug if brand is not None and brand._wrapped is not empty else None
+    told = {
+        "method": request.method if request.method in METHODS else "other",
+        "route": route,
+        "status": response.status_code,
+        "ms": round(seconds * 1000, 1),
+    }
+    access.info("request", extra=told | {"brand": known} if known else told)
 
 
 def _thread_was_used() -> bool:

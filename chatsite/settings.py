@@ -12,6 +12,7 @@ from csp.constants import NONCE, NONE, SELF
 from django.core.exceptions import ImproperlyConfigured
 
 from chatsite import environment
+from lib import logs
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 env = environment.reader()
@@ -248,16 +249,10 @@ CONCURRENT_TURNS = {  # answers at once, 0 = no cap; what billing pushes down fo
     "brand": env("CONCURRENT_TURNS_PER_BRAND"),
 }
 
-LOGGING = {
-    "version": 1,
-    "disable_existing_loggers": False,
-    "formatters": {"line": {"format": "{asctime} {levelname} {name}: {message}", "style": "{"}},
-    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
-    "root": {"handlers": ["console"], "level": env("LOG_LEVEL")},
-    "loggers": {
-        "httpx": {"level": "WARNING"},
-        "httpx2": {"level": "WARNING"},
-        "openai": {"level": "WARNING"},
-        "anthropic": {"level": "WARNING"},
-    },
-}
+# What an operator sees; docs/monitoring.md says what to watch.
+
+LOGGING = logs.config(
+    json=env.bool("LOG_JSON", default=not DEVELOPMENT),
+    level=env("LOG_LEVEL"),
+    access=env.bool("ACCESS_LOG", default=not DEVELOPMENT),  # one line for each request
+)

@@ -7,6 +7,7 @@ and turns whose asker lost the right to ask are stopped. What a process cannot f
 import asyncio
 import logging
 from contextlib import aclosing, suppress
+from contextvars import Context
 from uuid import UUID
 
 from django.conf import settings
@@ -47,7 +48,7 @@ def start(begun: Begun) -> Live:
     fault("after_begin")
     loop = asyncio.get_running_loop()
     if _pulse is None or _pulse.done():
-        _pulse = loop.create_task(_checkpoints())
+        _pulse = loop.create_task(_checkpoints(), context=Context())  # it speaks for no request
     live = Live(begun)
     hub.add(live)
     live.listening = loop.create_task(_listen(live))

@@ -16,12 +16,12 @@ NEW_CONVERSATION = """
 insert into conversations_conversation (id, brand_id, owner_id, title, model, provider_id, system_prompt_id, source,
                                         message_count, created_at, updated_at, last_message_at)
 values (%(conversation)s, %(brand)s, %(owner)s, %(title)s, %(model)s, %(provider)s, %(prompt)s, %(source)s,
-        2, %(now)s, %(now)s, %(now)s)
+        2, now(), now(), now())
 returning id
 """
 OLD_CONVERSATION = """
 update conversations_conversation
-set message_count = message_count + 2, last_message_at = %(now)s, updated_at = %(now)s,
+set message_count = message_count + 2, last_message_at = now(), updated_at = now(),
     model = %(model)s, provider_id = %(provider)s, system_prompt_id = %(prompt)s
 where id = %(conversation)s
 returning id
@@ -32,23 +32,24 @@ with conversation as ({conversation}), said as (
     insert into conversations_message (id, brand_id, owner_id, conversation_id, role, content, status, turn_id,
                                        provider_id, system_prompt_id, model, model_name, created_at)
     select m.id, %(brand)s, %(owner)s, conversation.id, m.role, m.content, m.status, %(turn)s,
-           %(provider)s, %(prompt)s, %(model)s, %(model_name)s, %(now)s
+           %(provider)s, %(prompt)s, %(model)s, %(model_name)s, now()
     from conversation, (values (%(question)s::uuid, 'user', %(text)s, 'done'),
                                (%(answer)s::uuid, 'assistant', '', 'pending')) m (id, role, content, status)
 ), kept as (
     update accounts_idempotencyrecord set status = 200, body = %(body)s where id = %(turn)s
 )
 insert into conversations_turn (id, brand_id, owner_id, conversation_id, message_id, provider_id, api_key_id, sent,
-                                prompt_tokens_estimate, held_tokens, heartbeat_at, created_at)
+                                prompt_tokens_estimate, held_tokens, request_id, heartbeat_at, created_at)
 select %(turn)s, %(brand)s, %(owner)s, conversation.id, %(answer)s, %(provider)s, %(key)s, %(sent)s,
-       %(prompt_tokens)s, %(held_tokens)s, %(now)s, %(now)s
+       %(prompt_tokens)s, %(held_tokens)s, %(request)s, now(), now()
 from conversation where exists (select from quotas_hold where reservation = %(turn)s)
 returning id
 """
 BEGIN_UNSTORED = """
 insert into conversations_turn (id, brand_id, owner_id, provider_id, api_key_id, prompt_tokens_estimate, held_tokens,
-                                heartbeat_at, created_at)
-select %(turn)s, %(brand)s, %(owner)s, %(provider)s, %(key)s, %(prompt_tokens)s, %(held_tokens)s, %(now)s, %(now)s
+                                request_id, heartbeat_at, created_at)
+select %(turn)s, %(brand)s, %(owner)s, %(provider)s, %(key)s, %(prompt_tokens)s, %(held_tokens)s,
+       %(request)s, now(), now()
 where exists (select from quotas_hold where reservation = %(turn)s)
 returning id
 """

@@ -13,7 +13,6 @@ from uuid import UUID
 
 import orjson
 from django.db import IntegrityError
-from django.utils import timezone
 
 from accounts import idempotency
 from accounts.models import Brand
@@ -31,11 +30,13 @@ from conversations.statements import (
     UNWELCOME,
 )
 from events import stream
+from lib import clock
 from lib.db import SERVICE, Principal, opening, scope, serve
 from lib.errors import Conflict, DomainError, Invalid, NotFound
 from lib.faults import fault
 from lib.html import plain
 from lib.ids import uuid7
+from lib.logs import request_id
 from providers import calls
 from providers.calls import Call, Usage
 from providers.offers import Offer, offer
@@ -201,7 +202,7 @@ def _prepare(principal: Principal, question: Question, turn_id: UUID, loaded: An
         ),
         held_tokens=int(prompt_tokens * PROMPT_MARGIN) + max_tokens,
         prompt_tokens=prompt_tokens,
-        started_at=timezone.now(),
+        started_at=clock.now(),
         conversation_id=conversation_id,
         question_id=uuid7() if question.messages is None else None,
         answer_id=uuid7() if question.messages is None else None,
@@ -241,7 +242,7 @@ def _store(ready: Begun, question: Question) -> None:
         "key": ready.principal.key_id,
         "prompt_tokens": ready.prompt_tokens,
         "held_tokens": ready.held_tokens,
-        "now": ready.started_at,
+        "request": request_id.get(),
     }
     sql = BEGIN_UNSTORED
     if ready.conversation_id:
@@ -278,7 +279,7 @@ def _again(principal: Principal, turn_id: UUID, body: Mapping[str, Any]) -> Begu
         call=None,
         held_tokens=0,
         prompt_tokens=0,
-        started_at=timezone.now(),
+        started_at=clock.now(),
         conversation_id=UUID(body["conversation_id"]),
         question_id=UUID(body["question_id"]),
         answer_id=UUID(body["answer_id"]),
@@ -311,7 +312,7 @@ def finish(
         held_tokens=held_tokens,
     )
     cost = offer.cost_microusd(due.prompt_tokens, due.completion_tokens)
-    seconds = (timezone.now() - started_at).total_seconds()
+    seconds = max(0.0, (clock.now() - started_at).total_seconds())
     finished = Finished(
         status=status,
         text=text,
