@@ -7,10 +7,10 @@ from django import forms
 from django.contrib import admin, messages
 from django.db.models import QuerySet
 from django.http import HttpRequest
-from django.utils import timezone
 
 from accounts.models import ApiKey, Profile, SupportGrant, User
 from accounts.support import LONGEST
+from lib import clock
 from lib.admin import AppendOnlyAdmin, ReadOnly
 
 RIGHTS = ["is_staff", "is_superuser", "groups", "user_permissions"]
@@ -112,7 +112,7 @@ class ApiKeyAdmin(ReadOnly, admin.ModelAdmin):
 
 class GrantForm(forms.ModelForm):
     def clean_expires_at(self) -> Any:
-        expires_at, now = self.cleaned_data["expires_at"], timezone.now()
+        expires_at, now = self.cleaned_data["expires_at"], clock.now()
         if not now < expires_at <= now + LONGEST + timedelta(minutes=1):
             raise forms.ValidationError(f"Give an end in the future, at most {LONGEST.days} days away.")
         return expires_at
@@ -137,7 +137,7 @@ class SupportGrantAdmin(AppendOnlyAdmin):
         return ["brand", "reason", "expires_at", *(["staff", "created_at", "revoked_at"] if obj else [])]
 
     def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
-        return {"expires_at": timezone.now() + timedelta(days=1), **super().get_changeform_initial_data(request)}
+        return {"expires_at": clock.now() + timedelta(days=1), **super().get_changeform_initial_data(request)}
 
     def save_model(self, request: HttpRequest, grant: SupportGrant, form: Any, change: bool) -> None:
         grant.staff = request.user  # type: ignore[assignment]
@@ -146,7 +146,7 @@ class SupportGrantAdmin(AppendOnlyAdmin):
     @admin.action(description="End now", permissions=["view"])
     def end(self, request: HttpRequest, queryset: QuerySet[SupportGrant]) -> None:
         ended = list(queryset.filter(revoked_at=None))
-        SupportGrant.objects.filter(pk__in=[grant.pk for grant in ended]).update(revoked_at=timezone.now())
+        SupportGrant.objects.filter(pk__in=[grant.pk for grant in ended]).update(revoked_at=clock.now())
         for grant in ended:
             self.log_change(request, grant, "Ended")
         self.message_user(request, f"{len(ended)} grants ended.", messages.SUCCESS)

@@ -6,9 +6,9 @@ from typing import Any
 from uuid import UUID
 
 from django.db.models import Q
-from django.utils import timezone
 
 from accounts.models import IdempotencyRecord
+from lib import clock
 from lib.db import Principal, send
 from lib.errors import Conflict, DomainError, Invalid
 from lib.ids import uuid7
@@ -42,7 +42,7 @@ def claim(principal: Principal, *, route: str, key: str, request_hash: str) -> t
     """
     if not 1 <= len(key) <= 255 or "\x00" in key:
         raise Invalid("An Idempotency-Key has 1 to 255 characters.")
-    now = timezone.now()
+    now = clock.now()
     names = {
         "id": uuid7(),
         "brand": principal.brand_id,
@@ -76,7 +76,7 @@ def claim(principal: Principal, *, route: str, key: str, request_hash: str) -> t
 
 def forget_old() -> int:
     """Delete answers older than they are promised to be kept; in the service scope. Returns how many."""
-    return IdempotencyRecord.objects.filter(created_at__lt=timezone.now() - KEEP).delete()[0]
+    return IdempotencyRecord.objects.filter(created_at__lt=clock.now() - KEEP).delete()[0]
 
 
 def release(record_id: UUID) -> None:

@@ -4,12 +4,12 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from django.db.models import QuerySet
-from django.utils import timezone
 
 from accounts.models import SupportGrant
+from lib import clock
 
 LONGEST = timedelta(days=7)
 
 
 def grants_in_force(staff_id: UUID, now: datetime | None = None) -> QuerySet[SupportGrant]:
-    return SupportGrant.objects.filter(staff_id=staff_id, revoked_at=None, expires_at__gt=now or timezone.now())
+    return SupportGrant.objects.filter(staff_id=staff_id, revoked_at=None, expires_at__gt=now or clock.now())

@@ -5,11 +5,10 @@ from datetime import datetime
 from pathlib import Path
 from uuid import UUID
 
-from django.utils import timezone
-
 from accounts.models import Brand
 from billing.models import Plan, PlanLimit, Subscription
 from events import stream
+from lib import clock
 from lib.db import SERVICE, scope
 from lib.errors import Invalid, NotFound
 from quotas import ledger
@@ -40,7 +39,7 @@ def assign_plan(brand: Brand, plan: Plan, *, user_id: UUID | None = None, now: d
 
     Must run in the service scope. Source: S1 user_subscriptions, S2 user_plans.
     """
-    now = now or timezone.now()
+    now = now or clock.now()
     kind, owner_id = ("user", user_id) if user_id else ("brand", brand.pk)
     if (plan.subject == Plan.Subject.BRAND) != (user_id is None):
         raise Invalid(f"The plan {plan.code} is for {plan.get_subject_display()}.")
@@ -70,7 +69,7 @@ def push(plan: Plan) -> int:
     for owner_id in owners:
         with scope(SERVICE):
             if Subscription.objects.filter(plan=plan, owner_id=owner_id, ended_at=None).exists():
-                _entitle(plan, owner_id, now=timezone.now())
+                _entitle(plan, owner_id, now=clock.now())
     return len(owners)
 
 

@@ -7,12 +7,12 @@ from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from django.db.models import Exists, OuterRef
-from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from accounts.models import Brand, Profile
 from conversations.models import OPEN_STATES, Conversation, Message, Turn
 from conversations.turns import Finished
+from lib import clock
 from lib.db import Principal
 from lib.errors import NotFound
 from lib.html import render
@@ -48,13 +48,13 @@ def groups(principal: Principal, zone: str, now: datetime | None = None) -> list
         .order_by("-last_message_at", "-id")
         .values("id", "title", "last_message_at", "pinned_at", "is_running")[:MOST_CHATS]
     )
-    today = (now or timezone.now()).astimezone(ZoneInfo(zone)).date()
+    today = (now or clock.now()).astimezone(ZoneInfo(zone)).date()
     found: dict[str, list[dict[str, Any]]] = {
         name: [] for name in (_("Pinned"), _("Today"), _("Yesterday"), _("Last 7 days"), _("Older"))
     }
     pinned, first, second, week, older = found
     for row in rows:
-        day = (row["last_message_at"] or timezone.now()).astimezone(ZoneInfo(zone)).date()
+        day = (row["last_message_at"] or clock.now()).astimezone(ZoneInfo(zone)).date()
         if row["pinned_at"]:
             name = pinned
         elif day >= today:
@@ -161,7 +161,7 @@ def choices(principal: Principal) -> dict[str, Any]:
 
 def meters(principal: Principal, brand: Brand, now: datetime | None = None) -> list[dict[str, Any]]:
     """The member's own meters, for the foot of the sidebar."""
-    now = now or timezone.now()
+    now = now or clock.now()
     return [
         {
             "label": _("Questions today")

@@ -5,7 +5,7 @@ from datetime import timedelta
 
 from django.conf import settings
 from django.db.models import Exists, OuterRef
-from django.utils import timezone
+from django.db.models.functions import Now
 
 from accounts import idempotency
 from conversations import turns
@@ -31,8 +31,7 @@ def reap() -> int:
 
     Safe to run anywhere, any number of times at once: finish() ends a turn once, whoever calls it.
     """
-    now = timezone.now()
-    lost_since = now - timedelta(seconds=settings.TURN_LOST_AFTER_S)
+    lost_since = Now() - timedelta(seconds=settings.TURN_LOST_AFTER_S)
     with scope(SERVICE):
         lost = list(
             Turn.objects.filter(status__in=OPEN_STATES, heartbeat_at__lt=lost_since).order_by("heartbeat_at")[

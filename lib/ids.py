@@ -1,9 +1,10 @@
 """Identifiers that sort by time, so that new rows land at the end of every index and in the order they were made."""
 
 import os
-import time
 from threading import Lock
 from uuid import UUID
+
+from lib import clock
 
 _lock = Lock()
 _last = 0
@@ -12,10 +13,11 @@ _last = 0
 def uuid7() -> UUID:
     """A version 7 UUID (RFC 9562): milliseconds, then 12 bits of their fraction, then 62 random bits.
 
-    Ids made by one process sort in the order they were made, also within one tick of the clock.
+    Ids made by one process sort in the order they were made, also within one tick of the clock. Those of several machines
+    sort by the database's time, so that a conversation keeps its order whichever of them is asked next.
     """
     global _last
-    milliseconds, nanoseconds = divmod(time.time_ns(), 1_000_000)
+    milliseconds, nanoseconds = divmod(clock.now_ns(), 1_000_000)
     tick = milliseconds << 12 | nanoseconds * 4096 // 1_000_000
     with _lock:
         tick = _last = max(tick, _last + 1)

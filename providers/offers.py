@@ -7,8 +7,8 @@ from typing import Any
 from uuid import UUID
 
 from django.db.models import OuterRef, Subquery
-from django.utils import timezone
 
+from lib import clock
 from lib.errors import DomainError, NotFound
 from providers.models import AIProvider, Price
 
@@ -57,7 +57,7 @@ def known() -> dict[UUID, Offer]:
     global _cache
     now = time.monotonic()
     if now - _cache[0] >= FRESH_FOR_S:
-        price = Price.objects.filter(provider=OuterRef("pk"), starts_at__lte=timezone.now()).order_by("-starts_at")
+        price = Price.objects.filter(provider=OuterRef("pk"), starts_at__lte=clock.now()).order_by("-starts_at")
         rows = AIProvider.objects.annotate(
             input_price=Subquery(price.values("input_microusd_per_mtok")[:1]),
             output_price=Subquery(price.values("output_microusd_per_mtok")[:1]),

@@ -13,9 +13,10 @@ from uuid import UUID
 from django.conf import settings
 from django.db import connections
 from django.db.models import F, Sum
-from django.utils import timezone
+from django.db.models.functions import Now
 
 from accounts.models import Brand
+from lib import clock
 from lib.db import SERVICE, Statement, current_alias, scope, serve
 from lib.errors import Invalid, Unavailable
 from lib.ids import uuid7
@@ -170,7 +171,7 @@ def entitle(
     """
     if not _is_cap(cap := (features or {}).get("concurrent_turns")):
         raise Invalid(f"concurrent_turns must be a whole number from 1 to {MOST_CONCURRENT:,}, not {cap!r}.")
-    now = now or timezone.now()
+    now = now or clock.now()
     wanted = {grant.meter: grant for grant in grants}
     with scope(SERVICE):
         account, _ = Account.objects.update_or_create(
@@ -233,7 +234,7 @@ def top_up(
 def void_expired(now: datetime | None = None) -> int:
     """Give back holds that outlived every turn, each in a transaction of its own. Returns how many turns had any."""
     with scope(SERVICE):
-        late = Hold.objects.filter(expires_at__lt=now or timezone.now()).values_list("reservation", flat=True)
+        late = Hold.objects.filter(expires_at__lt=now or Now()).values_list("reservation", flat=True)
         reservations = set(late[:1000])
     return sum(settle(reservation, amounts={}, reason="expired", now=now) for reservation in reservations)
 

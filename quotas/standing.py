@@ -5,9 +5,9 @@ from datetime import datetime
 from uuid import UUID
 
 from django.db.models import Manager, QuerySet
-from django.utils import timezone
 
 from accounts.models import Brand
+from lib import clock
 from lib.windows import window
 from quotas.models import Account, Bucket, Entitlement
 
@@ -37,7 +37,7 @@ class Standing:
 
 def standings(brand: Brand, *, kind: str, owner_id: UUID, now: datetime | None = None) -> list[Standing]:
     """Every meter this account is entitled to. Reads under the caller's scope: a member sees the own account only."""
-    now = now or timezone.now()
+    now = now or clock.now()
     entitlements = Entitlement.objects.filter(
         brand=brand, account__kind=kind, account__owner_id=owner_id, ends_at=None
     ).order_by("meter")

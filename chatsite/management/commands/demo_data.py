@@ -10,13 +10,13 @@ from typing import Any
 
 from django.conf import settings
 from django.core.management.base import CommandParser
-from django.utils import timezone
 
 from accounts import keys
 from accounts.models import ApiKey, Brand, Membership, Profile, User
 from billing.models import Plan, Subscription
 from billing.plans import assign_plan, install_catalogue
 from conversations.models import Conversation, Message
+from lib import clock
 from lib.commands import OperatorCommand
 from lib.errors import Forbidden
 from lib.ids import uuid7
@@ -95,7 +95,7 @@ class Command(OperatorCommand):
         if not is_new:
             return
         assign_plan(brand, Plan.objects.get(brand=brand, code=row["plan"]), user_id=user.pk)
-        now = timezone.now()
+        now = clock.now()
         for chat in row.get("chats", []):
             self.chat(brand, user, chat, now - timedelta(hours=chat["hours_ago"]))
 

@@ -5,9 +5,8 @@ from typing import Any
 
 from django.core.exceptions import ValidationError
 from django.core.management.base import CommandParser
-from django.utils import timezone
 
-from lib import egress
+from lib import clock, egress
 from lib.commands import OperatorCommand
 from lib.errors import Invalid
 from providers.models import AIProvider, Price
@@ -54,7 +53,7 @@ class Command(OperatorCommand):
                 provider=provider,
                 input_microusd_per_mtok=prices[0],
                 output_microusd_per_mtok=prices[1],
-                starts_at=timezone.now(),
+                starts_at=clock.now(),
             )
         return {
             "id": provider.pk,
