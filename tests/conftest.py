@@ -15,8 +15,13 @@ from django.db import connections
 from django.test.utils import setup_databases, teardown_databases
 
 from tests import factories
+from tests.pooler import PGBOUNCER
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+MISSING = {
+    "browser": "" if CHROMIUM else "chromium",
+    "pooler": "" if PGBOUNCER else "pgbouncer",
+}
 
 
 def pytest_collection_modifyitems(items):
@@ -29,8 +34,9 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.django_db(transaction=hard, databases=databases), append=False)
             if not hard:
                 item.fixturenames.insert(0, "one_connection")  # before the test's transaction opens
-        if item.get_closest_marker("browser") and not CHROMIUM and not os.environ.get("CI"):
-            item.add_marker(pytest.mark.skip(reason="chromium is not installed: apt-get install chromium"))
+        for marked, package in MISSING.items():
+            if package and item.get_closest_marker(marked) and not os.environ.get("CI"):
+                item.add_marker(pytest.mark.skip(reason=f"{package} is not installed: apt-get install {package}"))
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""What `make test` runs, with the servers up: pytest in parallel, and a word when there is no browser."""
+"""What `make test` runs, with the servers up: pytest in parallel, and a word about what cannot run here."""
 
 import fcntl
 import os
@@ -8,7 +8,12 @@ import sys
 
 from chatsite.embedded.processes import var_dir
 
-BROWSERS = ("chromium", "chromium-browser")
+# What some tests need besides pip's packages: its Debian package, their marker, and the program's names.
+NEEDED = {
+    "chromium": ("browser", ("chromium", "chromium-browser")),
+    "pgbouncer": ("pooler", ("pgbouncer",)),
+}
+PATH = os.environ.get("PATH", os.defpath) + ":/usr/sbin"
 PYTEST = [sys.executable, "-m", "pytest"]
 
 
@@ -25,14 +30,18 @@ def refuse_second_run() -> None:
 def main(arguments: list[str]) -> int:
     if not os.environ.get("TEST_DB_NAME"):
         refuse_second_run()
-    if not any(shutil.which(name) for name in BROWSERS):
-        tests = subprocess.run(
-            [*PYTEST, "--collect-only", "-q", "-p", "no:cacheprovider", "-m", "browser"], capture_output=True, text=True
-        )
-        count = sum("::" in line for line in tests.stdout.splitlines())
-        print(
-            f"No chromium here, so {count} browser tests are skipped. To run them: apt-get install chromium", flush=True
-        )
+    for package, (marker, names) in NEEDED.items():
+        if not any(shutil.which(name, path=PATH) for name in names):
+            tests = subprocess.run(
+                [*PYTEST, "--collect-only", "-q", "-p", "no:cacheprovider", "-m", marker],
+                capture_output=True,
+                text=True,
+            )
+            count = sum("::" in line for line in tests.stdout.splitlines())
+            print(
+                f"No {package} here, so {count} {marker} tests are skipped. To run them: apt-get install {package}",
+                flush=True,
+            )
     workers = [] if "-n" in arguments else ["-n", str(min(4, max(2, os.cpu_count() or 2))), "--dist", "loadgroup"]
     os.execv(sys.executable, [*PYTEST, *workers, *arguments])
 

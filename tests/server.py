@@ -241,25 +241,31 @@ def _drop(admin: psycopg.Connection, name: str) -> None:
 
 
 @contextlib.contextmanager
-def run_site(suffix: str = "live", **env: str) -> Iterator[tuple[Site, Web]]:
-    """The database is a copy of the suite's empty one, so this costs a file copy and not a migration."""
+def copied_database(suffix: str) -> Iterator[str]:
+    """A copy of the suite's empty database, for those who commit: it costs a file copy and not a migration."""
     owner = connections["owner"].settings_dict
     home = {"host": owner["HOST"], "port": owner["PORT"], "user": owner["USER"], "password": owner["PASSWORD"]}
     name = f"{owner['NAME']}_{suffix}"
     _let_go()
-    with psycopg.connect(**home, dbname="postgres", autocommit=True) as admin, Upstream() as upstream:
+    with psycopg.connect(**home, dbname="postgres", autocommit=True) as admin:
         _drop(admin, name)
         admin.execute(f'create database "{name}" template "{owner["NAME"]}"')
         admin.execute(f'revoke connect, temporary on database "{name}" from public')
-        admin.execute(f'grant connect on database "{name}" to web, worker')
-        site = Site(name, upstream)
+        admin.execute(f'grant connect on database "{name}" to web, worker, tester')
         try:
-            with site.database():
-                site.fill()
-            with site.serve(**env) as web:
-                yield site, web
+            yield name
         finally:
             _drop(admin, name)
+
+
+@contextlib.contextmanager
+def run_site(suffix: str = "live", **env: str) -> Iterator[tuple[Site, Web]]:
+    with copied_database(suffix) as name, Upstream() as upstream:
+        site = Site(name, upstream)
+        with site.database():
+            site.fill()
+        with site.serve(**env) as web:
+            yield site, web
 
 
 class Browser:
