@@ -198,3 +198,18 @@ class Turn(Owned):
 
 
 OPEN_STATES = (Turn.Status.PENDING, Turn.Status.STREAMING)
+
+
+class Look(models.Model):
+    """When the reaper looked last, in one row. While it could not look, nobody's heartbeat need have got through either.
+
+    Only the last time of blindness is kept; the reaper takes it off the age of a heartbeat.
+    """
+
+    id = models.SmallIntegerField(primary_key=True)
+    seen_at = models.DateTimeField()
+    blind_from = models.DateTimeField()
+    blind_until = models.DateTimeField()
+
+    def __str__(self) -> str:
+        return f"seen {self.seen_at:%H:%M:%S}"

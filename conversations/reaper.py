@@ -2,21 +2,21 @@
 
 import logging
 from datetime import timedelta
+from uuid import UUID
 
 from django.conf import settings
-from django.db.models import Exists, OuterRef
-from django.db.models.functions import Now
 
 from accounts import idempotency
 from conversations import turns
-from conversations.models import OPEN_STATES, Turn
-from lib.db import SERVICE, scope
+from conversations.models import Turn
+from conversations.statements import LOOK, LOST, ORPHANS
+from lib.db import SERVICE, opening, send
 from lib.errors import DomainError
 from providers.offers import Offer, known
 from quotas import ledger
-from quotas.models import Hold
 
 AT_A_TIME = 200
+LATE = timedelta(seconds=7.5)  # beat calls every 5 s: what comes later than this could not come
 log = logging.getLogger(__name__)
 
 
@@ -29,15 +29,14 @@ class Interrupted(DomainError):
 def reap() -> int:
     """End every turn whose process is gone, keep its text, settle by our own count. Returns how many.
 
+    Gone is who could have given a sign of life for TURN_LOST_AFTER_S and gave none: a time in which nobody could look,
+    because the database was away, is taken off. All times are the database's own.
     Safe to run anywhere, any number of times at once: finish() ends a turn once, whoever calls it.
     """
-    lost_since = Now() - timedelta(seconds=settings.TURN_LOST_AFTER_S)
-    with scope(SERVICE):
-        lost = list(
-            Turn.objects.filter(status__in=OPEN_STATES, heartbeat_at__lt=lost_since).order_by("heartbeat_at")[
-                :AT_A_TIME
-            ]
-        )
+    patience = timedelta(seconds=settings.TURN_LOST_AFTER_S)
+    names = {"patience": patience, "late": LATE, "most": AT_A_TIME}
+    with opening(SERVICE, (LOOK, names), (LOST, names), (ORPHANS, names)) as ((look,), late, orphans):
+        lost = list(Turn.objects.filter(pk__in=[row.id for row in late]).order_by("heartbeat_at"))
         offers = known()
     ended = 0
     for turn in lost:
@@ -45,19 +44,23 @@ def reap() -> int:
             ended += _end(turn, offers[turn.provider_id]) is not None
         except Exception:  # one turn that cannot be ended must not keep the others from it
             log.exception("turn %s could not be reaped", turn.pk)
-    with scope(SERVICE):
-        turn_of = Turn.objects.filter(pk=OuterRef("reservation"))
-        orphans = Hold.objects.filter(~Exists(turn_of), created_at__lt=lost_since)
-        reservations = list(orphans.values_list("reservation", flat=True).distinct()[:AT_A_TIME])
-    for reservation in reservations:
-        with scope(SERVICE):
-            if Turn.objects.filter(pk=reservation).exists():
-                continue
-            idempotency.release(reservation)  # first: under this id nothing could be held, so charged, again
-        ledger.settle(reservation, amounts={}, reason="never begun")
-    if len(lost) < AT_A_TIME:
+    for orphan in orphans:
+        give_back(orphan.id)
+    if len(lost) < AT_A_TIME and not look.was_blind:
         ledger.void_expired()  # after the turns: theirs were settled with them
-    return ended + len(reservations)
+    return ended + len(orphans)
+
+
+def give_back(reservation: UUID) -> None:
+    """Release the hold of a turn that was never begun, and its idempotency key. A turn that has one keeps both.
+
+    begin() takes the same key before it looks for the hold: either the turn is there when we look, or the hold is gone
+    when begin() does. Nobody answers for free, and nobody who still asks is refused because he was slow.
+    """
+    with opening(SERVICE, key=reservation):
+        if not Turn.objects.filter(pk=reservation).exists():
+            idempotency.release(reservation)  # with the hold: under this id nothing could be held, so charged, again
+            send(ledger.settling(reservation, amounts={}, reason="never begun"))
 
 
 def _end(turn: Turn, offer: Offer) -> turns.Finished | None:

@@ -97,3 +97,29 @@ with ended as (
 )
 select brand_id, owner_id, conversation_id, message_id from ended
 """
+
+# A look that comes late was preceded by a time in which nobody could look: the database was away, or the worker.
+LOOK = """
+insert into conversations_look as l (id, seen_at, blind_from, blind_until)
+select 1, at, at, at from (select statement_timestamp() as at) this
+on conflict (id) do update
+set blind_from = case when excluded.seen_at - l.seen_at > %(late)s then l.seen_at else l.blind_from end,
+    blind_until = case when excluded.seen_at - l.seen_at > %(late)s then excluded.seen_at else l.blind_until end,
+    seen_at = greatest(l.seen_at, excluded.seen_at)
+returning blind_until > blind_from and blind_until > statement_timestamp() - %(patience)s as was_blind
+"""
+_SEEN_FOR = "statement_timestamp() - {since} - greatest(blind_until - greatest({since}, blind_from), interval '0')"
+LOST = f"""
+select t.id from conversations_turn t, conversations_look
+where t.status in ('pending', 'streaming') and t.heartbeat_at < statement_timestamp() - %(patience)s
+      and {_SEEN_FOR.format(since="t.heartbeat_at")} > %(patience)s
+order by t.heartbeat_at limit %(most)s
+"""  # noqa: S608
+# Holds of turns that were never begun.
+ORPHANS = f"""
+select distinct h.reservation as id from quotas_hold h, conversations_look
+where h.purpose = 'turn' and h.created_at < statement_timestamp() - %(patience)s
+      and {_SEEN_FOR.format(since="h.created_at")} > %(patience)s
+      and not exists (select from conversations_turn t where t.id = h.reservation)
+limit %(most)s
+"""  # noqa: S608

@@ -266,7 +266,7 @@ def _store(ready: Begun, question: Question) -> None:
             "sent": _json(sent),
             "body": _json({**body, "provider_id": ready.offer.id, "title": ready.title}),
         }
-    with opening(ready.principal, (sql, names)) as (stored,):
+    with opening(ready.principal, (sql, names), key=ready.turn_id) as (stored,):  # the reaper takes the same key
         if not stored:
             raise Conflict("This could not be begun in time, so nothing was asked. Send it again.", retry_after=1)
 

@@ -77,6 +77,10 @@ select set_config('role', %(role)s, true) as role, set_config('app.brand_id', %(
        set_config('app.owner_id', %(owner)s::text, true) as owner_id,
        set_config('app.standing', coalesce(lookup.standing(%(brand)s::uuid, %(owner)s::uuid), ''), true) as standing
 """
+# The lock is had before the next statement takes its snapshot, so nothing of what that one finds is out of date.
+ALONE = "select pg_advisory_xact_lock(%(key)s)"
+AND_ALONE = ", pg_advisory_xact_lock(%(key)s) as alone"
+ENTER_ALONE = ENTER + AND_ALONE
 ENTER_SERVICE = "select set_config('role', 'app_service', true)"
 # For work that need not be on the disk by itself: any later commit that waits for the disk takes it along, because the
 # log is written in order. What a crash of the database could lose is then what nobody was told of yet.
@@ -132,9 +136,10 @@ def scope(principal: Principal) -> Iterator[str]:
 
 
 @contextmanager
-def opening(principal: Principal, *statements: Statement) -> Iterator[list[Rows]]:
+def opening(principal: Principal, *statements: Statement, key: UUID | None = None) -> Iterator[list[Rows]]:
     """`scope()` for the hot path: its first statements travel with BEGIN and the role in one round trip.
 
+    key  one transaction at a time has it: the statements see all that an earlier one did
     Gives the rows of each statement. They are there before standing is checked, and gone with the transaction if it fails.
     """
     using = "service" if principal.role == "app_service" else _alias.get()
@@ -143,12 +148,12 @@ def opening(principal: Principal, *statements: Statement) -> Iterator[list[Rows]
         if (outer.using, outer.principal) != (using, principal):
             raise RuntimeError("another scope is open")
         with transaction.atomic(using=using):
-            yield send(*statements)
+            yield send(*statements) if key is None else send((ALONE, {"key": _number(key)}), *statements)[1:]
         return
     connection = connections[using]
     with transaction.atomic(using=using), on(using):
         inside_test = len(connection.atomic_blocks) > 1
-        standing, rows = _enter(connection, principal, statements)
+        standing, rows = _enter(connection, principal, statements, key)
         opened = _Open(principal, using, standing, connection)
         token = _open.set(opened)
         try:
@@ -199,15 +204,24 @@ def serve(*statements: Statement, lazily: bool = False) -> list[Rows]:
     return pipeline(service, [(ENTER_SERVICE_LAZILY if lazily else ENTER_SERVICE, {}), *statements])[1:]
 
 
-def _enter(connection: Any, principal: Principal, statements: Iterable[Statement]) -> tuple[str, list[Rows]]:
+def _enter(
+    connection: Any, principal: Principal, statements: Iterable[Statement], key: UUID | None
+) -> tuple[str, list[Rows]]:
+    names = {} if key is None else {"key": _number(key)}
     if principal.role == "app_service":
-        return "service", pipeline(connection, [(ENTER_SERVICE, {}), *statements])[1:]
-    names = {"role": principal.role, "brand": principal.brand_id, "owner": principal.owner_id}
-    (entered,), *rows = pipeline(connection, [(ENTER, names), *statements])
+        enter = ENTER_SERVICE if key is None else ENTER_SERVICE + AND_ALONE
+        return "service", pipeline(connection, [(enter, names), *statements])[1:]
+    names |= {"role": principal.role, "brand": principal.brand_id, "owner": principal.owner_id}
+    (entered,), *rows = pipeline(connection, [(ENTER if key is None else ENTER_ALONE, names), *statements])
     standing: str = entered.standing
     if standing not in ALLOWED[principal.role]:
         raise NotFound("There is nothing here for you.")
     return standing, rows
+
+
+def _number(key: UUID) -> int:
+    """The random half of a uuid7, as a bigint."""
+    return int.from_bytes(key.bytes[8:], signed=True)
 
 
 def _refuse_to_lose(connection: Any) -> None:

@@ -47,13 +47,15 @@ def reserve(
     asker: tuple[str, UUID],
     amounts: Mapping[str, int],
     reservation: UUID,
+    purpose: str = "turn",
     now: datetime | None = None,
 ) -> None:
-    """Hold room for one turn on every account that applies: the asker's and the brand's. Settle it exactly once.
+    """Hold room on every account that applies: the asker's and the brand's. Settle it exactly once.
 
     asker        (Account.Kind, id): ("user", user_id) or ("visitor", visitor_id)
     amounts      upper bounds in units of each meter: {"queries": 1, "tokens": prompt + max_tokens}
     reservation  the turn's id; a second call with it changes nothing
+    purpose      what that id is an id of; what is not "turn" stands until it is settled, for HOLD_FOR at most
     Raises       QuotaExceeded, TooManyRunning; nothing is held then
     Durable      with the caller's next commit: until that one stores what the hold is for, nothing was asked
     Source       S0 "Check Before Sending", S1 can_user_query(), S2 check_conversation_limit()
@@ -66,6 +68,7 @@ def reserve(
         "asking": [kind for kind, _ in accounts],
         "askers": [owner for _, owner in accounts],
         "reservation": reservation,
+        "purpose": purpose,
         "now": now,
         "hold_for": HOLD_FOR,
         "kinds": [kind for kind, _, _, _ in pairs],

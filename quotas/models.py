@@ -129,9 +129,12 @@ class Pack(BrandOwned):
 
 
 class Hold(Owned):
-    """Room promised to one reservation (a turn's id) before its provider is called. Settling replaces it by an Entry."""
+    """Room promised to one reservation (a turn's id, mostly) before the work is done. Settling replaces it by an Entry."""
 
     reservation = models.UUIDField()
+    # What the reservation's id is an id of. A hold for a turn that was not begun is given back after seconds, by those
+    # who know turns; any other stands until it is settled or expires.
+    purpose = models.CharField(max_length=20, default="turn", db_default="turn")
     bucket = models.ForeignKey(Bucket, models.PROTECT, related_name="holds", db_constraint=False)
     meter = models.CharField(max_length=20)
     amount = models.BigIntegerField()

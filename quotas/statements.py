@@ -53,8 +53,9 @@ with want (kind, owner_id, most, meter, amount) as (
     from room, verdict where b.id = room.id and verdict.go
     returning b.id
 ), held as (
-    insert into quotas_hold (id, brand_id, owner_id, reservation, bucket_id, meter, amount, created_at, expires_at)
-    select gen_random_uuid(), %(brand)s, room.owner_id, %(reservation)s, room.id, room.meter, room.amount,
+    insert into quotas_hold (id, brand_id, owner_id, reservation, purpose, bucket_id, meter, amount,
+                             created_at, expires_at)
+    select gen_random_uuid(), %(brand)s, room.owner_id, %(reservation)s, %(purpose)s, room.id, room.meter, room.amount,
            coalesce(%(now)s, now()), coalesce(%(now)s, now()) + %(hold_for)s
     from room join taken on taken.id = room.id
 )

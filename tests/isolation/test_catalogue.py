@@ -36,6 +36,7 @@ RIGHTS = {
     "billing_planlimit": {"app_user": "s", "app_visitor": "s", "app_brand": "s", "app_service": "siud"},
     "billing_subscription": {"app_user": "s", "app_brand": "s", "app_service": "siud"},
     "conversations_conversation": {"app_user": "siud", "app_visitor": "siu", "app_brand": "s", "app_service": "siud"},
+    "conversations_look": {"app_service": "siud"},
     "conversations_message": {"app_user": "siud", "app_visitor": "siu", "app_brand": "s", "app_service": "siud"},
     "conversations_turn": {"app_user": "si", "app_visitor": "si", "app_brand": "s", "app_service": "siud"},
     "django_admin_log": {"app_service": "siud"},
