@@ -153,7 +153,7 @@ def choices(principal: Principal) -> dict[str, Any]:
     return {
         "providers": [
             {"id": row.id, "name": row.name, "description": row.description, "is_demo": row.protocol == "demo"}
-            for row in offers()
+            for row in offers("chat")
         ],
         "prompts": list(prompts.values("id", "name", "description")),
     }

@@ -111,13 +111,10 @@ async def _end(live: Live, listening: asyncio.Task[Usage | None]) -> None:
 
 async def _finish(live: Live, status: str, usage: Usage | None, error: DomainError | None) -> Finished:
     begun = live.begun
-    own_completion_tokens = 0
+    own_completion_tokens, tool_calls = 0, live.tool_calls()
     if live.length:
-        produced = [
-            {"content": live.text},
-            *({"content": call["name"] + call["arguments"]} for call in live.tool_calls()),
-        ]
-        own_completion_tokens = calls.estimate_tokens(produced)
+        said = {"content": live.text, "tool_calls": [{"function": call} for call in tool_calls]}
+        own_completion_tokens = calls.estimate_tokens([said])
     for wait in (*FINISH_TRIES_S, None):
         try:
             finished = await db(
@@ -133,6 +130,7 @@ async def _finish(live: Live, status: str, usage: Usage | None, error: DomainErr
                 own_completion_tokens=own_completion_tokens,
                 held_tokens=begun.held_tokens,
                 started_at=begun.started_at,
+                tool_calls=tool_calls if status == Turn.Status.DONE else (),
             )
             fault("after_finish")
             break
@@ -148,7 +146,7 @@ async def _finish(live: Live, status: str, usage: Usage | None, error: DomainErr
     return finished or Finished(
         status=str(Turn.Status.INTERRUPTED),
         text=live.text,
-        is_charged=bool(live.text),
+        is_charged=live.length > 0,
         prompt_tokens=0,
         completion_tokens=0,
         cost_microusd=0,
@@ -189,7 +187,7 @@ async def _checkpoints() -> None:
 
 def _change(live: Live) -> tuple[UUID, str | None, int]:
     has_grown, is_kept = live.body.length > live.checkpointed, live.begun.conversation_id is not None
-    return live.begun.turn_id, live.text if has_grown and is_kept else None, -(-live.body.length // 4)
+    return live.begun.turn_id, live.text if has_grown and is_kept else None, -(-live.length // 4)
 
 
 def stop(turn_id: UUID) -> bool:

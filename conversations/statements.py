@@ -1,40 +1,59 @@
 """The statements of a turn's life; turns.py says when each is sent, and as whom."""
 
-LOAD = """
+_LOAD = """
 select c.id, c.title, c.provider_id, c.system_prompt_id, c.system_prompt,
        c.settings::json,  -- Django leaves jsonb as text in cursors of one's own
-       (select coalesce(json_agg(json_build_object('id', m.id, 'role', m.role, 'content', m.content) order by m.id), '[]')
-        from (select id, role, content from conversations_message
-              where conversation_id = c.id and content <> '' order by id desc limit %(most)s) m) as history,
+       (select coalesce(json_agg(json_build_object('id', m.id, 'role', m.role, 'content', m.content, 'parts', m.parts,
+                                                   'function_call', m.function_call) order by m.id), '[]')
+        from (select id, role, content, function_call, metadata -> 'parts' as parts from conversations_message
+              where conversation_id = c.id and (content <> '' or function_call is not null) {until}
+              order by id desc limit %(most)s) m) as history,
        (select prompt_text from providers_systemprompt
-        where id = coalesce(%(prompt)s::uuid, c.system_prompt_id) and is_active) as prompt_text
-from (select 1) one
-left join conversations_conversation c on c.id = %(conversation)s and c.deleted_at is null
+        where id = coalesce(%(prompt)s::uuid, c.system_prompt_id) and is_active) as prompt_text {more}
+from (select 1) one {after}
+left join conversations_conversation c on c.id = {conversation} and c.deleted_at is null
 """
+LOAD = _LOAD.format(until="", more="", after="", conversation="%(conversation)s")
+# What a program continues by naming an answer: the conversation up to there. Later messages make it a fork.
+LOAD_AFTER = _LOAD.format(
+    until="and id <= a.id",
+    more="""
+       , a.status as after_status,
+       exists (select from conversations_message where conversation_id = c.id and id > a.id) as is_fork""",
+    after="""
+left join conversations_turn t on t.id = %(after)s
+left join conversations_message a on a.id = t.message_id""",
+    conversation="a.conversation_id",
+)
 
 NEW_CONVERSATION = """
-insert into conversations_conversation (id, brand_id, owner_id, title, model, provider_id, system_prompt_id, source,
-                                        message_count, created_at, updated_at, last_message_at)
-values (%(conversation)s, %(brand)s, %(owner)s, %(title)s, %(model)s, %(provider)s, %(prompt)s, %(source)s,
-        2, now(), now(), now())
+insert into conversations_conversation (id, brand_id, owner_id, title, model, provider_id, system_prompt_id, system_prompt,
+                                        source, metadata, message_count, created_at, updated_at, last_message_at)
+values (%(conversation)s, %(brand)s, %(owner)s, %(title)s, %(model)s, %(provider)s, %(prompt)s, %(system)s,
+        %(source)s, %(metadata)s, %(messages)s, now(), now(), now())
 returning id
 """
 OLD_CONVERSATION = """
 update conversations_conversation
-set message_count = message_count + 2, last_message_at = now(), updated_at = now(),
+set message_count = message_count + %(messages)s, last_message_at = now(), updated_at = now(),
     model = %(model)s, provider_id = %(provider)s, system_prompt_id = %(prompt)s
 where id = %(conversation)s
 returning id
 """
+# What is said: a page's question, or all that a program sent; and the answer's row, which exists before its first word.
+QUESTION = """(values (%(question)s::uuid, %(turn)s::uuid, 'user', %(text)s, 'done', null::jsonb, '{}'::jsonb),
+                      (%(answer)s::uuid, %(turn)s::uuid, 'assistant', '', 'pending', null, '{}'))
+        m (id, turn_id, role, content, status, function_call, metadata)"""
+EXCHANGE = """jsonb_to_recordset(%(said)s::jsonb)
+        m (id uuid, turn_id uuid, role text, content text, status text, function_call jsonb, metadata jsonb)"""
 # No turn without its hold: a process that slept so long that the reaper gave the hold back begins nothing.
 BEGIN = """
 with conversation as ({conversation}), said as (
     insert into conversations_message (id, brand_id, owner_id, conversation_id, role, content, status, turn_id,
-                                       provider_id, system_prompt_id, model, model_name, created_at)
-    select m.id, %(brand)s, %(owner)s, conversation.id, m.role, m.content, m.status, %(turn)s,
-           %(provider)s, %(prompt)s, %(model)s, %(model_name)s, now()
-    from conversation, (values (%(question)s::uuid, 'user', %(text)s, 'done'),
-                               (%(answer)s::uuid, 'assistant', '', 'pending')) m (id, role, content, status)
+                                       function_call, metadata, provider_id, system_prompt_id, model, model_name, created_at)
+    select m.id, %(brand)s, %(owner)s, conversation.id, m.role, m.content, m.status, m.turn_id,
+           m.function_call, m.metadata, %(provider)s, %(prompt)s, %(model)s, %(model_name)s, now()
+    from conversation, {said}
 ), kept as (
     update accounts_idempotencyrecord set status = 200, body = %(body)s where id = %(turn)s
 )
@@ -71,7 +90,8 @@ where t.id = any(%(ids)s) and (lookup.standing(t.brand_id, t.owner_id) is null
 
 ENDED = """
 select t.status, t.is_charged, t.error_code, t.produced_tokens, m.content, m.error_detail, m.cost_microusd,
-       (m.token_usage ->> 'prompt_tokens')::bigint as prompt_tokens
+       (m.token_usage ->> 'prompt_tokens')::bigint as prompt_tokens, m.token_usage ->> 'finish_reason' as finish_reason,
+       m.function_call::json
 from conversations_turn t left join conversations_message m on m.id = t.message_id
 where t.id = %(turn)s and t.status not in ('pending', 'streaming')
 """
@@ -86,6 +106,7 @@ with ended as (
 ), answered as (
     update conversations_message m
     set content = %(text)s, status = %(status)s, error_code = %(error_code)s, error_detail = %(error_detail)s,
+        function_call = %(function_call)s,
         is_charged = %(is_charged)s, tokens_used = %(tokens)s, cost_microusd = %(cost)s, token_usage = %(usage)s,
         response_time_ms = %(ms)s
     from ended where m.id = ended.message_id

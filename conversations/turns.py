@@ -5,8 +5,8 @@ and may be called any number of times, by the runner and by the reaper: the firs
 """
 
 import logging
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -23,10 +23,13 @@ from conversations.statements import (
     BEGIN_UNSTORED,
     CHECKPOINT,
     ENDED,
+    EXCHANGE,
     FINISH,
     LOAD,
+    LOAD_AFTER,
     NEW_CONVERSATION,
     OLD_CONVERSATION,
+    QUESTION,
     UNWELCOME,
 )
 from events import stream
@@ -46,8 +49,16 @@ from quotas.errors import QuotaExceeded, TooManyRunning
 
 log = logging.getLogger(__name__)
 
-OPENAI_ONLY = {"seed", "frequency_penalty", "presence_penalty"}  # refused elsewhere, never dropped quietly
+# Parameters that a protocol does not know are refused, never dropped quietly.
+OPENAI_ONLY = {"seed", "frequency_penalty", "presence_penalty", "reasoning_effort", "verbosity"}
+UNKNOWN_TO = {
+    "openai": {"top_k"},
+    "anthropic": OPENAI_ONLY,
+    "demo": {"response_format", "reasoning_effort", "verbosity"},
+}
 MOST_HISTORY = 400  # messages read back at most; what does not fit into the model's window is dropped anyway
+MOST_EXCHANGE = 4000  # of a program's, where nothing is dropped unless it says so
+TOOLS_TOKENS = 600  # held for what a vendor says around tools; Anthropic's words for them are up to 500
 PROMPT_MARGIN = 1.25  # the hold leans upwards: an estimate may be 6 % low for code or Chinese
 
 Messages = tuple[dict[str, Any], ...]
@@ -57,8 +68,14 @@ Messages = tuple[dict[str, Any], ...]
 class Question:
     """What somebody asks, already validated.
 
-    model     id or api_identifier; None = the conversation's, else the first one offered
-    messages  a program's whole exchange, which is then neither stored nor looked up; None = `text` in a conversation
+    model        id or api_identifier; None = the conversation's, else the first one offered
+    messages     what a program says, in the shape of providers.Call; None = a page's `text` in a conversation
+    after        the turn whose answer a program continues; with `conversation_id` it continues that one's end
+    system       a program's instructions for this answer
+    is_stored    keep a program's messages and the answer as a conversation of its person
+    is_fitted    drop the oldest messages of a program's conversation that do not fit, instead of refusing
+    metadata     of a program, for the conversation
+    asked        what a program said beside, kept with a stored turn to be told again
     """
 
     text: str = ""
@@ -68,6 +85,20 @@ class Question:
     messages: Messages | None = None
     max_tokens: int | None = None
     params: Mapping[str, Any] = field(default_factory=dict)
+    tools: tuple[Mapping[str, Any], ...] = ()
+    tool_choice: str = ""
+    after: UUID | None = None
+    system: str = ""
+    is_stored: bool = False
+    is_fitted: bool = False
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    asked: Mapping[str, Any] = field(default_factory=dict)
+
+    def fingerprint(self) -> str:
+        """What makes two requests with one Idempotency-Key the same."""
+        if self.messages is None:
+            return idempotency.fingerprint(self.text, self.conversation_id, self.model, self.prompt_id)
+        return idempotency.fingerprint(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +117,7 @@ class Begun:
     answer_id: UUID | None = None
     prompt_id: UUID | None = None
     history: Sequence[str] = ()  # ids of the messages sent along
+    said: Sequence[Mapping[str, Any]] = ()  # rows of what a program said, to be stored
     title: str = ""
     is_new: bool = False
 
@@ -104,6 +136,9 @@ class Finished:
     error_code: str
     error_detail: str
     seconds: float
+    tool_calls: Sequence[Mapping[str, str]] = ()  # {"id", "name", "arguments"}
+    cached_tokens: int = 0  # of the prompt's
+    reasoning_tokens: int = 0  # of the answer's
 
 
 def begin(principal: Principal, brand: Brand, question: Question, *, key: str = "", route: str = "send") -> Begun:
@@ -114,15 +149,18 @@ def begin(principal: Principal, brand: Brand, question: Question, *, key: str = 
             is held then, and nothing is stored
     """
     turn_id = uuid7()
-    if question.messages is not None:
+    if question.messages is not None and not (key or question.after or question.conversation_id):
         ready = _prepare(principal, question, turn_id, None)
     else:
-        names = {"conversation": question.conversation_id, "prompt": question.prompt_id, "most": MOST_HISTORY}
-        with opening(principal, (LOAD, names)) as (loaded,):
+        names = {
+            "conversation": question.conversation_id,
+            "after": question.after,
+            "prompt": question.prompt_id,
+            "most": MOST_HISTORY if question.messages is None else MOST_EXCHANGE,
+        }
+        with opening(principal, (LOAD_AFTER if question.after else LOAD, names)) as (loaded,):
             if key:
-                asked = idempotency.fingerprint(
-                    question.text, question.conversation_id, question.model, question.prompt_id
-                )
+                asked = question.fingerprint()
                 turn_id, first = idempotency.claim(principal, route=route, key=key, request_hash=asked)
                 if first is not None:
                     return _again(principal, turn_id, first)
@@ -156,35 +194,42 @@ def begin(principal: Principal, brand: Brand, question: Question, *, key: str = 
 
 def _prepare(principal: Principal, question: Question, turn_id: UUID, loaded: Any) -> Begun:
     settings: dict[str, Any] = {}
-    title, is_new, system = "", False, ""
+    title, system, history = "", question.system, []
     model, prompt_id, conversation_id = question.model, question.prompt_id, question.conversation_id
+    is_page = question.messages is None
     if loaded:
-        if conversation_id and loaded.id is None:
-            raise NotFound("This chat is not here (any more).")
-        is_new = conversation_id is None
-        conversation_id = conversation_id or uuid7()
-        title = loaded.title or plain(question.text) or "New chat"
+        if (conversation_id or question.after) and loaded.id is None:
+            raise NotFound("This chat is not here (any more)." if is_page else _no_such(question))
+        if question.after and loaded.after_status == "pending":
+            raise StillAnswering("The answer that this continues is still being written. Wait for it.")
+        title, conversation_id, history = loaded.title, loaded.id, loaded.history
         model, prompt_id = model or loaded.provider_id, prompt_id or loaded.system_prompt_id
         if prompt_id and loaded.prompt_text is None:
             raise NotFound("This prompt is not offered here (any more). Choose another one.")
-        settings, system = loaded.settings or {}, loaded.system_prompt or loaded.prompt_text or ""
+        settings = loaded.settings or {}
+        if not question.after:
+            system = system or loaded.system_prompt or loaded.prompt_text or ""
+    is_fork = bool(question.after and loaded.is_fork)  # what was said after that answer stays as it is
+    is_stored = is_page or question.is_stored
+    is_new = is_stored and (conversation_id is None or is_fork)
+    new: Messages = ({"role": "user", "content": question.text},) if question.messages is None else question.messages
     chosen = offer(model)
-    if chosen.protocol == "anthropic" and (unknown := OPENAI_ONLY & question.params.keys()):
-        names = ", ".join(sorted(unknown))
-        raise Invalid(f"{chosen.name} does not know {names}; leave it out.", param=min(unknown))
+    _require(chosen, question, new)
     max_tokens = min(question.max_tokens or settings.get("max_tokens") or chosen.max_tokens, chosen.max_tokens)
-    if question.messages is not None:
-        messages: Messages = question.messages
-        history_ids: list[str] = []
-    else:
-        room = chosen.context_window - max_tokens
-        messages, history_ids = _fit(system, loaded.history, question.text, room)
-    prompt_tokens = calls.estimate_tokens(messages)
+    first: Messages = ({"role": "system", "content": system},) if system else ()
+    said = list(replayed(history, is_trusted=not is_page))
+    if is_page or question.is_fitted:
+        extra = calls.estimate_tokens((), question.tools)
+        said = _fit(first, said, new, chosen.context_window - max_tokens - extra, chosen.image_tokens)
+    messages = (*first, *(message for _, message in said), *new)
+    prompt_tokens = calls.estimate_tokens(messages, question.tools, image_tokens=chosen.image_tokens)
+    if schema := question.params.get("response_format"):
+        prompt_tokens += calls.estimate_tokens((), (schema,))
     if prompt_tokens + max_tokens > chosen.context_window:
         raise TooLong(
             f"This is too long for {chosen.name}: about {prompt_tokens:,} tokens. Shorten it; your text is kept."
         )
-    return Begun(
+    ready = Begun(
         turn_id=turn_id,
         principal=principal,
         offer=chosen,
@@ -199,37 +244,129 @@ def _prepare(principal: Principal, question: Question, turn_id: UUID, loaded: An
                 **{name: settings[name] for name in ("temperature", "top_p") if name in settings},
                 **question.params,
             },
+            tools=question.tools,
+            tool_choice=question.tool_choice,
         ),
-        held_tokens=int(prompt_tokens * PROMPT_MARGIN) + max_tokens,
+        held_tokens=int(prompt_tokens * PROMPT_MARGIN) + max_tokens + (TOOLS_TOKENS if question.tools else 0),
         prompt_tokens=prompt_tokens,
         started_at=clock.now(),
-        conversation_id=conversation_id,
-        question_id=uuid7() if question.messages is None else None,
-        answer_id=uuid7() if question.messages is None else None,
+    )
+    if not is_stored:
+        return ready
+    copied = [_copy(row) for row in history] if is_fork else []
+    return replace(
+        ready,
+        conversation_id=uuid7() if is_new or conversation_id is None else conversation_id,
+        question_id=uuid7() if is_page else None,
+        said=() if is_page else [*copied, *(_row(message, turn_id) for message in new)],
+        answer_id=uuid7(),
         prompt_id=UUID(str(prompt_id)) if prompt_id else None,
-        history=history_ids,
-        title=title,
+        history=[row_id for row_id, _ in said],
+        title=title or _title(new) or "New chat",
         is_new=is_new,
     )
 
 
+def _no_such(question: Question) -> str:
+    return "There is no such response here (any more)." if question.after else "There is no such conversation here."
+
+
+def _require(chosen: Offer, question: Question, messages: Messages) -> None:
+    """What this model must be able to do. Raises Invalid, with the field's name as `param`."""
+    if unknown := UNKNOWN_TO[chosen.protocol] & question.params.keys():
+        raise Invalid(f"{chosen.name} does not know {', '.join(sorted(unknown))}; leave it out.", param=min(unknown))
+    if chosen.protocol == "anthropic" and (question.params.get("response_format") or {}).get("type") == "json_object":
+        raise Invalid(
+            f"{chosen.name} writes JSON only by a schema: send a response_format of type json_schema.",
+            param="response_format",
+        )
+    if chosen.protocol == "demo" and question.tool_choice not in ("", "auto", "none"):
+        raise Invalid(f"{chosen.name} never calls a tool, so it cannot be told to.", param="tool_choice")
+    if not chosen.image_tokens and calls.has_images(messages):
+        raise Invalid(f"{chosen.name} takes no images, only text. Choose another model.", param="messages")
+
+
+def replayed(history: Sequence[Mapping[str, Any]], *, is_trusted: bool) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Stored rows as messages for a model, each with its id: tool calls and their results as they were (C10).
+
+    is_trusted  as a program left them. A person goes on from anywhere: a call without its result, or a result without
+                its call, would be refused by the vendor, so these are left out
+    """
+    answered = {
+        row["function_call"]["call_id"] for row in history if row["role"] == "function" and row["function_call"]
+    }
+    asked = {call["id"] for row in history if row["role"] == "assistant" for call in _calls(row)}
+    for row in history:
+        content = row["parts"] or row["content"]
+        if row["role"] == "function":
+            call_id = (row["function_call"] or {}).get("call_id")
+            if is_trusted or call_id in asked:
+                yield row["id"], {"role": "tool", "tool_call_id": call_id, "content": content}
+            continue
+        made = [call for call in _calls(row) if is_trusted or call["id"] in answered]
+        if row["role"] == "assistant" and made:
+            tool_calls = [
+                {
+                    "id": call["id"],
+                    "type": "function",
+                    "function": {"name": call["name"], "arguments": call["arguments"]},
+                }
+                for call in made
+            ]
+            yield row["id"], {"role": "assistant", "content": content or None, "tool_calls": tool_calls}
+        elif content:
+            yield row["id"], {"role": row["role"], "content": content}
+
+
+def _calls(row: Mapping[str, Any]) -> list[dict[str, str]]:
+    found: list[dict[str, str]] = (row["function_call"] or {}).get("calls") or []
+    return found
+
+
+def _row(message: Mapping[str, Any], turn_id: UUID) -> dict[str, Any]:
+    """A program's message as a row; replayed() is the way back."""
+    content, function_call, metadata = message["content"] or "", None, {}
+    if not isinstance(content, str):
+        metadata["parts"] = content
+        content = "\n".join(part["text"] for part in content if part["type"] == "text")
+    if message["role"] == "tool":
+        function_call = {"call_id": message["tool_call_id"]}
+    elif tool_calls := message.get("tool_calls"):
+        function_call = {"calls": [{"id": call["id"], **call["function"]} for call in tool_calls]}
+    return {
+        "id": uuid7(),
+        "turn_id": turn_id,
+        "role": "function" if message["role"] == "tool" else message["role"],
+        "content": content,
+        "status": "done",
+        "function_call": function_call,
+        "metadata": metadata,
+    }
+
+
+def _copy(row: Mapping[str, Any]) -> dict[str, Any]:
+    metadata = {"parts": row["parts"]} if row["parts"] else {}
+    kept = {name: row[name] for name in ("role", "content", "function_call")}
+    return {**kept, "id": uuid7(), "turn_id": None, "status": "done", "metadata": metadata}
+
+
+def _title(messages: Messages) -> str:
+    asked = next((message["content"] for message in messages if message["role"] == "user"), "")
+    return plain(asked if isinstance(asked, str) else next((part["text"] for part in asked if "text" in part), ""))
+
+
 def _fit(
-    system: str, history: Sequence[Mapping[str, Any]], text: str, budget_tokens: int
-) -> tuple[Messages, list[str]]:
-    """The messages that fit, oldest whole turns dropped first; the system prompt and the question always stay."""
-    first = [{"role": "system", "content": system}] if system else []
-    last = {"role": "user", "content": text}
-    left = budget_tokens - calls.estimate_tokens([*first, last])
-    kept: list[Mapping[str, Any]] = []
-    for message in reversed([row for row in history if row["role"] in ("user", "assistant")]):
-        left -= calls.estimate_tokens([message])
-        if left < 0:
-            break
-        kept.insert(0, message)
-    while kept and kept[0]["role"] != "user":
-        kept.pop(0)
-    said = [{"role": row["role"], "content": row["content"]} for row in kept]
-    return (*first, *said, last), [row["id"] for row in kept]
+    first: Messages, said: list[tuple[str, dict[str, Any]]], last: Messages, budget_tokens: int, image_tokens: int
+) -> list[tuple[str, dict[str, Any]]]:
+    """The earlier messages that fit, oldest dropped first; the system prompt and the question always stay."""
+    left = budget_tokens - calls.estimate_tokens((*first, *last), image_tokens=image_tokens)
+    fitting = len(said)
+    while fitting and left >= 0:
+        left -= calls.estimate_tokens((said[fitting - 1][1],), image_tokens=image_tokens)
+        fitting -= left >= 0
+    while fitting < len(said) and said[fitting][1]["role"] in ("assistant", "tool"):  # begin where somebody asks
+        fitting += 1
+    return said[fitting:]
 
 
 def _store(ready: Begun, question: Question) -> None:
@@ -246,19 +383,36 @@ def _store(ready: Begun, question: Question) -> None:
     }
     sql = BEGIN_UNSTORED
     if ready.conversation_id:
-        sql = BEGIN.format(conversation=NEW_CONVERSATION if ready.is_new else OLD_CONVERSATION)
+        is_page = ready.question_id is not None
+        sql = BEGIN.format(
+            conversation=NEW_CONVERSATION if ready.is_new else OLD_CONVERSATION, said=QUESTION if is_page else EXCHANGE
+        )
         sent = {"history": ready.history, "max_tokens": ready.call.max_tokens, "params": dict(ready.call.params)}
         body = {
             "conversation_id": ready.conversation_id,
             "question_id": ready.question_id,
             "answer_id": ready.answer_id,
         }
+        if not is_page:
+            answer: dict[str, Any] = {
+                "id": ready.answer_id,
+                "turn_id": ready.turn_id,
+                "role": "assistant",
+                "content": "",
+            }
+            answer |= {"status": "pending", "function_call": None, "metadata": {}}
+            names["said"] = _json([*ready.said, answer])
+            sent |= {"tools": [dict(tool) for tool in question.tools], "tool_choice": question.tool_choice}
+            sent["asked"] = dict(question.asked)
         names |= {
             "conversation": ready.conversation_id,
             "question": ready.question_id,
             "answer": ready.answer_id,
             "title": ready.title[:200],
             "text": question.text,
+            "system": "" if is_page else question.system,
+            "metadata": _json(dict(question.metadata)),
+            "messages": 2 if is_page else len(ready.said) + 1,
             "model": ready.offer.api_identifier,
             "model_name": ready.offer.name,
             "prompt": ready.prompt_id,
@@ -281,7 +435,7 @@ def _again(principal: Principal, turn_id: UUID, body: Mapping[str, Any]) -> Begu
         prompt_tokens=0,
         started_at=clock.now(),
         conversation_id=UUID(body["conversation_id"]),
-        question_id=UUID(body["question_id"]),
+        question_id=UUID(body["question_id"]) if body["question_id"] else None,
         answer_id=UUID(body["answer_id"]),
         title=body["title"],
         is_new=False,
@@ -300,9 +454,11 @@ def finish(
     own_completion_tokens: int,
     held_tokens: int,
     started_at: datetime,
+    tool_calls: Sequence[Mapping[str, str]] = (),
 ) -> Finished | None:
     """End a turn: text, charge, bill and news in one transaction, exactly once. None = it had ended before.
 
+    tool_calls             whole ones only: half an argument is no JSON
     own_completion_tokens  our count of what arrived; 0 = nothing did, so nothing is charged
     """
     due = charge(
@@ -324,7 +480,17 @@ def finish(
         error_code=error.code if error else "",
         error_detail=error.detail[:500] if error else "",
         seconds=seconds,
+        tool_calls=tool_calls,
+        cached_tokens=usage.cached_tokens if usage and due.source == "provider" else 0,
+        reasoning_tokens=usage.reasoning_tokens if usage and due.source == "provider" else 0,
     )
+    told: dict[str, Any] = {
+        "prompt_tokens": due.prompt_tokens,
+        "completion_tokens": due.completion_tokens,
+        "source": due.source,
+    }
+    if finished.finish_reason not in ("", "stop"):
+        told["finish_reason"] = finished.finish_reason
     names = {
         "turn": turn_id,
         "status": status,
@@ -333,9 +499,8 @@ def finish(
         "is_charged": finished.is_charged,
         "tokens": due.tokens,
         "cost": cost,
-        "usage": _json(
-            {"prompt_tokens": due.prompt_tokens, "completion_tokens": due.completion_tokens, "source": due.source}
-        ),
+        "usage": _json(told),
+        "function_call": _json({"calls": list(tool_calls)}) if tool_calls else None,
         "ms": min(int(seconds * 1000), 2**31 - 1),
         "error_code": finished.error_code,
         "error_detail": finished.error_detail,
@@ -361,8 +526,8 @@ def finish(
             "conversation_id": conversation_id and str(conversation_id),
         }
         if due.is_odd and usage:
-            told = list(usage.raw.items())[:8]
-            data["usage_anomaly"] = {clean(str(name))[:40]: clean(str(value))[:40] for name, value in told}
+            claimed = list(usage.raw.items())[:8]
+            data["usage_anomaly"] = {clean(str(name))[:40]: clean(str(value))[:40] for name, value in claimed}
         kind, subject_id = ("message", message_id) if message_id else ("turn", turn_id)
         stream.publish(
             brand_id,
@@ -390,10 +555,11 @@ def as_ended(turn_id: UUID, *, text: str) -> Finished | None:
         prompt_tokens=row.prompt_tokens or 0,
         completion_tokens=row.produced_tokens,
         cost_microusd=row.cost_microusd or 0,
-        finish_reason="",
+        finish_reason=row.finish_reason or "",
         error_code=row.error_code,
         error_detail=row.error_detail or "",
         seconds=0,
+        tool_calls=(row.function_call or {}).get("calls") or (),
     )
 
 

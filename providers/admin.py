@@ -36,8 +36,18 @@ class PriceInline(admin.TabularInline):
 class AIProviderAdmin(admin.ModelAdmin):
     form = ProviderForm
     inlines = [PriceInline]
-    list_display = ["name", "api_identifier", "protocol", "model", "is_active", "price", "max_tokens", "position"]
-    list_filter = ["protocol", "is_active"]
+    list_display = [
+        "name",
+        "api_identifier",
+        "kind",
+        "protocol",
+        "model",
+        "is_active",
+        "price",
+        "max_tokens",
+        "position",
+    ]
+    list_filter = ["kind", "protocol", "is_active"]
     list_per_page = 50
     search_fields = ["name", "api_identifier", "model"]
 

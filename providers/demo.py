@@ -3,7 +3,8 @@
 import asyncio
 import random
 import re
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
+from typing import Any
 
 from django.conf import settings
 
@@ -56,13 +57,18 @@ async def stream(call: Call, *, key: Secret | None, limits: Limits) -> AsyncGene
             await asyncio.sleep(max(0, due - loop.time()))
         sent_tokens += 1
         yield piece
-    prompt_tokens = sum(len(TOKEN.findall(message["content"])) for message in call.messages)
+    prompt_tokens = sum(len(TOKEN.findall(text_of(message))) for message in call.messages)
     counted = {"prompt_tokens": prompt_tokens, "completion_tokens": sent_tokens}
-    yield Usage(**counted, model=call.model, finish_reason=finish_reason, raw=counted)
+    yield Usage(prompt_tokens, sent_tokens, model=call.model, finish_reason=finish_reason, raw=counted)
 
 
 def question_of(call: Call) -> str:
-    return next((message["content"] for message in reversed(call.messages) if message["role"] == "user"), "")
+    return next((text_of(message) for message in reversed(call.messages) if message["role"] == "user"), "")
+
+
+def text_of(message: Mapping[str, Any]) -> str:
+    content = message["content"] or ""
+    return content if isinstance(content, str) else " ".join(part.get("text", "") for part in content)
 
 
 def answer(question: str) -> str:

@@ -17,19 +17,28 @@ class AIProvider(models.Model):
         ANTHROPIC = "anthropic", "Anthropic"
         DEMO = "demo", "Demo (no key needed)"
 
+    class Kind(models.TextChoices):
+        CHAT = "chat", "Chat"
+        EMBEDDING = "embedding", "Embeddings, for programs only"
+
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     name = models.CharField(max_length=80)
     api_identifier = models.SlugField(max_length=80, unique=True, help_text="The name programs use: openai-gpt-4o")
     description = models.CharField(max_length=160, blank=True)
     is_active = models.BooleanField(default=True)
     protocol = models.CharField(max_length=10, choices=Protocol)
+    kind = models.CharField(max_length=10, choices=Kind, default=Kind.CHAT, db_default=Kind.CHAT)
     model = models.CharField(max_length=120, help_text="The vendor's own name of the model.")
     base_url = models.CharField(max_length=300, blank=True, help_text="Empty: the vendor's own address.")
     max_tokens = models.PositiveIntegerField(
         default=2048, validators=[MinValueValidator(1)], help_text="Longest answer, always sent."
     )
     context_window = models.PositiveIntegerField(default=32_000, validators=[MinValueValidator(1)])
-    config = models.JSONField(default=dict, blank=True, help_text="Default parameters. Never keys.")
+    config = models.JSONField(
+        default=dict,
+        blank=True,
+        help_text='Default parameters. Never keys. "images": true = takes pictures; a number = tokens that one may cost.',
+    )
     position = models.PositiveSmallIntegerField(default=100)
     created_at = models.DateTimeField(auto_now_add=True)
     updated_at = models.DateTimeField(auto_now=True)
@@ -41,12 +50,18 @@ class AIProvider(models.Model):
             models.CheckConstraint(
                 condition=Q(protocol__in=["openai", "anthropic", "demo"]), name="provider_protocol_known"
             ),
+            models.CheckConstraint(
+                condition=Q(kind="chat") | Q(kind="embedding", protocol__in=["openai", "demo"]),
+                name="provider_kind_known",
+            ),
         ]
 
     def __str__(self) -> str:
         return self.name
 
     def clean(self) -> None:
+        if self.kind == self.Kind.EMBEDDING and self.protocol == self.Protocol.ANTHROPIC:
+            raise ValidationError({"kind": "Anthropic offers no embeddings."})
         if self.max_tokens >= self.context_window:
             raise ValidationError({"max_tokens": "The longest answer must leave room for the question in the window."})
 

@@ -12,6 +12,7 @@ from lib import clock
 from lib.errors import DomainError, NotFound
 from providers.models import AIProvider, Price
 
+IMAGE_TOKENS = 2_500  # what a picture is held for where the model's config says "images": true
 FRESH_FOR_S = 5.0  # a change by staff counts after this long in every process
 _cache: tuple[float, dict[UUID, "Offer"]] = (-FRESH_FOR_S, {})
 
@@ -36,12 +37,14 @@ class Offer:
     name: str
     api_identifier: str
     description: str
+    kind: str  # "chat" or "embedding"
     protocol: str
     model: str
     base_url: str
     max_tokens: int
     context_window: int
     params: Mapping[str, Any]
+    image_tokens: int  # an upper bound for one picture; 0 = the model takes none
     is_active: bool
     input_price: int | None
     output_price: int | None
@@ -66,14 +69,14 @@ def known() -> dict[UUID, Offer]:
     return _cache[1]
 
 
-def offers() -> list[Offer]:
-    """The models that may be asked now."""
-    return [row for row in known().values() if row.is_active]
+def offers(*kinds: str) -> list[Offer]:
+    """The models of these kinds that may be asked now."""
+    return [row for row in known().values() if row.is_active and row.kind in kinds]
 
 
-def offer(wanted: UUID | str | None) -> Offer:
+def offer(wanted: UUID | str | None, kind: str = "chat") -> Offer:
     """The model with this id or api_identifier; None = the first one. Raises NoSuchModel, NoPrice."""
-    offered = offers()
+    offered = offers(kind)
     if wanted is None:
         found = next(iter(offered), None)
     else:
@@ -94,17 +97,21 @@ def forget() -> None:
 
 
 def _offer(row: Any) -> Offer:
+    params = dict(row.config or {})
+    images = params.pop("images", 0)
     return Offer(
         id=row.pk,
         name=row.name,
         api_identifier=row.api_identifier,
         description=row.description,
+        kind=row.kind,
         protocol=row.protocol,
         model=row.model,
         base_url=row.base_url,
         max_tokens=row.max_tokens,
         context_window=row.context_window,
-        params=dict(row.config or {}),
+        params=params,
+        image_tokens=IMAGE_TOKENS if images is True else images if isinstance(images, int) else 0,
         is_active=row.is_active,
         input_price=row.input_price,
         output_price=row.output_price,

@@ -3,15 +3,17 @@
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from typing import Any
+from uuid import uuid4
 
 import openai
+import orjson
 from django.conf import settings
 
 from lib import egress
 from lib.secret import Secret
 from providers import clients, framing
 from providers.errors import CutOff, Garbled, refusal
-from providers.shapes import NAME_CHARS, NOTHING, Call, Limits, Piece, Usage, Watch, clean
+from providers.shapes import NAME_CHARS, NOTHING, Call, Limits, Piece, ToolPiece, Usage, Watch, clean
 
 VENDOR_URL = "https://api.openai.com/v1"
 OPENROUTER_URL = "https://openrouter.ai/api/v1"
@@ -23,6 +25,7 @@ async def stream(call: Call, *, key: Secret | None, limits: Limits) -> AsyncGene
     client = clients.openai_client(base_url, key)
     raw: Mapping[str, Any] = NOTHING
     model, finish_reason, has_ended = "", "", False
+    made = ToolCalls()
     with Watch(limits) as watch:
         request = framing.Request(
             client=client,
@@ -44,11 +47,17 @@ async def stream(call: Call, *, key: Secret | None, limits: Limits) -> AsyncGene
                     choices = event.get("choices")
                     if choices:
                         finish_reason = choices[0].get("finish_reason") or finish_reason
-                        piece = (choices[0].get("delta") or NOTHING).get("content")
+                        delta = choices[0].get("delta") or NOTHING
+                        piece = delta.get("content") or delta.get("refusal")
                         if piece:
                             if not watch.has_text:
                                 watch.text_came()
                             yield clean(piece)
+                        if told := delta.get("tool_calls"):
+                            if not watch.has_text:
+                                watch.text_came()
+                            for call_told in told:
+                                yield made.piece(call_told)
                 except (AttributeError, IndexError, KeyError, TypeError):
                     raise Garbled from None
                 model = event.get("model") or model
@@ -62,14 +71,58 @@ async def stream(call: Call, *, key: Secret | None, limits: Limits) -> AsyncGene
 def body_of(call: Call, base_url: str) -> dict[str, Any]:
     # OpenAI's own reasoning models refuse max_tokens; most others know nothing else.
     own = egress.origin(base_url) == egress.origin(VENDOR_URL)
-    return {
+    body = {
         **call.params,
         "model": call.model,
-        "messages": call.messages,
+        "messages": [
+            {name: value for name, value in message.items() if name != "is_error"} for message in call.messages
+        ],
         "max_completion_tokens" if own else "max_tokens": call.max_tokens,
         "stream": True,
         "stream_options": {"include_usage": True},
     }
+    if call.tools:
+        body["tools"] = [{"type": "function", "function": tool} for tool in call.tools]
+    if call.tool_choice.startswith("="):
+        body["tool_choice"] = {"type": "function", "function": {"name": call.tool_choice[1:]}}
+    elif call.tool_choice:
+        body["tool_choice"] = call.tool_choice
+    return body
+
+
+class ToolCalls:
+    """The tool calls of one answer, as servers really send them.
+
+    OpenAI numbers them by `index` and names each once. Others leave the index out, give every call the same one, repeat
+    names and ids, give no id at all, or send the arguments as an object.
+    """
+
+    def __init__(self) -> None:
+        self.ids: list[str] = []  # by our index
+        self.theirs: dict[object, int] = {}  # their index -> ours, of the call it means now
+
+    def piece(self, told: Mapping[str, Any]) -> ToolPiece:
+        function = told.get("function") or NOTHING
+        given_id, name = (
+            clean(str(told.get("id") or ""))[:NAME_CHARS],
+            clean(str(function.get("name") or ""))[:NAME_CHARS],
+        )
+        arguments = function.get("arguments") or ""
+        if not isinstance(arguments, str):
+            arguments = orjson.dumps(arguments).decode()
+        number = told.get("index")
+        if given_id in self.ids:
+            index = self.ids.index(given_id)
+        elif number in self.theirs and not (given_id and name):
+            index = self.theirs[number]
+        elif number is None and self.ids and not name:
+            index = len(self.ids) - 1
+        else:
+            index = len(self.ids)
+            self.ids.append(given_id or f"call_{uuid4().hex[:24]}")
+            self.theirs[number] = index
+            return ToolPiece(index, self.ids[index], name, clean(arguments))
+        return ToolPiece(index, arguments=clean(arguments))
 
 
 def usage_of(raw: object, model: object, finish_reason: object) -> Usage:

@@ -8,6 +8,7 @@ from typing import Any, Self
 
 NAME_CHARS = 100  # of a model's name or a finish reason that a vendor sends back
 NOTHING: Mapping[str, Any] = MappingProxyType({})
+FROM_CACHE = "cache_read_input_tokens"  # Anthropic's name
 
 
 def clean(text: str) -> str:
@@ -67,6 +68,25 @@ class Usage:
     finish_reason: str = ""  # in OpenAI's words: stop, length, content_filter, tool_calls
     raw: Mapping[str, Any] = field(default_factory=dict)
     stop_sequence: str = ""  # the one of `stop` that ended the answer, where the vendor says so
+
+    @property
+    def cached_tokens(self) -> int:
+        """Of the prompt, what the vendor says it read from its cache."""
+        return _detail(self.raw, "prompt_tokens_details", "cached_tokens") or _whole(self.raw.get(FROM_CACHE))
+
+    @property
+    def reasoning_tokens(self) -> int:
+        """Of the answer, what the vendor says the model thought and did not say."""
+        return _detail(self.raw, "completion_tokens_details", "reasoning_tokens")
+
+
+def _detail(raw: Mapping[str, Any], group: str, name: str) -> int:
+    told = raw.get(group)
+    return _whole(told.get(name)) if isinstance(told, Mapping) else 0
+
+
+def _whole(number: object) -> int:
+    return number if type(number) is int and 0 <= number < 2**31 else 0
 
 
 Piece = str | ToolPiece | Usage  # what an adapter yields: text and tool calls as they come, then exactly one Usage

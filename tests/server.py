@@ -46,6 +46,9 @@ MODELS = {
     "idle": "m;tokens=120;delay_ms=700",
     "markdown": "m;tokens=120;md=1;delay_ms=10",
     "echo": "echo",
+    "caller": "m;tokens=0;calls=1",
+    "two-calls": "m;tokens=3;calls=2;mixed=1;delay_ms=10",
+    "long-calls": "m;tokens=600;delay_ms=50;calls=1",
     "key-refused": "m;status=401",
     "busy": "m;status=429;retry_after=7",
     "broken": "m;status=500",
@@ -195,6 +198,9 @@ class Site:
                 identifier, protocol="openai", model=model, position=position, max_tokens=1000, context_window=32_000
             )
             self.models[identifier] = row.pk
+        self.models["seer"] = factories.make_provider(
+            "seer", protocol="openai", model="m;tokens=20", position=80, context_window=32_000, config={"images": True}
+        ).pk
         self.models["demo"] = factories.make_provider("demo", position=90).pk
         self.models["no-price"] = factories.make_provider("no-price", protocol="openai", priced=False, position=91).pk
         retired = factories.make_provider("retired", protocol="openai", is_active=False)

@@ -1,6 +1,6 @@
-"""POST /v1/chat/completions."""
+"""POST /v1/chat/completions: OpenAI's chat, loss-free for text, tools, JSON and pictures."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
@@ -9,49 +9,41 @@ import orjson
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
-from conversations.doors import errors, exchange
+from conversations.doors import errors, exchange, fields
 from conversations.doors.exchange import as_json, door
-from conversations.doors.fields import BadField, boolean, integer, json_object
-from conversations.forms import UNSTORABLE
+from conversations.doors.fields import BadField
 from conversations.live import Live
 from conversations.turns import Finished, Question
 from lib.errors import DomainError
 from lib.sse import KEEPALIVE, EventStream
+from providers.calls import ToolPiece
 
 MOST_MESSAGES = 2000
-ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
+ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant", "tool": "tool"}
 NUMBERS = {"temperature": (0, 2), "top_p": (0, 1), "frequency_penalty": (-2, 2), "presence_penalty": (-2, 2)}
-NO_EFFECT = {
-    "user",
-    "metadata",
-    "store",
-    "service_tier",
-    "safety_identifier",
-    "prompt_cache_key",
-    "parallel_tool_calls",
+CHOICES = {
+    "reasoning_effort": ("none", "minimal", "low", "medium", "high", "xhigh"),
+    "verbosity": ("low", "medium", "high"),
 }
+NO_EFFECT = {"user", "service_tier", "safety_identifier", "prompt_cache_key", "prompt_cache_retention"}
 # What may be sent, as long as it asks for nothing but the plain case.
-PLAIN = {
-    "n": (1, None),
-    "logprobs": (False, None),
-    "top_logprobs": (0, None),
-    "logit_bias": ({}, None),
-    "tools": ([], None),
-    "tool_choice": ("none", "auto", None),
-    "functions": ([], None),
-    "function_call": ("none", "auto", None),
-    "response_format": ({"type": "text"}, None),
-    "modalities": (["text"], None),
-    "audio": (None,),
-    "prediction": (None,),
-    "web_search_options": (None,),
-    "reasoning_effort": (None,),
-    "verbosity": (None,),
+PLAIN: dict[str, tuple[Any, ...]] = {
+    "n": (1,),
+    "logprobs": (False,),
+    "top_logprobs": (0,),
+    "logit_bias": ({},),
+    "modalities": (["text"],),
+    "audio": (),
+    "prediction": (),
+    "web_search_options": (),
 }
 KNOWN = {
-    "model", "messages", "stream", "stream_options", "max_tokens", "max_completion_tokens", "stop", "seed",
-    *NUMBERS, *NO_EFFECT, *PLAIN,
+    "model", "messages", "stream", "stream_options", "max_tokens", "max_completion_tokens", "stop", "seed", "tools",
+    "tool_choice", "parallel_tool_calls", "functions", "function_call", "response_format", "store", "metadata",
+    *NUMBERS, *CHOICES, *NO_EFFECT, *PLAIN,
 }  # fmt: skip
+# What clients send back of an answer beside its text and its calls; it says nothing to a model.
+ECHOES = {"refusal", "annotations", "audio", "function_call", "name"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +59,11 @@ async def chat_completions(request: HttpRequest) -> HttpResponseBase:
     if wanted.is_stream:
         return EventStream(_chunks(live, wanted.with_usage))
     finished = await exchange.whole(live)
-    message = {"role": "assistant", "content": finished.text, "refusal": None}
-    choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": finished.finish_reason or "stop"}
+    message: dict[str, Any] = {"role": "assistant", "content": finished.text, "refusal": None}
+    if finished.tool_calls:
+        message["content"] = finished.text or None
+        message["tool_calls"] = [_call(made) for made in finished.tool_calls]
+    choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": _reason(finished)}
     return as_json({**_head(live, "chat.completion"), "choices": [choice], "usage": _usage(finished)})
 
 
@@ -80,9 +75,13 @@ async def _chunks(live: Live, with_usage: bool) -> AsyncGenerator[bytes, None]:
             if new is None:
                 yield KEEPALIVE
                 continue
+            said, pieces = new
+            delta = b'"content":%s' % orjson.dumps(said) if said else b""
+            if pieces:
+                delta += (b"," if said else b'"content":null,' if role else b"") + _delta(pieces)
             yield (
-                b'data: %s,"choices":[{"index":0,"delta":{%s"content":%s},"logprobs":null,"finish_reason":null}]}\n\n'
-                % (head, role, orjson.dumps(new[0]))
+                b'data: %s,"choices":[{"index":0,"delta":{%s%s},"logprobs":null,"finish_reason":null}]}\n\n'
+                % (head, role, delta)
             )
             role = b""
     try:
@@ -90,11 +89,28 @@ async def _chunks(live: Live, with_usage: bool) -> AsyncGenerator[bytes, None]:
     except DomainError as cut:
         yield b"data: %s\n\n" % orjson.dumps({"error": errors.openai_error(cut)})
         return
-    reason = orjson.dumps(finished.finish_reason or "stop")
+    reason = orjson.dumps(_reason(finished))
     yield b'data: %s,"choices":[{"index":0,"delta":{},"logprobs":null,"finish_reason":%s}]}\n\n' % (head, reason)
     if with_usage:
         yield b'data: %s,"choices":[],"usage":%s}\n\n' % (head, orjson.dumps(_usage(finished)))
     yield b"data: [DONE]\n\n"
+
+
+def _delta(pieces: Sequence[ToolPiece]) -> bytes:
+    told = []
+    for piece in pieces:
+        function = {"name": piece.name, "arguments": piece.arguments} if piece.id else {"arguments": piece.arguments}
+        first = {"id": piece.id, "type": "function"} if piece.id else {}
+        told.append({"index": piece.index, **first, "function": function})
+    return b'"tool_calls":' + orjson.dumps(told)
+
+
+def _call(made: Mapping[str, str]) -> dict[str, Any]:
+    return {"id": made["id"], "type": "function", "function": {"name": made["name"], "arguments": made["arguments"]}}
+
+
+def _reason(finished: Finished) -> str:
+    return finished.finish_reason or ("tool_calls" if finished.tool_calls else "stop")
 
 
 def _head(live: Live, kind: str) -> dict[str, Any]:
@@ -107,48 +123,46 @@ def _head(live: Live, kind: str) -> dict[str, Any]:
     }
 
 
-def _usage(finished: Finished) -> dict[str, int]:
+def _usage(finished: Finished) -> dict[str, Any]:
     return {
         "prompt_tokens": finished.prompt_tokens,
         "completion_tokens": finished.completion_tokens,
         "total_tokens": finished.prompt_tokens + finished.completion_tokens,
+        "prompt_tokens_details": {"cached_tokens": finished.cached_tokens},
+        "completion_tokens_details": {"reasoning_tokens": finished.reasoning_tokens},
     }
 
 
 def completion(body: bytes) -> Completion:
     """Parse and check a request's body. Raises Invalid, with the field's name as `param`."""
-    asked = json_object(body)
-    if unknown := sorted(set(asked) - KNOWN):
-        raise BadField(str(unknown[0])[:80], f"Unrecognized request argument supplied: {str(unknown[0])[:80]}")
-    for name, plain in PLAIN.items():
-        if name in asked and asked[name] not in plain:
-            raise BadField(name, f"{name} is not supported here yet; leave it out.")
-    model = asked.get("model")
-    if not isinstance(model, str) or not model or len(model) > 120 or UNSTORABLE.search(model):
-        raise BadField("model", "model must name one of GET /v1/models.")
-    params: dict[str, Any] = {}
-    for name, (low, high) in NUMBERS.items():
-        if (value := asked.get(name)) is not None:
-            if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
-                raise BadField(name, f"{name} must be a number from {low} to {high}.")
-            params[name] = value
-    if (seed := asked.get("seed")) is not None:
-        params["seed"] = integer("seed", seed, -(2**63), 2**63 - 1)
+    asked = fields.json_object(body)
+    fields.known(asked, KNOWN)
+    fields.plain(asked, PLAIN)
+    model = fields.model(asked)
+    params: dict[str, Any] = fields.numbers(asked, NUMBERS)
+    for name, allowed in CHOICES.items():
+        if asked.get(name) is not None:
+            params[name] = fields.one_of(name, asked[name], allowed)
+    if asked.get("seed") is not None:
+        params["seed"] = fields.integer("seed", asked["seed"], -(2**63), 2**63 - 1)
     if (stop := asked.get("stop")) is not None:
-        stops = [stop] if isinstance(stop, str) else stop
-        if (
-            not isinstance(stops, list)
-            or not 1 <= len(stops) <= 4
-            or not all(isinstance(one, str) and one for one in stops)
-        ):
-            raise BadField("stop", "stop must be a string or up to 4 strings.")
-        params["stop"] = stops
+        stops = fields.listed("stop", [stop] if isinstance(stop, str) else stop, 4, least=1)
+        params["stop"] = [fields.text("stop", one) for one in stops]
+        if "" in params["stop"]:
+            raise BadField("stop", "stop may hold no empty text.")
+    if asked.get("response_format") is not None:
+        params |= _response_format(asked["response_format"])
+    tools = _tools(asked)
+    if tools and asked.get("parallel_tool_calls") is not None:
+        params["parallel_tool_calls"] = fields.boolean("parallel_tool_calls", asked["parallel_tool_calls"])
+    choice = asked.get("tool_choice")
+    named = choice.get("function") if isinstance(choice, dict) and choice.get("type") == "function" else None
     limits = [
-        integer(name, asked[name], 1, 2**31)
+        fields.integer(name, asked[name], 1, 2**31)
         for name in ("max_tokens", "max_completion_tokens")
         if asked.get(name) is not None
     ]
-    is_stream = boolean("stream", asked.get("stream"))
+    is_stream = fields.boolean("stream", asked.get("stream"))
     options = asked.get("stream_options") or {}
     if not isinstance(options, dict) or set(options) - {"include_usage", "include_obfuscation"}:
         raise BadField("stream_options", 'stream_options may hold "include_usage".')
@@ -157,39 +171,107 @@ def completion(body: bytes) -> Completion:
         messages=_messages(asked.get("messages")),
         max_tokens=min(limits) if limits else None,
         params=params,
+        tools=tools,
+        tool_choice=fields.tool_choice(choice, tools, named.get("name") if isinstance(named, dict) else None),
+        is_stored=fields.boolean("store", asked.get("store")),
+        metadata=fields.metadata(asked.get("metadata")),
     )
-    return Completion(question, is_stream, is_stream and boolean("stream_options", options.get("include_usage")))
+    return Completion(question, is_stream, is_stream and fields.boolean("stream_options", options.get("include_usage")))
+
+
+def _response_format(given: Any) -> dict[str, Any]:
+    told = fields.mapping("response_format", given)
+    kind = fields.one_of("response_format.type", told.get("type"), ("text", "json_object", "json_schema"))
+    if kind == "text":
+        return {}
+    if kind == "json_object":
+        return {"response_format": {"type": kind}}
+    schema = fields.json_schema("response_format.json_schema", told.get("json_schema"))
+    return {"response_format": {"type": kind, "json_schema": schema}}
+
+
+def _tools(asked: Mapping[str, Any]) -> tuple[dict[str, Any], ...]:
+    for name in ("functions", "function_call"):
+        if asked.get(name) not in (None, [], "none", "auto"):
+            raise BadField(name, f"{name} is the old form and not taken here: send tools and tool_choice.")
+    if asked.get("tools") is None:
+        return ()
+    tools = []
+    for number, tool in enumerate(fields.listed("tools", asked["tools"], fields.MOST_TOOLS)):
+        where = f"tools[{number}]"
+        told = fields.mapping(where, tool)
+        fields.one_of(f"{where}.type", told.get("type"), ("function",))
+        fields.known(told, ("type", "function"), where)
+        tools.append(fields.function(f"{where}.function", told.get("function")))
+    return fields.tools_named_once("tools", tools)
 
 
 def _messages(given: Any) -> tuple[dict[str, Any], ...]:
-    if not isinstance(given, list) or not 1 <= len(given) <= MOST_MESSAGES:
-        raise BadField("messages", f"messages must be a list of 1 to {MOST_MESSAGES} messages.")
-    return tuple(_message(number, message) for number, message in enumerate(given))
+    messages = fields.listed("messages", given, MOST_MESSAGES, least=1)
+    return tuple(_message(f"messages[{number}]", message) for number, message in enumerate(messages))
 
 
-def _message(number: int, message: Any) -> dict[str, str]:
-    where = f"messages[{number}]"
-    if not isinstance(message, dict):
-        raise BadField(where, f"{where} must be an object with role and content.")
-    role = message.get("role")
-    if role in ("tool", "function") or message.get("tool_calls") or message.get("function_call"):
-        raise BadField(where, f"{where}: tool calls are not supported here yet.")
-    if not isinstance(role, str) or role not in ROLES:
-        raise BadField(f"{where}.role", f"{where}.role must be one of {', '.join(ROLES)}.")
+def _message(where: str, given: Any) -> dict[str, Any]:
+    message = fields.mapping(where, given)
+    role = ROLES[fields.one_of(f"{where}.role", message.get("role"), ROLES)]
+    fields.known(message, {"role", "content", "tool_calls", "tool_call_id", *ECHOES}, where)
+    if message.get("function_call") or message.get("audio"):
+        raise BadField(where, f"{where}: function_call and audio are not supported here; send tool_calls and text.")
     content = message.get("content")
     if isinstance(content, list):
-        content = "".join(_part(f"{where}.content[{index}]", part) for index, part in enumerate(content))
-    if not isinstance(content, str):
-        raise BadField(f"{where}.content", f"{where}.content must be text.")
-    if UNSTORABLE.search(content):
-        raise BadField(f"{where}.content", f"{where}.content holds a NUL character or half of a surrogate pair.")
-    return {"role": ROLES[role], "content": content}
+        content = _parts(f"{where}.content", role, content)
+    made: dict[str, Any] = {"role": role, "content": content}
+    if role == "assistant" and message.get("tool_calls"):
+        made["tool_calls"] = _tool_calls(f"{where}.tool_calls", message["tool_calls"])
+    elif message.get("tool_calls"):
+        raise BadField(f"{where}.tool_calls", f"{where}: only an assistant makes tool calls.")
+    elif role == "assistant" and content is None and isinstance(message.get("refusal"), str):
+        made["content"] = content = message["refusal"]
+    if content is not None or "tool_calls" not in made:
+        made["content"] = content if isinstance(content, list) else fields.text(f"{where}.content", content)
+    if role == "tool":
+        made["tool_call_id"] = fields.text(f"{where}.tool_call_id", message.get("tool_call_id"), most=200)
+    elif message.get("tool_call_id") is not None:
+        raise BadField(f"{where}.tool_call_id", f"{where}: only a tool's message has a tool_call_id.")
+    if role != "tool" and message.get("name") is not None:
+        made["name"] = fields.text(f"{where}.name", message["name"], most=64)
+    return made
 
 
-def _part(where: str, part: Any) -> str:
-    if not isinstance(part, dict) or part.get("type") != "text" or not isinstance(part.get("text"), str):
-        raise BadField(
-            where, f"{where}: only text can be sent to this model; images, audio and files are not supported."
+def _parts(where: str, role: str, given: list[Any]) -> str | list[dict[str, Any]]:
+    """Parts as one text, or as a list when there are pictures among them."""
+    parts = []
+    for number, part in enumerate(given):
+        at = f"{where}[{number}]"
+        kind = part.get("type") if isinstance(part, dict) else None
+        if kind in ("text", "refusal"):
+            parts.append({"type": "text", "text": fields.text(f"{at}.{kind}", part.get(kind))})
+        elif kind == "image_url" and role == "user":
+            told = part.get("image_url")
+            told = told if isinstance(told, dict) else {"url": told}
+            parts.append(fields.image(f"{at}.image_url.url", told.get("url"), told.get("detail")))
+        else:
+            raise BadField(at, f"{at}: only text, and a user's images, can be sent; audio and files are not supported.")
+    if any(part["type"] == "image_url" for part in parts):
+        return parts
+    return "".join(part["text"] for part in parts)
+
+
+def _tool_calls(where: str, given: Any) -> list[dict[str, Any]]:
+    calls = []
+    for number, entry in enumerate(fields.listed(where, given, fields.MOST_TOOLS)):
+        at = f"{where}[{number}]"
+        call = fields.mapping(at, entry)
+        fields.one_of(f"{at}.type", call.get("type", "function"), ("function",))
+        function = fields.mapping(f"{at}.function", call.get("function"))
+        calls.append(
+            {
+                "id": fields.text(f"{at}.id", call.get("id"), most=200),
+                "type": "function",
+                "function": {
+                    "name": fields.tool_name(f"{at}.function.name", function.get("name")),
+                    "arguments": fields.text(f"{at}.function.arguments", function.get("arguments")),
+                },
+            }
         )
-    text: str = part["text"]
-    return text
+    return calls

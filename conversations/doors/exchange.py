@@ -22,7 +22,7 @@ from conversations.live import Live
 from conversations.models import Turn
 from conversations.turns import Begun, Finished, Question
 from lib.db import db
-from lib.errors import TooLarge, Unavailable
+from lib.errors import Conflict, DomainError, TooLarge, Unavailable
 from providers.calls import ToolPiece
 
 SCOPE = "chat"
@@ -37,6 +37,12 @@ class Wanted(Protocol):
 
 
 W = TypeVar("W", bound=Wanted)
+
+
+class FailedBefore(DomainError):
+    """The first request with this Idempotency-Key failed. Use a new key to try again."""
+
+    status, code = 502, "failed_before"
 
 
 def door(*methods: str, shape: Shape) -> Callable[[View], View]:
@@ -61,9 +67,12 @@ def door(*methods: str, shape: Shape) -> Callable[[View], View]:
 
 def body_of(request: HttpRequest) -> bytes:
     """The whole body. Raises TooLarge; not for the event loop, as a large one lies on the disk."""
+    too_large = TooLarge(f"The body is larger than one request may be ({MOST_BODY_BYTES // 1024**2} MB).")
+    if int(request.META.get("CONTENT_LENGTH") or 0) > MOST_BODY_BYTES:  # the server has checked that it is a number
+        raise too_large  # before it fills the memory
     body: bytes = request.read(MOST_BODY_BYTES + 1)
     if len(body) > MOST_BODY_BYTES:
-        raise TooLarge(f"The body is larger than one request may be ({MOST_BODY_BYTES // 1024**2} MB).")
+        raise too_large
     return body
 
 
@@ -92,13 +101,33 @@ async def ask(request: HttpRequest, read: Callable[[bytes], W]) -> tuple[W, Live
 
 async def _ask(request: HttpRequest, read: Callable[[bytes], W]) -> tuple[W, Live]:
     wanted, begun = await db(_begin, request, read)
-    return wanted, runner.start(begun)
+    return wanted, runner.start(begun) if begun.call else await _told_before(begun)
 
 
 def _begin(request: HttpRequest, read: Callable[[bytes], W]) -> tuple[W, Begun]:
     principal = key_holder(request, SCOPE)  # before the body is looked at
     wanted = read(body_of(request))
-    return wanted, turns.begin(principal, brands.by_id(principal.brand_id), wanted.question)
+    match, brand = request.resolver_match, brands.by_id(principal.brand_id)
+    key = (
+        request.headers.get("Idempotency-Key", "") if wanted.question.is_stored else ""
+    )  # else nothing could be told again
+    return wanted, turns.begin(principal, brand, wanted.question, key=key, route=str(match and match.url_name))
+
+
+async def _told_before(begun: Begun) -> Live:
+    """The answer to the first request with this Idempotency-Key, as it stands in its row. Raises while it is written."""
+    finished = await db(turns.as_ended, begun.turn_id, text="")
+    if finished is None:
+        raise Conflict("The same request is being worked on. Ask again in a moment for its answer.", retry_after=1)
+    live = Live(begun)
+    if finished.text:
+        live.push(finished.text)
+    for index, call in enumerate(finished.tool_calls):
+        live.push(ToolPiece(index, call["id"], call["name"], call["arguments"]))
+    if finished.status == Turn.Status.FAILED:
+        live.error = FailedBefore(finished.error_detail)
+    live.close(finished)
+    return live
 
 
 def _hang_up(asking: "asyncio.Future[tuple[Any, Live]]") -> None:

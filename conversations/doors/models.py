@@ -28,8 +28,14 @@ def _models(request: HttpRequest) -> list[dict[str, Any]]:
     principal: Principal = key_holder(request, SCOPE)
     with scope(principal):  # a key of somebody who left opens nothing
         return [
-            {"id": row.api_identifier, "object": "model", "created": _created(row.id), "owned_by": row.protocol}
-            for row in offers()
+            {
+                "id": row.api_identifier,
+                "object": "model",
+                "created": _created(row.id),
+                "owned_by": row.protocol,
+                "kind": row.kind,
+            }
+            for row in offers("chat", "embedding")
         ]
 
 

@@ -187,20 +187,87 @@ async def test_a_program_that_hangs_up_ends_the_answer_and_pays_for_what_came_on
 
 
 IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64," + base64.b64encode(b"x").decode()}}
+TOOL = {
+    "type": "function",
+    "function": {"name": "weather", "parameters": {"type": "object", "properties": {"city": {"type": "string"}}}},
+}
+CALL = {"id": "call_1", "type": "function", "function": {"name": "weather", "arguments": "{}"}}
 # what is wrong -> the field that is named
 BAD = {
-    "messages": [{}, {"messages": []}, {"messages": "hi"}, {"messages": [{"role": "user", "content": "x"}] * 2001}],
-    "messages[0]": [{"messages": ["x"]}, {"messages": [{"role": "tool", "content": "x"}]}],
+    "messages[0]": [{"messages": ["x"]}, {"messages": [{"role": "assistant", "function_call": {"name": "f"}}]}],
+    "messages[0].tool_call_id": [
+        {"messages": [{"role": "tool", "content": "x"}]},
+        {"messages": [{"role": "user", "content": "x", "tool_call_id": "1"}]},
+    ],
+    "messages[0].tool_calls": [
+        {"messages": [{"role": "user", "content": "x", "tool_calls": [CALL]}]},
+        {"messages": [{"role": "assistant", "tool_calls": "x"}]},
+    ],
+    "messages[0].tool_calls[0].function.name": [
+        {"messages": [{"role": "assistant", "tool_calls": [{**CALL, "function": {"arguments": "{}"}}]}]},
+    ],
+    "messages[0].tool_calls[0].type": [
+        {"messages": [{"role": "assistant", "tool_calls": [{**CALL, "type": "custom"}]}]}
+    ],
+    "messages[0].odd": [{"messages": [{"role": "user", "content": "x", "odd": 1}]}],
     "messages[0].role": [{"messages": [{"content": "x"}]}, {"messages": [{"role": "root", "content": "x"}]}],
     "messages[0].content": [{"messages": [{"role": "user"}]}, {"messages": [{"role": "user", "content": 5}]}],
-    "messages[0].content[0]": [{"messages": [{"role": "user", "content": [IMAGE]}]}],
+    "messages": [
+        {},
+        {"messages": []},
+        {"messages": "hi"},
+        {"messages": [{"role": "user", "content": "x"}] * 2001},
+        {"messages": [{"role": "user", "content": [IMAGE]}]},  # to a model that takes none
+    ],
+    "messages[0].content[0]": [
+        {"messages": [{"role": "user", "content": [{"type": "input_audio", "input_audio": {}}]}]},
+        {"messages": [{"role": "user", "content": [{"type": "file", "file": {}}]}]},
+        {"messages": [{"role": "system", "content": [IMAGE]}]},
+        {"messages": [{"role": "user", "content": ["x"]}]},
+    ],
+    "messages[0].content[0].image_url.url": [
+        {"model": "seer", "messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": url}}]}]}
+        for url in (
+            "http://127.0.0.1/a.png",
+            "file:///etc/passwd",
+            "data:text/html;base64,eA==",
+            "data:image/png,x",
+            "data:image/png;base64,!!",
+            "data:image/svg+xml;base64,eA==",
+            "",
+            None,
+            "https://a b",
+            "https://",
+        )
+    ],
     "model": [{"model": 5}, {"model": ""}, {"model": None}, {"model": "x" * 200}, {"model": ["words"]}],
     "temperature": [{"temperature": 3}, {"temperature": "1"}, {"temperature": True}],
     "max_tokens": [{"max_tokens": 0}, {"max_tokens": -1}, {"max_tokens": 1.5}, {"max_tokens": 2**40}],
     "stop": [{"stop": []}, {"stop": ["a"] * 5}, {"stop": 5}, {"stop": [None]}],
     "n": [{"n": 2}],
-    "tools": [{"tools": [{"type": "function"}]}],
-    "response_format": [{"response_format": {"type": "json_object"}}],
+    "logprobs": [{"logprobs": True}],
+    "tools": [{"tools": "x"}, {"tools": [TOOL] * 2}, {"tools": [TOOL] * 129}],
+    "tools[0].function": [{"tools": [{"type": "function"}]}],
+    "tools[0].type": [{"tools": [{"type": "web_search"}]}, {"tools": [{"type": "custom", "custom": {}}]}],
+    "tools[0].function.name": [{"tools": [{"type": "function", "function": {"name": "a b"}}]}],
+    "tools[0].function.parameters": [{"tools": [{"type": "function", "function": {"name": "a", "parameters": []}}]}],
+    "tool_choice": [
+        {"tool_choice": "required"},
+        {"tools": [TOOL], "tool_choice": "often"},
+        {"tools": [TOOL], "tool_choice": {"type": "function", "function": {"name": "other"}}},
+        {"tools": [TOOL], "tool_choice": {"type": "allowed_tools", "allowed_tools": {}}},
+        {"tools": [TOOL], "tool_choice": {"type": "function", "function": "weather"}},
+    ],
+    "functions": [{"functions": [{"name": "f"}]}],
+    "function_call": [{"function_call": {"name": "f"}}],
+    "response_format": [{"response_format": "json"}, {"model": "demo", "response_format": {"type": "json_object"}}],
+    "response_format.type": [{"response_format": {"type": "grammar"}}],
+    "response_format.json_schema": [{"response_format": {"type": "json_schema"}}],
+    "response_format.json_schema.name": [{"response_format": {"type": "json_schema", "json_schema": {"schema": {}}}}],
+    "reasoning_effort": [{"reasoning_effort": "much"}, {"model": "demo", "reasoning_effort": "low"}],
+    "metadata": [{"metadata": []}, {"metadata": {str(n): "x" for n in range(17)}}, {"metadata": {"x" * 65: "x"}}],
+    "metadata.a": [{"metadata": {"a": 1}}, {"metadata": {"a": "x" * 513}}],
+    "store": [{"store": "yes"}],
     "stream": [{"stream": "yes"}, {"stream": 1}, {"stream": []}],
     "stream_options": [{"stream": True, "stream_options": "x"}, {"stream": True, "stream_options": {"odd": 1}}],
     "seed": [{"seed": "x"}, {"seed": 2**70}],

@@ -228,7 +228,7 @@ PRICES = {"prices-TOTAL_FORMS": 1, "prices-INITIAL_FORMS": 0}
 
 def provider_page(**fields):
     return {
-        "name": "Local", "api_identifier": "local", "protocol": "openai", "model": "m", "max_tokens": 100,
+        "name": "Local", "api_identifier": "local", "kind": "chat", "protocol": "openai", "model": "m", "max_tokens": 100,
         "context_window": 1000, "position": 1, "config": "{}", "is_active": "on", **PRICES, **fields,
     }  # fmt: skip
 
@@ -251,7 +251,7 @@ def test_a_provider_at_an_address_the_operator_allows_is_saved_and_offered(
     settings.EGRESS_ALLOW = ["127.0.0.1:11434"]
     price = {"prices-0-input_microusd_per_mtok": 5, "prices-0-output_microusd_per_mtok": 7}
     price |= {"prices-0-starts_at_0": "2026-01-01", "prices-0-starts_at_1": "00:00:00"}
-    offers.offers()
+    offers.offers("chat")
 
     with django_capture_on_commit_callbacks(execute=True):
         answer = staff.post(
