@@ -136,8 +136,7 @@ def test_compose_is_whole():
     assert {key for key in compose if not key.startswith("x-")} == {"name", "services", "configs", "volumes"}
     assert set(re.findall(r"(?<!\$)\$\{(\w+)", text)) == given
     for config in configs.values():
-        if "pgbouncer" not in config["file"]:
-            assert (DEPLOY / "compose" / config["file"]).is_file()
+        assert (DEPLOY / "compose" / config["file"]).is_file()
     for name, service in services.items():
         assert service.keys() <= SERVICE_KEYS, name
         assert set(service.get("depends_on", ())) <= services.keys(), name
