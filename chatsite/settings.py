@@ -235,6 +235,14 @@ ANTHROPIC_BASE_URL = env("ANTHROPIC_BASE_URL")
 OPENROUTER_API_KEY = env("OPENROUTER_API_KEY")
 EGRESS_ALLOW = env("EGRESS_ALLOW")  # exact host:port of private servers the operator vouches for
 PROVIDER_LIMITS = {"connect_s": 5.0, "first_token_s": 30.0, "idle_s": 30.0, "total_s": 600.0}
+PROVIDER_RETRIES = 2  # of a call that failed before its first piece, where a repeat can mend it
+PROVIDER_BREAKER = {
+    "failures": 5,
+    "window_s": 60.0,
+    "rest_s": 15.0,
+    "longest_rest_s": 240.0,
+    "longest_busy_s": 300.0,
+}
 DEMO_TOKENS_PER_SECOND = env("DEMO_TOKENS_PER_SECOND")
 
 # Turns

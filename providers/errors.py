@@ -34,6 +34,11 @@ class ProviderError(DomainError):
         self.vendor_detail = LOOKS_LIKE_A_KEY.sub("[key]", clean(vendor_detail[:20_000]))[:VENDOR_DETAIL_CHARS]
         self.retry_after = retry_after
 
+    def name(self, model: str) -> None:
+        """Say which model: people pick models and know no providers."""
+        self.detail = self.detail.replace("The provider", model, 1)
+        self.args = (self.detail,)
+
 
 class KeyRefused(ProviderError):
     """The provider does not accept the key of this model. Choose another model, or ask an administrator."""
@@ -47,8 +52,14 @@ class Busy(ProviderError):
     status, code = 503, "provider_busy"
 
 
+class Resting(ProviderError):
+    """The provider failed several times in a row and is left alone for a moment. Try again later, or choose another model."""
+
+    status, code = 503, "provider_resting"
+
+
 class Rejected(ProviderError):
-    """The provider did not accept this question for this model. Shorten or change it, or choose another model."""
+    """The provider did not accept this question. Shorten or change it, or choose another model."""
 
     status, code = 400, "provider_rejected"
 
@@ -73,7 +84,7 @@ class TimedOut(ProviderError):
 
 
 class CutOff(ProviderError):
-    """The answer was cut off before its end. What had arrived is kept."""
+    """The provider was cut off before the end of its answer. What had arrived is kept."""
 
     status, code = 502, "provider_cut_off"
 
