@@ -58,6 +58,16 @@ def has_images(messages: Iterable[Mapping[str, Any]]) -> bool:
     )
 
 
+def lacks_key(protocol: str, base_url: str) -> bool:
+    """Whether a vendor that lets nobody in without a key would be asked without one. An own server may need none."""
+    homes = {"openai": settings.OPENAI_BASE_URL, "anthropic": settings.ANTHROPIC_BASE_URL}
+    vendors = {"openai": openai.VENDOR_URL, "anthropic": anthropic.VENDOR_URL}
+    if protocol not in vendors or platform_key(protocol, base_url):
+        return False
+    needing = {egress.origin(url) for url in (*vendors.values(), openai.OPENROUTER_URL)}
+    return egress.origin(base_url or homes[protocol] or vendors[protocol]) in needing
+
+
 def platform_key(protocol: str, base_url: str) -> Secret | None:
     """Our own key, for its vendor's own host or the host of the environment's *_BASE_URL; None for others (Q-27)."""
     homes = {

@@ -10,6 +10,7 @@ from django.db.models import OuterRef, Subquery
 
 from lib import clock
 from lib.errors import DomainError, NotFound
+from providers.calls import lacks_key
 from providers.models import AIProvider, Price
 
 IMAGE_TOKENS = 2_500  # what a picture is held for where the model's config says "images": true
@@ -21,6 +22,12 @@ class NoSuchModel(NotFound):
     """There is no such model here."""
 
     code = "model_not_found"
+
+
+class NoKey(DomainError):
+    """There is no key for the model's vendor, so it cannot be asked."""
+
+    status, code = 503, "model_without_key"
 
 
 class NoPrice(DomainError):
@@ -46,8 +53,17 @@ class Offer:
     params: Mapping[str, Any]
     image_tokens: int  # an upper bound for one picture; 0 = the model takes none
     is_active: bool
+    lacks_key: bool  # its vendor lets nobody in without one, and there is none
     input_price: int | None
     output_price: int | None
+
+    @property
+    def is_priced(self) -> bool:
+        return self.input_price is not None and self.output_price is not None
+
+    @property
+    def is_askable(self) -> bool:
+        return self.is_active and not self.lacks_key and self.is_priced
 
     def cost_microusd(self, prompt_tokens: int, completion_tokens: int) -> int:
         """What an answer costs, rounded up once."""
@@ -70,22 +86,25 @@ def known() -> dict[UUID, Offer]:
 
 
 def offers(*kinds: str) -> list[Offer]:
-    """The models of these kinds that may be asked now."""
-    return [row for row in known().values() if row.is_active and row.kind in kinds]
+    """The models of these kinds that are offered: the active ones, but for those whose vendor wants a key we have not."""
+    return [row for row in known().values() if row.is_active and not row.lacks_key and row.kind in kinds]
 
 
 def offer(wanted: UUID | str | None, kind: str = "chat") -> Offer:
-    """The model with this id or api_identifier; None = the first one. Raises NoSuchModel, NoPrice."""
+    """The model with this id or api_identifier; None = the first one. Raises NoSuchModel, NoKey, NoPrice."""
     offered = offers(kind)
     if wanted is None:
         found = next(iter(offered), None)
     else:
         found = next((row for row in offered if wanted in (row.id, row.api_identifier)), None)
     if found is None:
+        keyless = (row for row in known().values() if row.is_active and wanted in (row.id, row.api_identifier))
+        if row := next(keyless, None):
+            raise NoKey(f"{row.name} has no key of its vendor yet, so it cannot be asked. Choose another model.")
         raise NoSuchModel(
             "This model is not offered here (any more). Choose another one." if wanted else "No model is offered yet."
         )
-    if found.input_price is None or found.output_price is None:
+    if not found.is_priced:
         raise NoPrice(f"{found.name} has no price yet, so it cannot be asked. Staff can add one in the admin.")
     return found
 
@@ -113,6 +132,7 @@ def _offer(row: Any) -> Offer:
         params=params,
         image_tokens=IMAGE_TOKENS if images is True else images if isinstance(images, int) else 0,
         is_active=row.is_active,
+        lacks_key=lacks_key(row.protocol, row.base_url),
         input_price=row.input_price,
         output_price=row.output_price,
     )
