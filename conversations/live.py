@@ -6,6 +6,7 @@ reader who comes back says exactly what it has seen, whoever serves it then: thi
 
 import asyncio
 from collections.abc import AsyncGenerator
+from typing import Any
 from uuid import UUID
 
 from django.utils.safestring import SafeString
@@ -89,6 +90,9 @@ class Live:
         self.checkpointed = 0  # characters in the row
         self.tool_pieces: list[ToolPiece] = []  # for the program that asked; a page offers no tools
         self.length = 0  # of all that came: characters of the text, and of tool calls
+        self.attempts: list[dict[str, Any]] = []  # calls that failed and were followed by another; see Turn.attempts
+        self.asked_at = 0.0  # on the loop's clock: when the model was asked that is to answer
+        self.first_piece_ms: int | None = None
         self._loop = asyncio.get_running_loop()
         self._waiting: list[asyncio.Future[bool]] = []
         self._timer: asyncio.TimerHandle | None = None

@@ -171,12 +171,14 @@ class Turn(Owned):
     held_tokens = models.BigIntegerField(default=0, db_default=0)  # no more than this is ever charged
     heartbeat_at = models.DateTimeField()
     first_piece_at = models.DateTimeField(null=True)
+    first_piece_ms = models.PositiveIntegerField(null=True)  # from asking the model that answered; null: none came
     ended_at = models.DateTimeField(null=True)
     is_charged = models.BooleanField(default=False, db_default=False)
     error_code = models.CharField(max_length=60, blank=True, default="", db_default="")
     request_id = models.CharField(max_length=64, blank=True, default="", db_default="")  # of the request that asked
     stop_asked_at = models.DateTimeField(null=True)  # a person wants it stopped, whichever process writes it
-    # calls that failed before the one that answered: [{"provider_id", "model", "error_code", "ms"}]
+    # calls that failed and were followed by another, of the same model or the next one of the brand's chain; the last
+    # one's end is the turn's own: [{"provider_id", "model", "error_code", "ms"}]
     attempts = models.JSONField(default=list, db_default=Value([], models.JSONField()))
 
     class Meta:
@@ -191,6 +193,8 @@ class Turn(Owned):
             models.Index(
                 fields=["heartbeat_at"], condition=Q(status__in=["pending", "streaming"]), name="turns_running"
             ),
+            # Only what has ended: a heartbeat writes nothing here. Ids are uuid7, so this is by time too.
+            models.Index(fields=["brand", "id"], condition=~Q(status__in=["pending", "streaming"]), name="turns_ended"),
         ]
 
     def __str__(self) -> str:

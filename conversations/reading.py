@@ -94,7 +94,12 @@ def shown(message: Message, partial: str = "") -> dict[str, Any]:
         "charged": message.is_charged,
         "model": message.model_name,
         "turn_id": message.turn_id,
-        "receipt": _receipt(message.model_name, message.tokens_used, (message.response_time_ms or 0) / 1000)
+        "receipt": _receipt(
+            message.model_name,
+            message.tokens_used,
+            (message.response_time_ms or 0) / 1000,
+            message.metadata.get("instead_of", ""),
+        )
         if is_answer and message.is_charged
         else None,
         "created_at": message.created_at,
@@ -127,8 +132,11 @@ def pending(message_id: UUID, turn_id: UUID, model_name: str) -> dict[str, Any]:
     }
 
 
-def ended(message_id: UUID, model_name: str, finished: Finished) -> dict[str, Any]:
-    """An answer that has just ended, without asking the database for what the runner knows."""
+def ended(message_id: UUID, model_name: str, finished: Finished, instead_of: str = "") -> dict[str, Any]:
+    """An answer that has just ended, without asking the database for what the runner knows.
+
+    instead_of  name of the model that was asked first, when another one answered
+    """
     tokens = finished.prompt_tokens + finished.completion_tokens
     return {
         "id": message_id,
@@ -139,12 +147,12 @@ def ended(message_id: UUID, model_name: str, finished: Finished) -> dict[str, An
         "error": finished.error_detail,
         "charged": finished.is_charged,
         "model": model_name,
-        "receipt": _receipt(model_name, tokens, finished.seconds) if finished.is_charged else None,
+        "receipt": _receipt(model_name, tokens, finished.seconds, instead_of) if finished.is_charged else None,
     }
 
 
-def _receipt(model_name: str, tokens: int, seconds: float) -> dict[str, Any]:
-    return {"model": model_name, "tokens": tokens, "seconds": seconds}
+def _receipt(model_name: str, tokens: int, seconds: float, instead_of: str) -> dict[str, Any]:
+    return {"model": model_name, "tokens": tokens, "seconds": seconds, "instead_of": instead_of}
 
 
 def choices(principal: Principal) -> dict[str, Any]:

@@ -6,14 +6,14 @@ and turns whose asker lost the right to ask are stopped. What a process cannot f
 
 import asyncio
 import logging
-from contextlib import aclosing, suppress
+from contextlib import suppress
 from contextvars import Context
 from uuid import UUID
 
 from django.conf import settings
 from django.db import InterfaceError, OperationalError
 
-from conversations import turns
+from conversations import asking, turns
 from conversations.errors import Restarting
 from conversations.live import Live, hub
 from conversations.models import Turn
@@ -23,12 +23,11 @@ from lib.errors import DomainError
 from lib.faults import fault
 from providers import calls
 from providers.calls import Usage
-from providers.errors import Garbled, ProviderError
+from providers.errors import ProviderError
 
 log = logging.getLogger(__name__)
 
 FINISH_TRIES_S = (0.2, 1, 2, 4, *[8] * 8)  # waits between tries when the database is away; then the reaper takes over
-CHARACTERS_PER_TOKEN = 40  # no language says more in one: beyond that a provider ignores max_tokens
 LOOK_FOR_UNWELCOME_EVERY = 3  # checkpoints
 STORE_S = 10  # for the ends of all answers, when the process itself ends
 
@@ -51,7 +50,7 @@ def start(begun: Begun) -> Live:
         _pulse = loop.create_task(_checkpoints(), context=Context())  # it speaks for no request
     live = Live(begun)
     hub.add(live)
-    live.listening = loop.create_task(_listen(live))
+    live.listening = loop.create_task(asking.listen(live))
     live.ending = loop.create_task(_end(live, live.listening))
     return live
 
@@ -70,22 +69,6 @@ def refuse() -> None:
 
 def is_draining() -> bool:
     return _draining
-
-
-async def _listen(live: Live) -> Usage | None:
-    call, usage = live.begun.call, None
-    assert call is not None
-    most_characters = call.max_tokens * CHARACTERS_PER_TOKEN + 10_000
-    pieces = calls.stream(call, key=calls.platform_key(call.protocol, call.base_url))
-    async with aclosing(pieces):
-        async for piece in pieces:
-            if isinstance(piece, Usage):
-                usage = piece
-            else:
-                live.push(piece)
-                if live.length > most_characters:
-                    raise Garbled("The provider did not stop where it was told to. What had arrived is kept.")
-    return usage
 
 
 async def _end(live: Live, listening: asyncio.Task[Usage | None]) -> None:
@@ -131,6 +114,8 @@ async def _finish(live: Live, status: str, usage: Usage | None, error: DomainErr
                 held_tokens=begun.held_tokens,
                 started_at=begun.started_at,
                 tool_calls=tool_calls if status == Turn.Status.DONE else (),
+                first_piece_ms=live.first_piece_ms,
+                attempts=live.attempts,
             )
             fault("after_finish")
             break

@@ -96,11 +96,27 @@ from conversations_turn t left join conversations_message m on m.id = t.message_
 where t.id = %(turn)s and t.status not in ('pending', 'streaming')
 """
 
+# Before the other model is asked, so that whoever ends the turn knows whose price it is.
+HAND_OVER = """
+with turn as (
+    update conversations_turn set provider_id = %(provider)s, attempts = %(attempts)s
+    where id = %(turn)s and status in ('pending', 'streaming')
+    returning id, message_id
+), answer as (
+    update conversations_message m
+    set provider_id = %(provider)s, model = %(model)s, model_name = %(model_name)s,
+        metadata = metadata || jsonb_build_object('instead_of', %(instead_of)s::text)
+    from turn where m.id = turn.message_id
+)
+select id from turn
+"""
+
 FINISH = """
 with ended as (
     update conversations_turn
     set status = %(status)s, partial = '', produced_tokens = %(completion_tokens)s, ended_at = now(),
-        is_charged = %(is_charged)s, error_code = %(error_code)s
+        is_charged = %(is_charged)s, error_code = %(error_code)s, first_piece_ms = %(first_piece_ms)s,
+        attempts = coalesce(%(attempts)s, attempts)
     where id = %(turn)s and status in ('pending', 'streaming')
     returning id, brand_id, owner_id, conversation_id, message_id
 ), answered as (

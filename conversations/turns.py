@@ -25,6 +25,7 @@ from conversations.statements import (
     ENDED,
     EXCHANGE,
     FINISH,
+    HAND_OVER,
     LOAD,
     LOAD_AFTER,
     NEW_CONVERSATION,
@@ -34,13 +35,13 @@ from conversations.statements import (
 )
 from events import stream
 from lib import clock
-from lib.db import SERVICE, Principal, opening, scope, serve
+from lib.db import SERVICE, Principal, opening, scope, send, serve
 from lib.errors import Conflict, DomainError, Invalid, NotFound
 from lib.faults import fault
 from lib.html import plain
 from lib.ids import uuid7
 from lib.logs import request_id
-from providers import calls
+from providers import breaker, calls, fallback
 from providers.calls import Call, Usage
 from providers.offers import Offer, offer
 from providers.shapes import clean
@@ -120,6 +121,8 @@ class Begun:
     said: Sequence[Mapping[str, Any]] = ()  # rows of what a program said, to be stored
     title: str = ""
     is_new: bool = False
+    params: Mapping[str, Any] = field(default_factory=dict)  # what was asked for, without the model's own defaults
+    instead_of: str = ""  # name of the model that was asked first and could not answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,7 +217,7 @@ def _prepare(principal: Principal, question: Question, turn_id: UUID, loaded: An
     is_new = is_stored and (conversation_id is None or is_fork)
     new: Messages = ({"role": "user", "content": question.text},) if question.messages is None else question.messages
     chosen = offer(model)
-    _require(chosen, question, new)
+    _require(chosen, question.params, question.tool_choice, new)
     max_tokens = min(question.max_tokens or settings.get("max_tokens") or chosen.max_tokens, chosen.max_tokens)
     first: Messages = ({"role": "system", "content": system},) if system else ()
     said = list(replayed(history, is_trusted=not is_page))
@@ -229,6 +232,10 @@ def _prepare(principal: Principal, question: Question, turn_id: UUID, loaded: An
         raise TooLong(
             f"This is too long for {chosen.name}: about {prompt_tokens:,} tokens. Shorten it; your text is kept."
         )
+    asked_for: dict[str, Any] = {
+        **{name: settings[name] for name in ("temperature", "top_p") if name in settings},
+        **question.params,
+    }
     ready = Begun(
         turn_id=turn_id,
         principal=principal,
@@ -239,18 +246,17 @@ def _prepare(principal: Principal, question: Question, turn_id: UUID, loaded: An
             messages=messages,
             max_tokens=max_tokens,
             base_url=chosen.base_url,
-            params={
-                **chosen.params,
-                **{name: settings[name] for name in ("temperature", "top_p") if name in settings},
-                **question.params,
-            },
+            params={**chosen.params, **asked_for},
             tools=question.tools,
             tool_choice=question.tool_choice,
         ),
         held_tokens=int(prompt_tokens * PROMPT_MARGIN) + max_tokens + (TOOLS_TOKENS if question.tools else 0),
         prompt_tokens=prompt_tokens,
         started_at=clock.now(),
+        params=asked_for,
     )
+    if rest := fallback.rest_of(chosen):
+        _refuse_if_nobody_stands_in(ready, rest)
     if not is_stored:
         return ready
     copied = [_copy(row) for row in history] if is_fork else []
@@ -271,19 +277,71 @@ def _no_such(question: Question) -> str:
     return "There is no such response here (any more)." if question.after else "There is no such conversation here."
 
 
-def _require(chosen: Offer, question: Question, messages: Messages) -> None:
+def _require(chosen: Offer, params: Mapping[str, Any], tool_choice: str, messages: Messages) -> None:
     """What this model must be able to do. Raises Invalid, with the field's name as `param`."""
-    if unknown := UNKNOWN_TO[chosen.protocol] & question.params.keys():
+    if unknown := UNKNOWN_TO[chosen.protocol] & params.keys():
         raise Invalid(f"{chosen.name} does not know {', '.join(sorted(unknown))}; leave it out.", param=min(unknown))
-    if chosen.protocol == "anthropic" and (question.params.get("response_format") or {}).get("type") == "json_object":
+    if chosen.protocol == "anthropic" and (params.get("response_format") or {}).get("type") == "json_object":
         raise Invalid(
             f"{chosen.name} writes JSON only by a schema: send a response_format of type json_schema.",
             param="response_format",
         )
-    if chosen.protocol == "demo" and question.tool_choice not in ("", "auto", "none"):
+    if chosen.protocol == "demo" and tool_choice not in ("", "auto", "none"):
         raise Invalid(f"{chosen.name} never calls a tool, so it cannot be told to.", param="tool_choice")
     if not chosen.image_tokens and calls.has_images(messages):
         raise Invalid(f"{chosen.name} takes no images, only text. Choose another model.", param="messages")
+
+
+def _refuse_if_nobody_stands_in(ready: Begun, rest: breaker.Rest) -> None:
+    """A model that rests is refused before anything is held, unless the brand's chain has one that can take over."""
+    if next_begun(ready, {ready.offer.id}, fallback.chain(ready.principal, ready.principal.brand_id)):
+        return
+    refused = breaker.refusal(rest)
+    refused.name(ready.offer.name)
+    raise refused
+
+
+def next_begun(begun: Begun, tried: set[UUID], chain: Sequence[UUID]) -> Begun | None:
+    """The same turn, under the same hold, for the next model of the chain that can do it; None = there is none."""
+    call = begun.call
+    assert call is not None
+
+    def can(offer: Offer) -> bool:
+        try:
+            _require(offer, begun.params, call.tool_choice, call.messages)
+        except Invalid:
+            return False
+        is_dearer = calls.has_images(call.messages) and offer.image_tokens > begun.offer.image_tokens  # than is held
+        return not is_dearer and not (call.tools and offer.protocol == "demo")
+
+    found = fallback.stand_in(
+        chain, call=call, params=begun.params, prompt_tokens=begun.prompt_tokens, tried=tried, can=can
+    )
+    if found is None:
+        return None
+    return replace(begun, offer=found[0], call=found[1], instead_of=begun.instead_of or begun.offer.name)
+
+
+def hand_over(begun: Begun, attempts: Sequence[Mapping[str, Any]]) -> Begun | None:
+    """Give a turn that has no piece yet to the next model of its brand's chain, and store that before it is asked.
+
+    attempts  the calls that failed so far; a model that is among them is not asked again
+    None      there is no other model, or somebody else ended the turn
+    """
+    tried = {UUID(attempt["provider_id"]) for attempt in attempts}
+    with opening(SERVICE):
+        following = next_begun(begun, tried, fallback.chain(SERVICE, begun.principal.brand_id))
+        if following is None:
+            return None
+        names = {
+            "turn": begun.turn_id,
+            "provider": following.offer.id,
+            "model": following.offer.api_identifier,
+            "model_name": following.offer.name,
+            "instead_of": following.instead_of,
+            "attempts": _json(attempts),
+        }
+        return following if send((HAND_OVER, names))[0] else None
 
 
 def replayed(history: Sequence[Mapping[str, Any]], *, is_trusted: bool) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -455,11 +513,14 @@ def finish(
     held_tokens: int,
     started_at: datetime,
     tool_calls: Sequence[Mapping[str, str]] = (),
+    first_piece_ms: int | None = None,
+    attempts: Sequence[Mapping[str, Any]] = (),
 ) -> Finished | None:
     """End a turn: text, charge, bill and news in one transaction, exactly once. None = it had ended before.
 
     tool_calls             whole ones only: half an argument is no JSON
     own_completion_tokens  our count of what arrived; 0 = nothing did, so nothing is charged
+    attempts               the calls that failed before the last one; empty leaves what hand_over() stored
     """
     due = charge(
         usage,
@@ -504,6 +565,8 @@ def finish(
         "ms": min(int(seconds * 1000), 2**31 - 1),
         "error_code": finished.error_code,
         "error_detail": finished.error_detail,
+        "first_piece_ms": first_piece_ms,
+        "attempts": _json(attempts) if attempts else None,
     }
     used = {"queries": 1, "messages": 1, "conversations": 1, "tokens": due.tokens} if finished.is_charged else {}
     settling = ledger.settling(turn_id, amounts=used, cost_microusd=cost, reason=status)

@@ -185,7 +185,8 @@ async def _live_frames(request: HttpRequest, live: Live, offset: int) -> AsyncGe
         yield frames
     assert live.finished is not None
     assert live.begun.answer_id is not None
-    message = reading.ended(live.begun.answer_id, live.begun.offer.name, live.finished)
+    begun = live.begun
+    message = reading.ended(live.begun.answer_id, begun.offer.name, live.finished, begun.instead_of)
     yield event("done", await _article(request, message), live.body.length)
 
 

@@ -9,7 +9,7 @@ from django.http import HttpRequest
 from lib.db import on_commit
 from lib.egress import Refused, vet_url
 from providers import offers
-from providers.models import AIProvider, Price, SystemPrompt
+from providers.models import AIProvider, Fallback, Price, SystemPrompt
 
 
 class ProviderForm(forms.ModelForm):
@@ -78,6 +78,22 @@ class SystemPromptAdmin(admin.ModelAdmin):
     list_per_page = 50
     search_fields = ["name", "description"]
     autocomplete_fields = ["brand"]
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
+        return ["brand"] if obj else []
+
+
+@admin.register(Fallback)
+class FallbackAdmin(admin.ModelAdmin):
+    """A brand's chain: who answers, in order, when the model that was asked cannot. Its admins edit it too."""
+
+    list_display = ["brand", "position", "provider"]
+    list_display_links = ["provider"]
+    list_filter = [("brand", admin.RelatedOnlyFieldListFilter)]
+    list_select_related = ["brand", "provider"]
+    list_per_page = 50
+    ordering = ["brand", "position", "id"]
+    autocomplete_fields = ["brand", "provider"]
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
         return ["brand"] if obj else []

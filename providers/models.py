@@ -99,3 +99,18 @@ class SystemPrompt(BrandOwned):
 
     def __str__(self) -> str:
         return self.name
+
+
+class Fallback(BrandOwned):
+    """One place in the brand's chain: models that answer, in order, when the one that was asked cannot."""
+
+    provider = models.ForeignKey(AIProvider, models.CASCADE, related_name="+")
+    position = models.PositiveSmallIntegerField(default=100)
+
+    class Meta:
+        ordering = ["position", "id"]
+        verbose_name = "fallback"
+        constraints = [models.UniqueConstraint(fields=["brand", "provider"], name="one_place_in_the_chain")]
+
+    def __str__(self) -> str:
+        return f"{self.position}: {self.provider_id}"

@@ -98,8 +98,8 @@ def offer(wanted: UUID | str | None, kind: str = "chat") -> Offer:
     else:
         found = next((row for row in offered if wanted in (row.id, row.api_identifier)), None)
     if found is None:
-        keyless = (row for row in known().values() if row.is_active and wanted in (row.id, row.api_identifier))
-        if row := next(keyless, None):
+        lacking = (row for row in known().values() if row.is_active and row.lacks_key and row.kind == kind)
+        if row := next((row for row in lacking if wanted in (row.id, row.api_identifier)), None):
             raise NoKey(f"{row.name} has no key of its vendor yet, so it cannot be asked. Choose another model.")
         raise NoSuchModel(
             "This model is not offered here (any more). Choose another one." if wanted else "No model is offered yet."

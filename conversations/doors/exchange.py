@@ -26,6 +26,7 @@ from lib.errors import Conflict, DomainError, TooLarge, Unavailable
 from providers.calls import ToolPiece
 
 SCOPE = "chat"
+FALLBACK_FROM = "X-Fallback-From"  # the model that was asked for, when another one of the brand's chain answered
 MOST_BODY_BYTES = 8 * 1024 * 1024  # room for pictures; everything else refuses far smaller texts
 
 
@@ -56,6 +57,8 @@ def door(*methods: str, shape: Shape) -> Callable[[View], View]:
                     allowed = ", ".join(methods)
                     raise WrongMethod(f"Call this address with {allowed}.", allow=allowed)
                 response: HttpResponseBase = await view(request, *args, **kwargs)
+                if asked := getattr(request, "asked_first", ""):
+                    response.headers[FALLBACK_FROM] = asked
                 return response
             except Exception as error:
                 return shape(error)
@@ -96,6 +99,8 @@ async def ask(request: HttpRequest, read: Callable[[bytes], W]) -> tuple[W, Live
         raise
     if live.finished and not live.finished.is_charged and live.finished.status != Turn.Status.DONE:
         raise live.error or Unavailable("The answer was interrupted. Nothing was charged; try again.")
+    if live.begun.instead_of:
+        request.asked_first = live.attempts[0]["model"]  # type: ignore[attr-defined]
     return wanted, live
 
 

@@ -1,17 +1,22 @@
 """The product's settings for a web process under test: its own database, and limits that a test can wait for."""
 
+import json
 import os
 
 os.environ.setdefault("DEVELOPMENT", "1")
 
 from chatsite.settings import *  # noqa: F403
-from chatsite.settings import DATABASES
+from chatsite.settings import DATABASES, PROVIDER_BREAKER
 
 for _login in DATABASES.values():
     _login["NAME"] = os.environ["LIVE_DB"]
 # A crowd in a test is one person; the caps' own tests push theirs down.
 CONCURRENT_TURNS = {"member": 1000, "brand": 10_000}
 PROVIDER_LIMITS = {"connect_s": 2.0, "first_token_s": 2.0, "idle_s": 2.0, "total_s": 60.0}
+PROVIDER_LIMITS |= json.loads(os.environ.get("LIMITS", "{}"))
+# Tests share a process and ask models that fail on purpose: whoever tests the breaker starts one of their own.
+PROVIDER_BREAKER = {**PROVIDER_BREAKER, "failures": 10_000, "longest_busy_s": 0.0}
+PROVIDER_BREAKER |= json.loads(os.environ.get("BREAKER", "{}"))
 CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
 EMAIL_BACKEND = "django.core.mail.backends.locmem.EmailBackend"
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]

@@ -46,6 +46,7 @@ RIGHTS = {
     "events_activity": {"app_user": "i", "app_brand": "si", "app_service": "si"},
     "events_event": {"app_user": "i", "app_visitor": "i", "app_brand": "si", "app_service": "si"},
     "providers_aiprovider": {"app_public": "s", "app_service": "siud"},
+    "providers_fallback": {"app_user": "s", "app_visitor": "s", "app_brand": "siud", "app_service": "siud"},
     "providers_price": {"app_public": "s", "app_service": "siud"},
     "providers_systemprompt": {"app_user": "s", "app_visitor": "s", "app_brand": "siud", "app_service": "siud"},
     "quotas_account": {"app_user": "s", "app_visitor": "s", "app_brand": "s", "app_service": "siud"},

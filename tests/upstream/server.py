@@ -3,6 +3,7 @@
 tokens=20         words to say: "w0001 w0002 ..."; cut to max_tokens with finish reason `length`
 md=1              say Markdown instead; the model `echo` repeats the last message
 first_ms, delay_ms    before the first word, between words
+fails=2           the first two calls of this model end with `status` (500), the next ones answer
 status=429        answer with this error; retry_after=7 sends the header; a key `sk-bad...` always gets 401
 hang=             headers (never answers) | first (begins, no word) | middle (after `after` words)
 cut=              first | middle (connection dropped after `after` words) | quiet (ends in good order, but unfinished)
@@ -26,7 +27,7 @@ import itertools
 import json
 import sys
 import time
-from collections import deque
+from collections import Counter, deque
 from dataclasses import dataclass
 from typing import Any
 
@@ -321,6 +322,7 @@ class Anthropic:
 class Server:
     def __init__(self) -> None:
         self.calls: deque[dict[str, Any]] = deque(maxlen=CALLS_KEPT)
+        self.asked: Counter[str] = Counter()
 
     async def openai(self, request: web.Request) -> web.StreamResponse:
         return await self.answer(request, OpenAI)
@@ -344,6 +346,7 @@ class Server:
             "sent_tokens": 0,
         }
         self.calls.append(call)
+        self.asked[body["model"]] += 1
         try:
             response = await self._answer(request, protocol(body), options, call)
         except (asyncio.CancelledError, ConnectionError):
@@ -355,7 +358,11 @@ class Server:
     async def _answer(
         self, request: web.Request, said: OpenAI | Anthropic, options: dict[str, str], call: dict[str, Any]
     ) -> web.StreamResponse:
-        status = 401 if call["key"].startswith("sk-bad") else int(options.get("status", 200))
+        status = (
+            401 if call["key"].startswith("sk-bad") else int(options.get("status", 500 if "fails" in options else 200))
+        )
+        if "fails" in options and self.asked[call["model"]] > int(options["fails"]):
+            status = 200
         if status != 200:
             headers = {"Retry-After": options["retry_after"]} if "retry_after" in options else {}
             return web.json_response(said.error(status, call["key"]), status=status, headers=headers)
@@ -463,6 +470,7 @@ class Server:
 
     async def reset(self, request: web.Request) -> web.Response:
         self.calls.clear()
+        self.asked.clear()
         return web.json_response({})
 
     def app(self) -> web.Application:
