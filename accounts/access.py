@@ -5,6 +5,7 @@ A declaration is not a hint beside the code: the decorator finds out who is aski
 
 import functools
 from collections.abc import Callable
+from dataclasses import replace
 from inspect import iscoroutinefunction
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, cast
 
@@ -13,7 +14,7 @@ from django.http.response import HttpResponseBase
 
 from accounts import keys
 from accounts.models import Brand
-from lib.db import Principal, db, in_scope, scope
+from lib.db import Principal, Role, db, in_scope, scope
 from lib.errors import Forbidden, NotAuthenticated, NotFound
 
 P = ParamSpec("P")
@@ -52,12 +53,21 @@ def member_of(request: HttpRequest) -> Principal:
 
 def brand_member(view: View) -> View:
     """Members of the brand only. Opens the scope around the view and draws its page inside it."""
+    return declare(_in_scope(view, "app_user", "You are signed in, but not a member of this brand."), "member")
+
+
+def brand_admin(view: View) -> View:
+    """Admins and owners of the brand only, who see all its rows. For everybody else there is nothing here."""
+    return declare(_in_scope(view, "app_brand", ""), "admin")
+
+
+def _in_scope(view: View, role: Role, refusal: str) -> View:
     if iscoroutinefunction(view):
         raise TypeError("An async view cannot hold a scope open: use @member_asks.")
 
     @functools.wraps(view)
     def wrapper(request: BrandRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
-        request.principal = member_of(request)
+        request.principal = replace(member_of(request), role=role)
         try:
             with scope(request.principal) as request.standing:
                 response = view(request, *args, **kwargs)
@@ -65,11 +75,11 @@ def brand_member(view: View) -> View:
                     raise RuntimeError("a stream must not hold a scope open")
                 return response.render() if hasattr(response, "render") else response
         except NotFound as error:
-            if not hasattr(request, "standing"):
-                raise NotAMember("You are signed in, but not a member of this brand.") from error
+            if refusal and not hasattr(request, "standing"):
+                raise NotAMember(refusal) from error
             raise
 
-    return declare(wrapper, "member")
+    return wrapper
 
 
 def member_asks(view: View) -> View:

@@ -6,12 +6,15 @@ from typing import Any
 from uuid import UUID
 
 from django.contrib.admin import AdminSite, ModelAdmin
+from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
-from django.urls import reverse
+from django.template.response import TemplateResponse
+from django.urls import path, reverse
 from django.utils.http import urlencode
 
 from accounts.models import Brand, Membership, User
+from conversations import health
 from events import stream
 from lib.db import SERVICE, scope
 from lib.errors import Forbidden
@@ -79,6 +82,17 @@ class StaffSite(AdminSite):
                 return response.render() if hasattr(response, "render") else response  # lists are read while drawn
 
         return outer
+
+    def get_urls(self) -> list[Any]:
+        return [path("models/", self.admin_view(self.models_view), name="models"), *super().get_urls()]
+
+    def models_view(self, request: HttpRequest) -> HttpResponse:
+        """How the models do, over all brands."""
+        if not request.user.has_perm("providers.view_aiprovider"):
+            raise PermissionDenied
+        context = {**self.each_context(request), "title": "How the models do"}
+        found = health.context(request.GET.get("period", ""))
+        return TemplateResponse(request, "admin/models.html", {**context, **found})
 
     def login(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
         """Staff sign in where everybody does, so that the limits on guessing hold for them too."""

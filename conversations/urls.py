@@ -1,6 +1,6 @@
 from django.urls import path
 
-from conversations import views
+from conversations import manage, views
 
 app_name = "conversations"
 
@@ -12,4 +12,6 @@ urlpatterns = [
     path("c/<uuid:conversation_id>/send/", views.send, name="send"),
     path("turns/<uuid:turn_id>/stream", views.stream, name="stream"),
     path("turns/<uuid:turn_id>/stop", views.stop, name="stop"),
+    path("manage/models/", manage.models, name="manage-models"),
+    path("manage/models/chain/", manage.chain, name="manage-chain"),
 ]

@@ -1,6 +1,7 @@
 """Identifiers that sort by time, so that new rows land at the end of every index and in the order they were made."""
 
 import os
+from datetime import datetime
 from threading import Lock
 from uuid import UUID
 
@@ -23,3 +24,8 @@ def uuid7() -> UUID:
         tick = _last = max(tick, _last + 1)
     random = int.from_bytes(os.urandom(8)) >> 2
     return UUID(int=(tick >> 12) << 80 | 0x7 << 76 | (tick & 0xFFF) << 64 | 0b10 << 62 | random)
+
+
+def first_at(moment: datetime) -> UUID:
+    """The smallest id that uuid7() gives at this moment: rows from then on have no smaller one."""
+    return UUID(int=int(moment.timestamp() * 1000) << 80)

@@ -47,6 +47,22 @@ class Member:
 
 
 @dataclass(frozen=True)
+class Admin:
+    """Pages of the brand's admins and owners; for its members there is nothing here."""
+
+    methods: frozenset[str]
+    status: int = 200
+    body: tuple[tuple[str, str], ...] = ()
+
+    def answer(self, actor: str, method: str) -> set[int]:
+        if actor in NOBODY:
+            return {302}
+        if actor not in {"brand_admin", "other_brand_at_home"}:
+            return {404}
+        return {self.status if method in self.methods else 405}
+
+
+@dataclass(frozen=True)
 class Key:
     methods: frozenset[str]
 
@@ -92,6 +108,8 @@ ROUTES: dict[str, "Rule"] = {
     "conversations:send": Member(POST, 303, own=True, method_first=True, body=tuple(QUESTION.items())),
     "conversations:stream": Member(frozenset({"GET"}), own=True, method_first=True),
     "conversations:stop": Member(POST, 303, own=True, method_first=True),
+    "conversations:manage-models": Admin(READ),
+    "conversations:manage-chain": Admin(POST, 303, body=(("do", "up"),)),
     "chat-completions": Key(POST),
     "models": Key(frozenset({"GET"})),
     "model": Key(frozenset({"GET"})),
@@ -133,6 +151,7 @@ PAGES = {
     "events_activity": "",
     "events_event": "",
     "providers_aiprovider": "ac",
+    "providers_fallback": "acd",
     "providers_systemprompt": "acd",
     "quotas_account": "",
     "quotas_bucket": "",
@@ -168,6 +187,7 @@ DESKS: dict[str, "Rule"] = {
     "admin:autocomplete": desk({**every(405), **safe(403), "OPTIONS": 200}, {**safe(403), "OPTIONS": 200}),
     "admin:jsi18n": desk(TOLD, TOLD),
     "admin:quotas_account_top_up": desk(every(200), every(403)),
+    "admin:models": desk(every(200), every(403)),
     "admin:quotas_balances": desk(every(200), every(403)),
     "admin:view_on_site": desk(every(404), every(404)),
     "admin/(?P<url>.*)$": desk(every(404), every(404)),
@@ -206,7 +226,7 @@ class Door:
         return {302} if actor in NOBODY | STAFF else {403}
 
 
-Rule = Member | Key | Anybody | Desk | Rows | Door
+Rule = Member | Admin | Key | Anybody | Desk | Rows | Door
 
 
 def of(name: str, template: str) -> Rule | None:
@@ -222,4 +242,4 @@ def of(name: str, template: str) -> Rule | None:
 
 
 # What a view of ours says of itself, and the rule that must go with it.
-DECLARED = {"member": Member, "key": Key, "public": Anybody, "account": Anybody}
+DECLARED = {"member": Member, "admin": Admin, "key": Key, "public": Anybody, "account": Anybody}
