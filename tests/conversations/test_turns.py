@@ -393,7 +393,7 @@ def test_a_checkpoint_names_the_turns_that_still_run_and_the_row_tells_how_the_o
 
 
 def test_what_a_model_does_not_know_is_refused_and_holds_nothing(world, alice):
-    factories.make_provider("claude", protocol="anthropic")
+    factories.make_provider("claude", protocol="anthropic", base_url="https://claude.example")
     asked = Question(messages=({"role": "user", "content": "Hi"},), model="claude", params={"seed": 7})
 
     with pytest.raises(Invalid, match="does not know seed"):
