@@ -71,7 +71,7 @@ def _page(request: BrandRequest, refused: DomainError | None = None) -> HttpResp
         "brand": request.brand,
         "standing": request.standing,
         "places": places,
-        "choices": [row for row in offers() if row.id not in taken],
+        "choices": [row for row in offers("chat") if row.id not in taken],
         "is_full": len(places) >= fallback.MOST,
         "error": refused.detail if refused else "",
         **health.context(request.GET.get("period", ""), brand_id=request.principal.brand_id),

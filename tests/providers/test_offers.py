@@ -48,7 +48,7 @@ def test_a_model_without_its_key_is_offered_to_nobody_and_says_why_when_it_is_as
     factories.make_provider("free", protocol="openai", base_url=OWN_SERVER, priced=False)
 
     with scope(SERVICE):
-        assert [row.api_identifier for row in offers.offers()] == ["demo", "free", "own"]
+        assert [row.api_identifier for row in offers.offers("chat")] == ["demo", "free", "own"]
         with pytest.raises(NoKey, match="Gpt has no key of its vendor yet"):
             offers.offer("gpt")
         with pytest.raises(NoPrice):

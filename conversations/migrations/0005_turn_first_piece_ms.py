@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
     dependencies = [
         ("accounts", "0002_walls"),
-        ("conversations", "0003_turn_request_stop_attempts"),
+        ("conversations", "0004_look"),
     ]
 
     operations = [

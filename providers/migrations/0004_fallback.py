@@ -10,7 +10,7 @@ from lib.operations import EnableRLS
 class Migration(migrations.Migration):
     dependencies = [
         ("accounts", "0002_walls"),
-        ("providers", "0002_walls"),
+        ("providers", "0003_kind"),
     ]
 
     operations = [
