@@ -4,8 +4,9 @@
 
 Several of them stand behind a proxy that asks the next one when one refuses. SIGTERM or SIGINT ends a process in this order:
 
-1. at once: /readyz says 503, a new question is refused with 503 before anything is held, and connections are closed after
-   their answer; for LAME_DUCK_S new ones are still accepted, so that the proxy hears it in words;
+1. at once: /readyz says 503, a new question is refused with 503 before anything is held, readers of other processes' answers
+   are let go, and connections are closed after their answer; for LAME_DUCK_S new ones are still accepted, so that the proxy
+   hears it in words;
 2. the listening socket closes; answers that are being written go on for up to DRAIN_S;
 3. what still runs is ended as interrupted, with its text; its readers are told, and the process exits with 0.
 
@@ -25,7 +26,7 @@ from django.conf import settings
 from uvicorn.supervisors import ChangeReload
 
 from chatsite.asgi import django_application
-from conversations import runner
+from conversations import relay, runner
 from conversations.live import hub
 
 log = logging.getLogger("chatsite.web")
@@ -51,6 +52,7 @@ class Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         log.info("Draining: %d answers are being written.", len(hub.unfinished()))
+        relay.reader.let_go()
         await self._wait(settings.LAME_DUCK_S)
         for server in self.servers:
             server.close()

@@ -1,7 +1,7 @@
 """Answers that are being written in this process, and those who watch them.
 
 A Live outlives its readers: they come, catch up and go. An event's id is the number of characters sent so far, so that a
-reader who comes back says exactly what it has seen, whoever serves it then: this hub, or the row.
+reader who comes back says exactly what it has seen, whoever serves it then: this hub, a copy at another process, or the row.
 """
 
 import asyncio
@@ -76,12 +76,65 @@ class Blockwise:
         return self._html[number]
 
 
-class Live:
-    """One running answer. `push` is on the path of every token: nothing here looks at the whole text."""
+class Growing:
+    """A text that grows, and those who wait for more of it. Nothing here looks at the whole text."""
+
+    def __init__(self) -> None:
+        self.body = Blockwise()
+        self.length = 0  # of all that came; a Live counts the characters of tool calls too
+        self.is_over = False  # nothing more comes from here
+        self._loop = asyncio.get_running_loop()
+        self._waiting: list[asyncio.Future[bool]] = []
+        self._timer: asyncio.TimerHandle | None = None
+        self._woken_at = self._loop.time() - COALESCE_BUSY_S
+
+    def push(self, piece: str) -> None:
+        self.body.push(piece)
+        self.length += len(piece)
+        if self._timer is None and self._waiting:
+            self._wake_soon()
+
+    def end(self) -> None:
+        self.is_over = True
+        self._wake()
+
+    async def news(self, seen: int) -> bool:
+        """Wait until more than `seen` has come (see `length`), or the end. False when nothing came for a while."""
+        if self.length > seen or self.is_over:
+            return True
+        future = self._loop.create_future()
+        self._waiting.append(future)
+        return await future
+
+    def nudge(self) -> None:
+        """Let readers who have waited long send a sign of life. The process's clock calls this: no timer per wait."""
+        if self._waiting and self._loop.time() - self._woken_at >= KEEPALIVE_S:
+            self._wake(is_news=False)
+
+    def _wake_soon(self) -> None:
+        wait = self._woken_at + hub.coalesce_s - self._loop.time()
+        if wait <= 0:
+            self._wake()
+        else:
+            self._timer = self._loop.call_later(wait, self._wake)
+
+    def _wake(self, *, is_news: bool = True) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._woken_at = self._loop.time()
+        waiting, self._waiting = self._waiting, []
+        for future in waiting:
+            if not future.done():
+                future.set_result(is_news)
+
+
+class Live(Growing):
+    """One running answer, in the process that writes it. `push` is on the path of every token."""
 
     def __init__(self, begun: Begun) -> None:
+        super().__init__()
         self.begun = begun
-        self.body = Blockwise()
         self.finished: Finished | None = None
         self.listening: asyncio.Task[Usage | None] | None = None  # to the provider; the one part that can be cancelled
         self.ending: asyncio.Task[None] | None = None  # waits for it, then stores and settles
@@ -89,14 +142,9 @@ class Live:
         self.is_stopped = False  # by a person; cancelled for another reason, the answer was interrupted
         self.checkpointed = 0  # characters in the row
         self.tool_pieces: list[ToolPiece] = []  # for the program that asked; a page offers no tools
-        self.length = 0  # of all that came: characters of the text, and of tool calls
         self.attempts: list[dict[str, Any]] = []  # calls that failed and were followed by another; see Turn.attempts
         self.asked_at = 0.0  # on the loop's clock: when the model was asked that is to answer
         self.first_piece_ms: int | None = None
-        self._loop = asyncio.get_running_loop()
-        self._waiting: list[asyncio.Future[bool]] = []
-        self._timer: asyncio.TimerHandle | None = None
-        self._woken_at = self._loop.time() - COALESCE_BUSY_S
 
     @property
     def text(self) -> str:
@@ -110,11 +158,7 @@ class Live:
             self.tool_pieces.append(piece)
             self.length += len(piece.name) + len(piece.arguments)
         if self._timer is None and self._waiting:
-            wait = self._woken_at + hub.coalesce_s - self._loop.time()
-            if wait <= 0:
-                self._wake()
-            else:
-                self._timer = self._loop.call_later(wait, self._wake)
+            self._wake_soon()
 
     def tool_calls(self) -> list[dict[str, str]]:
         """The tool calls so far, whole: {"id", "name", "arguments"}, in the order the model began them."""
@@ -128,7 +172,7 @@ class Live:
 
     def close(self, finished: Finished) -> None:
         self.finished = finished
-        self._wake()
+        self.end()
 
     def stop(self) -> None:
         self.is_stopped = True
@@ -138,29 +182,6 @@ class Live:
         """Hang up on the provider, once: a second time would cut short how the first one ends."""
         if self.listening is not None and not self.listening.cancelling():
             self.listening.cancel()
-
-    async def news(self, seen: int) -> bool:
-        """Wait until more than `seen` has come (see `length`), or the end. False when nothing came for a while."""
-        if self.length > seen or self.finished:
-            return True
-        future = self._loop.create_future()
-        self._waiting.append(future)
-        return await future
-
-    def nudge(self) -> None:
-        """Let readers who have waited long send a sign of life. The process's clock calls this: no timer per wait."""
-        if self._waiting and self._loop.time() - self._woken_at >= KEEPALIVE_S:
-            self._wake(is_news=False)
-
-    def _wake(self, *, is_news: bool = True) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        self._woken_at = self._loop.time()
-        waiting, self._waiting = self._waiting, []
-        for future in waiting:
-            if not future.done():
-                future.set_result(is_news)
 
 
 class Hub:
@@ -195,18 +216,18 @@ class Hub:
 hub = Hub()
 
 
-async def follow(live: Live, offset: int) -> AsyncGenerator[bytes, None]:
-    """Server-sent events from `offset` characters on, until the answer has ended.
+async def follow(answer: Growing, offset: int) -> AsyncGenerator[bytes, None]:
+    """Server-sent events from `offset` characters on, until nothing more comes from here.
 
-    A reader may have seen more than there is: a process died, and its row is up to a second behind what it had sent.
+    A reader may have seen more than there is, from a process that had more: it is told nothing twice, and nothing at all
+    until there is more than it has seen.
     """
-    offset = min(offset, live.body.length)
     while True:
-        seen = live.length
-        if frames := live.body.since(offset):
-            offset = live.body.length
+        seen = answer.length
+        if frames := answer.body.since(offset):
+            offset = answer.body.length
             yield b"".join(frames)
-        if live.finished and live.body.length == offset:
+        if answer.is_over and answer.body.length <= offset:
             return
-        if not await live.news(seen):
+        if not await answer.news(seen):
             yield KEEPALIVE

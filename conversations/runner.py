@@ -13,7 +13,7 @@ from uuid import UUID
 from django.conf import settings
 from django.db import InterfaceError, OperationalError
 
-from conversations import asking, turns
+from conversations import asking, relay, turns
 from conversations.errors import Restarting
 from conversations.live import Live, hub
 from conversations.models import Turn
@@ -50,19 +50,21 @@ def start(begun: Begun) -> Live:
         _pulse = loop.create_task(_checkpoints(), context=Context())  # it speaks for no request
     live = Live(begun)
     hub.add(live)
+    if begun.conversation_id:
+        relay.writer.carry(live)
     live.listening = loop.create_task(asking.listen(live))
     live.ending = loop.create_task(_end(live, live.listening))
     return live
 
 
 def accept() -> None:
-    """Refuse a new question while this process drains; before anything is held."""
+    """Refuse, while this process drains, what another one can do: before anything is held."""
     if _draining:
         raise Restarting("This server is restarting. Try again in a moment; your text is kept.", retry_after=1)
 
 
 def refuse() -> None:
-    """From now on `accept()` refuses: this process is about to end."""
+    """From now on `accept()` refuses: this process is about to end. Safe in a signal's handler."""
     global _draining
     _draining = True
 
@@ -159,7 +161,10 @@ async def _checkpoints() -> None:
             running = await db(turns.checkpoint, changes, by_the_clock=True)
             for live, length in zip(live_turns, lengths, strict=True):
                 live.checkpointed = length
-                if live.begun.turn_id not in running:
+                is_to_stop = running.get(live.begun.turn_id)
+                if is_to_stop:
+                    live.stop()
+                elif is_to_stop is None:
                     live.interrupt()  # the reaper took it for dead: nobody pays for what would come now
             fault("after_checkpoint")
             if beat % LOOK_FOR_UNWELCOME_EVERY == 0:
@@ -194,3 +199,4 @@ async def end_all() -> None:
             endings.append(live.ending)
     if endings:
         await asyncio.wait(endings, timeout=STORE_S)
+    await relay.writer.flush()

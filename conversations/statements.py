@@ -80,7 +80,12 @@ set heartbeat_at = now(), partial = coalesce(v.text, t.partial), produced_tokens
     first_piece_at = case when v.tokens > 0 then coalesce(t.first_piece_at, now()) end
 from unnest(%(ids)s::uuid[], %(texts)s::text[], %(tokens)s::bigint[]) v (id, text, tokens)
 where t.id = v.id and t.status in ('pending', 'streaming')
-returning t.id
+returning t.id, t.stop_asked_at is not null as is_to_stop
+"""
+ASK_TO_STOP = """
+update conversations_turn set stop_asked_at = coalesce(stop_asked_at, now())
+where id = %(turn)s and brand_id = %(brand)s and owner_id = %(owner)s and status in ('pending', 'streaming')
+returning id
 """
 UNWELCOME = """
 select t.id from conversations_turn t left join accounts_apikey k on k.id = t.api_key_id

@@ -19,6 +19,7 @@ from accounts.models import Brand
 from conversations.charging import charge
 from conversations.errors import StillAnswering, TooLong
 from conversations.statements import (
+    ASK_TO_STOP,
     BEGIN,
     BEGIN_UNSTORED,
     CHECKPOINT,
@@ -626,15 +627,22 @@ def as_ended(turn_id: UUID, *, text: str) -> Finished | None:
     )
 
 
-def checkpoint(changes: Sequence[tuple[UUID, str | None, int]]) -> set[UUID]:
+def checkpoint(changes: Sequence[tuple[UUID, str | None, int]]) -> dict[UUID, bool]:
     """Heartbeat of every live turn of this process, and the text of those that grew: one statement.
 
     changes  (turn, text so far or None when it did not grow or is not kept, tokens produced by own count)
-    Returns  the turns that still run; one that is missing was ended by the reaper, and must not go on
+    Returns  the turns that still run, and whether somebody asked another process to stop it; one that is missing was
+             ended by the reaper, and must not go on
     """
     ids, texts, tokens = zip(*changes, strict=True)
     statement = (CHECKPOINT, {"ids": list(ids), "texts": list(texts), "tokens": list(tokens)})
-    return {row.id for row in serve(statement, lazily=True)[0]}
+    return {row.id: row.is_to_stop for row in serve(statement, lazily=True)[0]}
+
+
+def ask_to_stop(principal: Principal, turn_id: UUID) -> bool:
+    """Whichever process writes this answer, it stops: at its next checkpoint at the latest. False = it had ended."""
+    names = {"turn": turn_id, "brand": principal.brand_id, "owner": principal.owner_id}
+    return bool(serve((ASK_TO_STOP, names))[0])
 
 
 def unwelcome(turn_ids: Sequence[UUID]) -> list[UUID]:

@@ -15,14 +15,14 @@ from django.views.decorators.http import require_GET, require_POST, require_safe
 
 from accounts.access import BrandRequest, as_member, brand_member, member_asks, member_of, public
 from accounts.models import User
-from conversations import reading, runner, turns
+from conversations import reading, relay, runner, turns
 from conversations.forms import QuestionForm
 from conversations.live import Blockwise, Live, follow, hub
 from conversations.models import Message, Turn
 from conversations.turns import Begun
 from lib.db import Principal, db, scope
-from lib.errors import DomainError, Invalid, NotFound
-from lib.sse import KEEPALIVE, EventStream, event
+from lib.errors import DomainError, Invalid, NotFound, Unavailable
+from lib.sse import COME_BACK, KEEPALIVE, EventStream, event
 
 ROW_EVERY_S = 1.0  # as often as the row changes
 
@@ -160,12 +160,13 @@ async def _refused(request: BrandRequest, refused: DomainError, conversation_id:
 @member_asks
 @require_GET
 async def stream(request: BrandRequest, turn_id: UUID) -> HttpResponseBase:
-    """Server-sent events of one answer, from Last-Event-ID on: from the hub, or from its row when it is not here."""
+    """Server-sent events of one answer, from Last-Event-ID on, whichever process writes it."""
     offset = _offset(request.headers.get("Last-Event-ID") or request.GET.get("after", ""))
-    await as_member(request, _may_watch, turn_id)
-    live = hub.get(turn_id)
-    frames = _live_frames(request, live, offset) if live else _row_frames(request, turn_id, offset)
-    return EventStream(frames)
+    if live := hub.get(turn_id):
+        await as_member(request, _may_watch, turn_id)
+        return EventStream(_live_frames(request, live, offset))
+    runner.accept()
+    return EventStream(_distant_frames(request, turn_id, offset, await as_member(request, reading.progress, turn_id)))
 
 
 def _offset(given: str) -> int:
@@ -174,10 +175,11 @@ def _offset(given: str) -> int:
     return int(given or 0)
 
 
-def _may_watch(principal: Principal, turn_id: UUID) -> None:
+def _may_watch(principal: Principal, turn_id: UUID) -> Principal:
     own = Turn.objects.filter(pk=turn_id, brand_id=principal.brand_id, owner_id=principal.owner_id)
     if not own.exclude(message_id=None).exists():
         raise NotFound("This answer is not here (any more).")
+    return principal
 
 
 async def _live_frames(request: HttpRequest, live: Live, offset: int) -> AsyncGenerator[bytes, None]:
@@ -190,20 +192,41 @@ async def _live_frames(request: HttpRequest, live: Live, offset: int) -> AsyncGe
     yield event("done", await _article(request, message), live.body.length)
 
 
-async def _row_frames(request: HttpRequest, turn_id: UUID, offset: int) -> AsyncGenerator[bytes, None]:
-    """The answer is not in this process: read what its row has, until the runner or the reaper ends it."""
-    body = Blockwise()
+async def _distant_frames(
+    request: HttpRequest, turn_id: UUID, offset: int, so_far: tuple[str, dict[str, Any]]
+) -> AsyncGenerator[bytes, None]:
+    """The answer is not in this process: its row says how far it has come, the copy what comes then, the row how it ended.
+
+    While there is no copy, the row is asked every second, until its runner or the reaper ends it.
+    """
+    loop, body, has_ended = asyncio.get_running_loop(), Blockwise(), False
     while True:
-        text, message = await as_member(request, reading.progress, turn_id)
+        asked_at, (text, message) = loop.time(), so_far
         body.push(text[body.length :])
         if frames := body.since(offset):
-            offset = max(offset, body.length)
+            offset = body.length
             yield b"".join(frames)
         if message["status"] != Message.Status.PENDING:
-            yield event("done", await _article(request, message), body.length)
+            yield event("done", await _article(request, message), max(offset, body.length))
+            return
+        with relay.reader.following(turn_id, body.length) as copy:
+            async for frame in follow(copy, offset):
+                yield frame
+        offset = max(offset, copy.body.length)
+        if runner.is_draining():
+            yield COME_BACK
             return
         yield KEEPALIVE
-        await asyncio.sleep(ROW_EVERY_S)
+        if has_ended or not copy.has_ended:
+            await asyncio.sleep(asked_at + ROW_EVERY_S - loop.time())
+        has_ended = copy.has_ended
+        try:
+            so_far = await as_member(request, reading.progress, turn_id)
+        except NotFound as gone:
+            yield event("gone", gone.detail, offset)
+            return
+        except (DatabaseError, Unavailable):
+            pass  # it comes back; the copy may have more until then
 
 
 async def _article(request: HttpRequest, message: dict[str, Any]) -> str:
@@ -222,8 +245,9 @@ async def _article(request: HttpRequest, message: dict[str, Any]) -> str:
 @require_POST
 async def stop(request: BrandRequest, turn_id: UUID) -> HttpResponse:
     """Stop an answer. What has arrived is kept and charged; a second stop, or one that comes late, changes nothing."""
-    await as_member(request, _may_watch, turn_id)
-    runner.stop(turn_id)
+    principal = await as_member(request, _may_watch, turn_id)
+    if not runner.stop(turn_id) and await db(turns.ask_to_stop, principal, turn_id):
+        await relay.ask_to_stop(turn_id)
     if "HX-Request" in request.headers or "application/json" in request.headers.get("Accept", ""):
         return HttpResponse(status=204)
     return HttpResponseRedirect(request.headers.get("Referer") or reverse("conversations:new"), status=303)

@@ -8,6 +8,7 @@ import orjson
 from django.http import StreamingHttpResponse
 
 KEEPALIVE = b": keepalive\n\n"
+COME_BACK = b"retry: 500\n\n"  # ask again in so many ms, and not after the browser's own three seconds
 
 
 class EventStream(StreamingHttpResponse):

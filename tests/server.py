@@ -19,6 +19,7 @@ import urllib.request
 from collections.abc import AsyncGenerator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 from uuid import UUID
 
 import aiohttp
@@ -42,9 +43,11 @@ MODELS = {
     "words": "m;tokens=20",
     "slow": "m;tokens=100;delay_ms=30",
     "brisk": "m;tokens=40;delay_ms=50",
+    "steady": "m;tokens=160;delay_ms=50",
     "long": "m;tokens=600;delay_ms=50",
     "idle": "m;tokens=120;delay_ms=700",
     "markdown": "m;tokens=120;md=1;delay_ms=10",
+    "slow-markdown": "m;tokens=120;md=1;delay_ms=30",
     "echo": "echo",
     "caller": "m;tokens=0;calls=1",
     "two-calls": "m;tokens=3;calls=2;mixed=1;delay_ms=10",
@@ -106,15 +109,16 @@ class Seen:
     text: str = ""
     last_id: int = 0
     names: list[str] = field(default_factory=list)
+    blocks: list[str] = field(default_factory=list)
     done: str = ""
+    gone: str = ""
 
 
 class Web:
     """One process of the product."""
 
-    def __init__(self, env: dict[str, str]) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as listener:
-            self.port: int = listener.getsockname()[1]
+    def __init__(self, env: dict[str, str], port: int) -> None:
+        self.port = port
         self.log = tempfile.TemporaryFile("w+")  # noqa: SIM115 - for as long as the process
         self.process = subprocess.Popen(
             [sys.executable, "-m", "chatsite.web", "--port", str(self.port)],
@@ -174,7 +178,7 @@ class Site:
                 connections.settings[alias]["NAME"] = name
 
     @contextlib.contextmanager
-    def serve(self, **env: str) -> Iterator[Web]:
+    def serve(self, port: int = 0, /, **env: str) -> Iterator[Web]:
         """A web process of one's own, to be killed; `env` is added to its environment."""
         given = {
             "DJANGO_SETTINGS_MODULE": "tests.conversations.settings",
@@ -185,7 +189,7 @@ class Site:
             "DEMO_TOKENS_PER_SECOND": "0",
             **env,
         }
-        web = Web(given)
+        web = Web(given, port or free_port())
         try:
             web.wait_ready()
             yield web
@@ -274,10 +278,20 @@ def run_site(suffix: str = "live", **env: str) -> Iterator[tuple[Site, Web]]:
             yield site, web
 
 
-class Browser:
-    """A member at a web process, as far as the protocol goes: a cookie, a CSRF token, forms and server-sent events."""
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+        return port
 
-    def __init__(self, session: aiohttp.ClientSession, web: Web, person: Person) -> None:
+
+class Served(Protocol):
+    url: str
+
+
+class Browser:
+    """A member at a web process or a proxy as far as the protocol goes: cookie, CSRF token, forms, server-sent events."""
+
+    def __init__(self, session: aiohttp.ClientSession, web: Served, person: Person) -> None:
         self.session, self.web, self.person = session, web, person
         self.headers = {"Host": person.brand.domain, "Cookie": person.cookies}
 
@@ -335,7 +349,11 @@ class Browser:
                 seen.names.append(event.name)
                 if event.name == "done":
                     seen.done = event.data
+                elif event.name == "gone":
+                    seen.gone = event.data
                 else:
+                    if event.name == "block":
+                        seen.blocks.append(event.data)
                     seen.text += event.data
                     if until is not None and seen.last_id >= until:
                         return seen

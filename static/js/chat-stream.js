@@ -109,9 +109,20 @@ customElements.define("chat-stream", class extends HTMLElement {
 
   isLost() {
     if (this.source.readyState === EventSource.CLOSED) { // the server refused; the browser will not ask again
-      this.later(Math.min(1000 * 2 ** this.tries++, MAX_RETRY_MS), this.comeBack);
+      this.later(Math.min(1000 * 2 ** this.tries++, MAX_RETRY_MS), () => this.askWhy());
     }
     this.lost ??= this.later(LOST_MS, () => this.showNote(words.connection_lost));
+  }
+
+  async askWhy() { // an EventSource does not say what the server refused with
+    const leaving = new AbortController();
+    const headers = { Accept: "application/json" };
+    const answer = await fetch(this.getAttribute("src"), { headers, signal: leaving.signal }).catch(() => null);
+    const gone = answer?.status === 404 ? (await answer.json().catch(() => ({}))).detail : null;
+    leaving.abort();
+    if (!this.isConnected) return;
+    if (gone) this.giveUp(gone);
+    else this.comeBack();
   }
 
   isBack() {

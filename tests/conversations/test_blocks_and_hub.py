@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from conversations.live import Blockwise, follow
+from conversations.live import Blockwise, Growing, follow
 from lib.html import render
 
 PIECES = [
@@ -85,18 +85,26 @@ def test_an_events_id_is_the_number_of_characters_whoever_serves_it(text):
         assert hub.tail(offset) == text[offset:]
 
 
-class Ended:
-    """An answer that has ended, as follow() sees it."""
-
-    def __init__(self, text: str) -> None:
-        self.body = Blockwise()
-        self.body.push(text)
-        self.length = len(text)
-        self.finished = True
-
-
 @pytest.mark.parametrize("offset", [0, 3, 5, 6, 10**9])
 async def test_following_an_ended_answer_ends_wherever_the_reader_says_it_stands(offset):
+    ended = Growing()
+    ended.push("Hello")
+    ended.end()
     async with asyncio.timeout(1):
-        frames = [frame async for frame in follow(Ended("Hello"), offset)]
+        frames = [frame async for frame in follow(ended, offset)]
     assert len(frames) == (1 if offset < 5 else 0)
+
+
+async def test_a_reader_ahead_of_what_is_here_hears_nothing_twice_and_goes_on_where_it_stood():
+    """It comes from the process that writes the answer to one that has a copy, a moment behind."""
+    copy = Growing()
+
+    async def read():
+        return [frames async for frames in follow(copy, len("Hello, wor"))]
+
+    reading = asyncio.create_task(read())
+    for piece in ("Hel", "lo, ", "wo", "rld", "!"):
+        copy.push(piece)
+        await asyncio.sleep(0.06)
+    copy.end()
+    assert b"".join(await reading).decode() == 'id: 12\nevent: delta\ndata: "ld"\n\nid: 13\nevent: delta\ndata: "!"\n\n'

@@ -15,7 +15,7 @@ from conversations.errors import StillAnswering, TooLong
 from conversations.models import Conversation, Message, Turn
 from conversations.turns import Question
 from events.models import Event
-from lib.db import LEAVE, SERVICE, scope
+from lib.db import LEAVE, SERVICE, Principal, scope
 from lib.errors import Invalid, NotFound
 from providers import offers
 from providers.calls import Usage, estimate_tokens
@@ -381,12 +381,16 @@ def test_a_signed_in_members_question_costs_at_most_ten_statements(world, client
 def test_a_checkpoint_names_the_turns_that_still_run_and_the_row_tells_how_the_others_ended(world, alice):
     """O-01: what the reaper took for dead must stop, and its reader hears the truth."""
     running = turns.begin(alice, world.act, Question(text="Go on."))
+    unwanted = turns.begin(alice, world.act, Question(text="Enough."))
     reaped = turns.begin(alice, world.act, Question(text="Be gone."))
     finish(reaped, status="interrupted", text="as far as", own=3)
+    assert turns.ask_to_stop(alice, unwanted.turn_id)
 
-    kept = turns.checkpoint([(running.turn_id, "more", 1), (reaped.turn_id, "too late", 9)])
+    kept = turns.checkpoint(
+        [(running.turn_id, "more", 1), (reaped.turn_id, "too late", 9), (unwanted.turn_id, "an", 1)]
+    )
 
-    assert kept == {running.turn_id}
+    assert kept == {running.turn_id: False, unwanted.turn_id: True}
     assert turns.as_ended(running.turn_id, text="") is None
     told = turns.as_ended(reaped.turn_id, text="")
     assert (told.status, told.text, told.is_charged) == ("interrupted", "as far as", True)
@@ -402,3 +406,27 @@ def test_what_a_model_does_not_know_is_refused_and_holds_nothing(world, alice):
     with scope(SERVICE):
         assert not Turn.objects.exists()
         assert not Hold.objects.exists()
+
+
+def test_a_stop_is_asked_for_ones_own_running_answer_only_and_a_second_time_changes_nothing(world, alice):
+    """I-08"""
+    begun = turns.begin(alice, world.act, Question(text="Go on."))
+    strangers = [
+        Principal("app_user", world.globex.pk, world.charlie.pk),
+        Principal("app_user", world.act.pk, world.bob.pk),
+        Principal("app_user", world.globex.pk, world.alice.pk),
+    ]
+
+    assert not any(turns.ask_to_stop(stranger, begun.turn_id) for stranger in strangers)
+    assert asked_at(begun.turn_id) is None
+    assert turns.ask_to_stop(alice, begun.turn_id)
+    first = asked_at(begun.turn_id)
+    assert turns.ask_to_stop(alice, begun.turn_id)
+    assert asked_at(begun.turn_id) == first is not None
+    finish(begun, status="stopped", text="as far as", own=3)
+    assert not turns.ask_to_stop(alice, begun.turn_id)
+
+
+def asked_at(turn_id):
+    with scope(SERVICE):
+        return Turn.objects.get(pk=turn_id).stop_asked_at
