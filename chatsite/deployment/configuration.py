@@ -1,0 +1,92 @@
+"""What can be seen from the settings alone."""
+
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+from django.conf import settings
+from django.core.checks import WARNING, run_checks
+
+from chatsite.deployment.finding import Finding
+
+SMTP = "django.core.mail.backends.smtp.EmailBackend"
+NO_MAIL = "Sign-up, invitations and forgotten passwords wait for a mail that never comes."
+
+
+def development() -> Iterator[Finding]:
+    if settings.DEVELOPMENT:
+        yield Finding(
+            "error",
+            "configuration",
+            "DEVELOPMENT is on.",
+            "Cookies travel over plain http, and addresses are believed without a mail.",
+            "Take DEVELOPMENT out of the environment, and var/run/env off this machine.",
+        )
+
+
+def django() -> Iterator[Finding]:
+    """Django's own `check --deploy`: DEBUG, SECRET_KEY, ALLOWED_HOSTS, cookies, transport security."""
+    for message in run_checks(include_deployment_checks=True):
+        if message.level >= WARNING and not message.is_silenced():
+            told, _, more = str(message.msg).partition(". ")
+            yield Finding(
+                "error",
+                "configuration",
+                f"{told.rstrip('.')}.",
+                more or "Django will not call this deployment safe.",
+                message.hint or f"docs/configuration.md; Django's documentation on {message.id}.",
+            )
+
+
+def proxy() -> Iterator[Finding]:
+    if not settings.BEHIND_PROXY and not settings.DEVELOPMENT:
+        yield Finding(
+            "error",
+            "configuration",
+            "BEHIND_PROXY is off, and a web process speaks plain http only.",
+            "Every request looks like plain http, so every page is redirected to itself for ever.",
+            "Set BEHIND_PROXY=1, with a proxy in front that sets X-Forwarded-Proto and X-Forwarded-For (deploy/nginx/).",
+        )
+
+
+def mail() -> Iterator[Finding]:
+    if settings.EMAIL_BACKEND != SMTP:
+        if settings.EMAIL_BACKEND.startswith("django.core.mail.backends."):
+            yield Finding(
+                "error",
+                "mail",
+                f"EMAIL_BACKEND is {settings.EMAIL_BACKEND}.",
+                NO_MAIL,
+                "Take EMAIL_BACKEND out of the environment and set EMAIL_URL.",
+            )
+        return
+    if settings.DEFAULT_FROM_EMAIL.rstrip(">").endswith("@localhost"):
+        yield Finding(
+            "warning",
+            "mail",
+            f"The sender is {settings.DEFAULT_FROM_EMAIL}.",
+            "Other servers throw such mail away.",
+            "Set DEFAULT_FROM_EMAIL to an address of your own domain.",
+        )
+    try:
+        socket.create_connection((settings.EMAIL_HOST, settings.EMAIL_PORT), timeout=5).close()
+    except OSError as error:
+        yield Finding(
+            "error",
+            "mail",
+            f"The mail server {settings.EMAIL_HOST}:{settings.EMAIL_PORT} does not answer ({error}).",
+            NO_MAIL,
+            "Check EMAIL_URL, and that this machine may reach that port.",
+        )
+
+
+def static_files() -> Iterator[Finding]:
+    manifest = Path(settings.STATIC_ROOT) / "staticfiles.json"
+    if not settings.DEVELOPMENT and not manifest.is_file():
+        yield Finding(
+            "error",
+            "static files",
+            f"{manifest} is not there.",
+            "No page can be drawn: each asks that file for the names of its style sheets.",
+            "manage.py collectstatic --noinput, then restart the web processes.",
+        )

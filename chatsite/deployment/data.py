@@ -1,0 +1,118 @@
+"""What staff still have to enter before anybody can ask anything."""
+
+from collections.abc import Iterator
+
+from django.conf import settings
+from django.db import DatabaseError, connections
+from django.http.request import validate_host
+
+from accounts.models import Brand, User
+from chatsite.deployment.finding import Finding
+from chatsite.management.commands.demo_data import PASSWORD
+from lib.db import SERVICE, scope
+from providers import calls
+from providers.models import AIProvider, Price
+
+
+def _is_there() -> bool:
+    """Whether there are tables to look into; log_ins() and migrations() say so otherwise."""
+    try:
+        with scope(SERVICE), connections["service"].cursor() as cursor:
+            cursor.execute("select 1 from accounts_brand, accounts_user, providers_price limit 1")
+    except DatabaseError:
+        return False
+    return True
+
+
+def brands() -> Iterator[Finding]:
+    if not _is_there():
+        return
+    with scope(SERVICE):
+        domains = list(Brand.objects.filter(is_active=True).values_list("domain", flat=True))
+    if not domains:
+        yield Finding(
+            "error",
+            "brands",
+            "There is no brand yet.",
+            "Every address answers: no brand lives here.",
+            "manage.py create_brand --help",
+        )
+    for domain in domains:
+        if not validate_host(domain, settings.ALLOWED_HOSTS):
+            yield Finding(
+                "error",
+                "brands",
+                f"The brand at {domain} is not in ALLOWED_HOSTS.",
+                "Its members see `Bad Request`.",
+                f"Add {domain} to ALLOWED_HOSTS and to the proxy's names, and restart the web processes one by one.",
+            )
+
+
+def staff() -> Iterator[Finding]:
+    if not _is_there():
+        return
+    with scope(SERVICE):
+        has_staff = User.objects.filter(is_superuser=True, is_active=True).exists()
+        demo = [
+            user.email
+            for user in User.objects.filter(email__endswith="@example.com", is_active=True)[:20]
+            if user.check_password(PASSWORD)
+        ]
+    if not has_staff:
+        yield Finding(
+            "error",
+            "staff",
+            "There is no superuser.",
+            "Nobody can open /admin/ to set models, prices and plans.",
+            "manage.py createsuperuser",
+        )
+    if demo and not settings.DEVELOPMENT:
+        yield Finding(
+            "error",
+            "staff",
+            f"{', '.join(demo)}: people of the demo data, with a password that everybody can read.",
+            "Anybody signs in as them, one of them is staff.",
+            "Start with an empty database, or deactivate these accounts in /admin/.",
+        )
+
+
+def models() -> Iterator[Finding]:
+    if not _is_there():
+        return
+    with scope(SERVICE):
+        offered = list(AIProvider.objects.filter(is_active=True))
+        priced = set(Price.objects.values_list("provider_id", flat=True))
+    if not [provider for provider in offered if provider.protocol != "demo"]:
+        yield Finding(
+            "warning",
+            "models",
+            "No model of a vendor is offered.",
+            "Members can ask nobody, or the demo model only.",
+            "Set a vendor's key and offer its models: manage.py add_provider --help",
+        )
+    for provider in offered:
+        if provider.pk not in priced:
+            yield Finding(
+                "error",
+                "models",
+                f"{provider.name} is offered without a price.",
+                "Asking it is refused: nobody could say what an answer costs.",
+                "Give it a price in /admin/ (0 is one), or take it off the list.",
+            )
+        if provider.protocol == "demo":
+            if not settings.DEVELOPMENT:
+                yield Finding(
+                    "warning",
+                    "models",
+                    f"{provider.name} is the demo model.",
+                    "Members get made-up answers, and are charged for them.",
+                    "Deactivate it in /admin/.",
+                )
+        elif calls.platform_key(provider.protocol, provider.base_url) is None and not provider.base_url:
+            yield Finding(
+                "error",
+                "models",
+                f"{provider.name} is offered, and there is no {provider.protocol.upper()}_API_KEY.",
+                "Members who choose it read that it cannot be reached.",
+                f"Set {provider.protocol.upper()}_API_KEY and restart, or take the model off the list.",
+            )
