@@ -110,7 +110,7 @@ def api_key(needed: str) -> Callable[[View], View]:
 
 
 def key_holder(request: HttpRequest, needed: str) -> Principal:
-    principal = keys.authenticate(request.headers.get("Authorization", ""))
+    principal = keys.authenticate(request.headers.get("Authorization", ""), request.headers.get("X-Api-Key", ""))
     if not principal.may(needed):
         raise Forbidden(f"This API key lacks the scope {needed}.")
     return principal

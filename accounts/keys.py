@@ -54,15 +54,20 @@ def digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def authenticate(authorization: str) -> Principal:
-    """The principal of an `Authorization: Bearer sk_…` header. Whatever is wrong with it, the answer is the same 401."""
-    scheme, _, text = authorization.partition(" ")
+def authenticate(authorization: str, x_api_key: str = "") -> Principal:
+    """The principal of `Authorization: Bearer sk_…`, or of the same key as `X-Api-Key`, which Anthropic's clients send.
+
+    Whatever is wrong, the answer is the same 401; two headers that differ are wrong too (I-09).
+    """
+    scheme, _, text = authorization.partition(" ") if authorization else ("bearer", "", x_api_key)
     text = text.strip()
     shape = SHAPE.fullmatch(text) if len(text) < 100 else None
-    if scheme.lower() == "bearer" and shape:
+    if scheme.lower() == "bearer" and shape and x_api_key.strip() in ("", text):
         names = {"prefix": shape[1], "digest": digest(text)}
         ((*found,),) = pipeline(connections[current_alias()], [(LOOK_UP, names)])
         if found and found[0].standing:
             key = found[0]
             return Principal("app_user", key.brand_id, key.user_id, key_id=key.id, scopes=frozenset(key.scopes))
-    raise NotAuthenticated("This API key is not valid. Send `Authorization: Bearer sk_…` with a key that is in force.")
+    raise NotAuthenticated(
+        "This API key is not valid. Send a key that is in force, as `Authorization: Bearer sk_…` or as `X-Api-Key: sk_…`."
+    )

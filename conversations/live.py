@@ -142,6 +142,7 @@ class Live(Growing):
         self.is_stopped = False  # by a person; cancelled for another reason, the answer was interrupted
         self.checkpointed = 0  # characters in the row
         self.tool_pieces: list[ToolPiece] = []  # for the program that asked; a page offers no tools
+        self.tool_offsets: list[int] = []  # of each piece: how many characters of text had come before it
         self.attempts: list[dict[str, Any]] = []  # calls that failed and were followed by another; see Turn.attempts
         self.asked_at = 0.0  # on the loop's clock: when the model was asked that is to answer
         self.first_piece_ms: int | None = None
@@ -156,6 +157,7 @@ class Live(Growing):
             self.length += len(piece)
         else:
             self.tool_pieces.append(piece)
+            self.tool_offsets.append(self.body.length)
             self.length += len(piece.name) + len(piece.arguments)
         if self._timer is None and self._waiting:
             self._wake_soon()

@@ -56,7 +56,7 @@ OPENAI_ONLY = {"seed", "frequency_penalty", "presence_penalty", "reasoning_effor
 UNKNOWN_TO = {
     "openai": {"top_k"},
     "anthropic": OPENAI_ONLY,
-    "demo": {"response_format", "reasoning_effort", "verbosity"},
+    "demo": {"top_k", "response_format", "reasoning_effort", "verbosity"},
 }
 MOST_HISTORY = 400  # messages read back at most; what does not fit into the model's window is dropped anyway
 MOST_EXCHANGE = 4000  # of a program's, where nothing is dropped unless it says so
@@ -143,6 +143,7 @@ class Finished:
     tool_calls: Sequence[Mapping[str, str]] = ()  # {"id", "name", "arguments"}
     cached_tokens: int = 0  # of the prompt's
     reasoning_tokens: int = 0  # of the answer's
+    stop_sequence: str = ""  # the one that ended it, where the vendor says so
 
 
 def begin(principal: Principal, brand: Brand, question: Question, *, key: str = "", route: str = "send") -> Begun:
@@ -545,6 +546,7 @@ def finish(
         tool_calls=tool_calls,
         cached_tokens=usage.cached_tokens if usage and due.source == "provider" else 0,
         reasoning_tokens=usage.reasoning_tokens if usage and due.source == "provider" else 0,
+        stop_sequence=usage.stop_sequence if usage else "",
     )
     told: dict[str, Any] = {
         "prompt_tokens": due.prompt_tokens,

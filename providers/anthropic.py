@@ -127,7 +127,7 @@ def body_of(call: Call) -> dict[str, Any]:
         body["stop_sequences"] = [body["stop_sequences"]]
     wanted_format = call.params.get("response_format") or NOTHING
     if wanted_format.get("type") == "json_schema":
-        schema = wanted_format["json_schema"]["schema"]
+        schema = wanted_format["json_schema"].get("schema") or {"type": "object"}
         body["output_config"] = {"format": {"type": "json_schema", "schema": schema}}
     if call.tools:
         body["tools"] = [_tool(tool) for tool in call.tools]
@@ -178,7 +178,7 @@ def _blocks(message: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     said = [_part(part) for part in content] if isinstance(content, list) else [{"type": "text", "text": content or ""}]
     said = [block for block in said if block["type"] != "text" or block["text"]]
     if message["role"] == "tool":
-        result = {"type": "tool_result", "tool_use_id": _id(message["tool_call_id"])}
+        result: dict[str, Any] = {"type": "tool_result", "tool_use_id": _id(message["tool_call_id"])}
         if said:
             result["content"] = said[0]["text"] if isinstance(content, str) else said
         yield {**result, "is_error": True} if message.get("is_error") else result
@@ -190,7 +190,7 @@ def _blocks(message: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
             "type": "tool_use",
             "id": _id(call["id"]),
             "name": function["name"],
-            "input": _input(function["arguments"]),
+            "input": input_of(function["arguments"]),
         }
 
 
@@ -215,7 +215,7 @@ def _id(call_id: str) -> str:
     return NOT_IN_AN_ID.sub("_", call_id)
 
 
-def _input(arguments: str) -> dict[str, Any]:
+def input_of(arguments: str) -> dict[str, Any]:
     """A call's arguments as the object that is wanted; what a model left unfinished goes along as it stands."""
     try:
         given = orjson.loads(arguments or "{}")

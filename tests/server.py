@@ -69,6 +69,14 @@ MODELS = {
         for name in ("missing", "zero", "null", "negative", "string", "nan", "huge", "2**31", "2**63", "wrong", "list")
     },
 }
+# The same by Anthropic's protocol.
+CLAUDES = {
+    "claude": "m;tokens=20",
+    "claude-caller": "m;tokens=3;calls=2",
+    "claude-busy": "m;status=529;retry_after=7",
+    "claude-cut-middle": "m;cut=middle;after=5",
+    "claude-error-mid": "m;error_mid=1;after=5",
+}
 
 
 def said(tokens: int) -> str:
@@ -185,6 +193,8 @@ class Site:
             "LIVE_DB": self.name,
             "OPENAI_API_KEY": "sk-test-0123456789abcdef",
             "OPENAI_BASE_URL": self.upstream.openai_url,
+            "ANTHROPIC_API_KEY": "sk-test-0123456789abcdef",
+            "ANTHROPIC_BASE_URL": self.upstream.anthropic_url,
             "EGRESS_ALLOW": self.upstream.host_port,
             "DEMO_TOKENS_PER_SECOND": "0",
             **env,
@@ -197,9 +207,10 @@ class Site:
             web.kill()
 
     def fill(self) -> None:
-        for position, (identifier, model) in enumerate(MODELS.items()):
+        spoken = [("openai", *item) for item in MODELS.items()] + [("anthropic", *item) for item in CLAUDES.items()]
+        for position, (protocol, identifier, model) in enumerate(spoken):
             row = factories.make_provider(
-                identifier, protocol="openai", model=model, position=position, max_tokens=1000, context_window=32_000
+                identifier, protocol=protocol, model=model, position=position, max_tokens=1000, context_window=32_000
             )
             self.models[identifier] = row.pk
         self.models["seer"] = factories.make_provider(

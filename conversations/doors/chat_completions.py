@@ -97,12 +97,15 @@ async def _chunks(live: Live, with_usage: bool) -> AsyncGenerator[bytes, None]:
 
 
 def _delta(pieces: Sequence[ToolPiece]) -> bytes:
-    told = []
+    """One entry for each call: LangChain would take a second one of the same index for another call."""
+    told: dict[int, dict[str, Any]] = {}
     for piece in pieces:
-        function = {"name": piece.name, "arguments": piece.arguments} if piece.id else {"arguments": piece.arguments}
-        first = {"id": piece.id, "type": "function"} if piece.id else {}
-        told.append({"index": piece.index, **first, "function": function})
-    return b'"tool_calls":' + orjson.dumps(told)
+        entry = told.setdefault(piece.index, {"index": piece.index, "function": {"arguments": ""}})
+        if piece.id:
+            entry |= {"id": piece.id, "type": "function"}
+            entry["function"]["name"] = piece.name
+        entry["function"]["arguments"] += piece.arguments
+    return b'"tool_calls":' + orjson.dumps(list(told.values()))
 
 
 def _call(made: Mapping[str, str]) -> dict[str, Any]:

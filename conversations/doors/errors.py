@@ -9,6 +9,7 @@ from django.http import HttpResponse
 
 from lib.db import database_is_away
 from lib.errors import DomainError, NotAuthenticated, TooLarge, Unavailable
+from lib.logs import request_id
 from providers.errors import Busy, ProviderError, Rejected
 
 Shape = Callable[[Exception], HttpResponse]  # a refusal as an answer; what is no refusal is raised on
@@ -19,6 +20,19 @@ TYPES = {
     403: "permission_error",
     404: "invalid_request_error",
     429: "rate_limit_error",
+}
+ANTHROPIC_TYPES = {
+    401: "authentication_error",
+    402: "billing_error",
+    403: "permission_error",
+    404: "not_found_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    500: "api_error",
+    502: "api_error",
+    503: "overloaded_error",
+    504: "timeout_error",
+    529: "overloaded_error",
 }
 CODES = {
     "not_authenticated": "invalid_api_key",
@@ -59,9 +73,9 @@ def message(error: DomainError) -> str:
     return error.detail
 
 
-def answer(error: DomainError, body: Any) -> HttpResponse:
-    """A refusal with the status and the headers that are the same in every shape."""
-    response = HttpResponse(orjson.dumps(body), content_type="application/json", status=status(error))
+def answer(error: DomainError, body: Any, number: int) -> HttpResponse:
+    """A refusal with the headers that are the same in every shape."""
+    response = HttpResponse(orjson.dumps(body), content_type="application/json", status=number)
     if isinstance(error, NotAuthenticated):
         response.headers["WWW-Authenticate"] = 'Bearer realm="chatsite"'
     if isinstance(error, WrongMethod):
@@ -87,9 +101,30 @@ def openai_error(error: DomainError) -> dict[str, Any]:
 
 def openai(error: Exception) -> HttpResponse:
     refused = refusal(error)
-    return answer(refused, {"error": openai_error(refused)})
+    return answer(refused, {"error": openai_error(refused)}, status(refused))
+
+
+def anthropic_status(error: DomainError) -> int:
+    """A busy provider is not the caller's own rate limit, and Anthropic has a status for it."""
+    return 529 if isinstance(error, Busy) else status(error)
+
+
+def anthropic_error(error: DomainError) -> dict[str, Any]:
+    """Anthropic's error object. `type` is what programs branch on; `details` say our own code and what goes with it."""
+    told = {name: value for name, value in error.extra.items() if name in ("param", "reason", "left", "resets_at")}
+    return {
+        "type": ANTHROPIC_TYPES.get(anthropic_status(error), "invalid_request_error"),
+        "message": message(error),
+        "details": {"error_code": error.code, **told},
+    }
+
+
+def anthropic(error: Exception) -> HttpResponse:
+    refused = refusal(error)
+    told = {"type": "error", "error": anthropic_error(refused), "request_id": request_id.get()}
+    return answer(refused, told, anthropic_status(refused))
 
 
 def of_path(path: str) -> Shape:
     """The shape that a path under /v1 speaks."""
-    return openai
+    return anthropic if path.startswith("/v1/messages") else openai

@@ -1,5 +1,6 @@
-"""GET /v1/models: what is on offer, in OpenAI's shape."""
+"""GET /v1/models: what is on offer, in OpenAI's shape and Anthropic's at once: neither client minds the other's names."""
 
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -17,7 +18,8 @@ from providers.offers import NoSuchModel, offers
 async def models(request: HttpRequest, identifier: str = "") -> HttpResponseBase:
     listed = await db(_models, request)
     if not identifier:
-        return as_json({"object": "list", "data": listed})
+        ends = {"first_id": listed[0]["id"], "last_id": listed[-1]["id"]} if listed else {}
+        return as_json({"object": "list", "data": listed, "has_more": False, **ends})
     for model in listed:
         if model["id"] == identifier:
             return as_json(model)
@@ -34,6 +36,9 @@ def _models(request: HttpRequest) -> list[dict[str, Any]]:
                 "created": _created(row.id),
                 "owned_by": row.protocol,
                 "kind": row.kind,
+                "type": "model",
+                "display_name": row.name,
+                "created_at": f"{datetime.fromtimestamp(_created(row.id), UTC):%Y-%m-%dT%H:%M:%SZ}",
             }
             for row in offers("chat", "embedding")
         ]

@@ -22,6 +22,7 @@ ACTORS = sorted(NOBODY | STRANGERS | MEMBERS)
 
 QUESTION = {"text": "hello"}
 COMPLETION = {"model": "demo", "messages": [{"role": "user", "content": "hello"}]}
+MESSAGE = {**COMPLETION, "max_tokens": 100}
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,7 @@ class Admin:
 @dataclass(frozen=True)
 class Key:
     methods: frozenset[str]
+    body: tuple[tuple[str, object], ...] = tuple(COMPLETION.items())
 
     def answer(self, actor: str, method: str) -> set[int]:
         return {405} if method not in self.methods else {KEYS.get(actor, 401)}
@@ -111,6 +113,8 @@ ROUTES: dict[str, "Rule"] = {
     "conversations:manage-models": Admin(READ),
     "conversations:manage-chain": Admin(POST, 303, body=(("do", "up"),)),
     "chat-completions": Key(POST),
+    "messages": Key(POST, body=tuple(MESSAGE.items())),
+    "count-tokens": Key(POST),
     "models": Key(frozenset({"GET"})),
     "model": Key(frozenset({"GET"})),
     "accounts:join": anybody({"POST": 302}, {"POST": 302}),

@@ -107,6 +107,8 @@ def pieces_of(body: dict[str, Any], options: dict[str, str]) -> list[str]:
 
 def results_of(messages: list[dict[str, Any]]) -> list[str]:
     """What the tools said at the end of the messages, in either protocol."""
+    if len(messages) > 1 and messages[-1]["role"] == "user" and messages[-2]["role"] == "tool":
+        messages = messages[:-1]  # what a person says beside the results
     if messages[-1]["role"] == "tool":
         last = [*itertools.takewhile(lambda message: message["role"] == "tool", reversed(messages))][::-1]
         return [text_of(message["content"]) for message in last]
