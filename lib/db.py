@@ -207,7 +207,7 @@ def serve(*statements: Statement, lazily: bool = False) -> list[Rows]:
 def _enter(
     connection: Any, principal: Principal, statements: Iterable[Statement], key: UUID | None
 ) -> tuple[str, list[Rows]]:
-    names = {} if key is None else {"key": _number(key)}
+    names: dict[str, Any] = {} if key is None else {"key": _number(key)}
     if principal.role == "app_service":
         enter = ENTER_SERVICE if key is None else ENTER_SERVICE + AND_ALONE
         return "service", pipeline(connection, [(enter, names), *statements])[1:]
@@ -246,7 +246,9 @@ def _threads(by_the_clock: bool) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(CLOCK_HOPS if by_the_clock else settings.DB_HOPS, "clock" if by_the_clock else "db")
 
 
-LOST = ("08", "57P01", "57P02", "57P03")  # no or a broken connection; shut down, crashed, starting up
+# No or a broken connection; no room on the disk, in memory, for connections; a transaction that was idle for too long;
+# shut down, crashed, starting up.
+AWAY = ("08", "53", "25P03", "57P01", "57P02", "57P03")
 
 
 def close_all() -> None:
@@ -278,12 +280,27 @@ async def db(work: Callable[..., T], *args: Any, by_the_clock: bool = False, **k
 
 
 def database_is_away(error: BaseException | None) -> bool:
-    """Whether this error means that no connection was to be had, or that it was lost, so that 503 is the honest answer."""
+    """Whether this error means that the database could do nothing for anybody, so that 503 is the honest answer."""
     while error is not None:
-        if isinstance(error, psycopg.OperationalError) and (error.sqlstate or LOST[0]).startswith(LOST):
-            return True
+        if isinstance(error, psycopg.Error):
+            state = error.sqlstate or (AWAY[0] if isinstance(error, psycopg.OperationalError) else "")
+            if state.startswith(AWAY):
+                return True
         error = error.__cause__
     return False
+
+
+# How many seconds the database may be silent in this piece of work; None = DATABASE_SILENCE_S. See lib.postgres.
+patience: ContextVar[float | None] = ContextVar("patience", default=None)
+
+
+@contextmanager
+def patient_for(seconds: float) -> Iterator[None]:
+    token = patience.set(seconds)
+    try:
+        yield
+    finally:
+        patience.reset(token)
 
 
 def in_scope(principal: Principal, work: Callable[P, T]) -> Callable[P, T]:
@@ -293,8 +310,3 @@ def in_scope(principal: Principal, work: Callable[P, T]) -> Callable[P, T]:
             return work(*args, **kwargs)
 
     return scoped
-
-
-async def db_as(principal: Principal, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """`db()`, inside `scope(principal)`."""
-    return await db(functools.partial(in_scope(principal, work), *args, **kwargs))

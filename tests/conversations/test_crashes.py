@@ -5,7 +5,6 @@ import contextlib
 import os
 import signal
 from datetime import timedelta
-from urllib.parse import urlsplit
 
 import psycopg
 import pytest
@@ -297,88 +296,3 @@ async def test_three_hundred_open_streams_hold_no_connection_and_no_thread(site,
     assert samples.count((0, 0)) >= 20, samples
     assert threads - threads_before <= 16, f"{threads_before} threads became {threads}"
     await reap_until_over(person)
-
-
-class Road:
-    """The way from the web process to its database, which can be closed."""
-
-    def __init__(self, host: str, port: int) -> None:
-        self.there = (host, port)
-        self.port = 0
-        self.open: set[asyncio.StreamWriter] = set()
-        self.server: asyncio.Server | None = None
-
-    async def __aenter__(self):
-        await self.restore()
-        return self
-
-    async def __aexit__(self, *_):
-        await self.close()
-
-    async def restore(self) -> None:
-        self.server = await asyncio.start_server(self._carry, "127.0.0.1", self.port)
-        self.port = self.server.sockets[0].getsockname()[1]
-
-    async def close(self) -> None:
-        if self.server:
-            self.server.close()
-            self.server = None
-        for writer in list(self.open):
-            writer.transport.abort()
-
-    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        there_reader, there_writer = await asyncio.open_connection(*self.there)
-        self.open |= {writer, there_writer}
-        await asyncio.gather(self._copy(reader, there_writer), self._copy(there_reader, writer), return_exceptions=True)
-        self.open -= {writer, there_writer}
-
-    @staticmethod
-    async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            while data := await reader.read(65536):
-                writer.write(data)
-                await writer.drain()
-        finally:
-            writer.close()
-
-
-@contextlib.asynccontextmanager
-async def served_over(road: Road, site):
-    urls = {}
-    for name in ("DATABASE_URL", "DATABASE_SERVICE_URL"):
-        parts = urlsplit(os.environ[name])
-        urls[name] = parts._replace(netloc=parts.netloc.rsplit("@", 1)[0] + f"@127.0.0.1:{road.port}").geturl()
-    with contextlib.ExitStack() as stack:
-        yield await asyncio.to_thread(stack.enter_context, site.serve(**urls))
-
-
-async def test_answers_outlive_a_database_that_is_away_for_some_seconds(site, http, person):
-    """O-01: what runs goes on and is finished afterwards, new questions are refused in words, and nothing needs a restart."""
-    parts = urlsplit(os.environ["DATABASE_URL"])
-    async with Road(parts.hostname, parts.port) as road, served_over(road, site) as web:
-        browser = Browser(http, web, person)
-        asked = await asyncio.gather(*(browser.ask("Go on.", site.models["slow"]) for _ in range(5)))
-        readers = [asyncio.create_task(browser.read(one.turn_id)) for one in asked]
-        await asyncio.sleep(1)
-        await road.close()
-        refused = [await browser.ask("Now?", site.models["words"]) for _ in range(2)]
-        refused += await asyncio.gather(*(browser.ask("Now?", site.models["words"]) for _ in range(6)))
-        await asyncio.sleep(1)
-        await road.restore()
-
-        seen = await asyncio.gather(*readers)
-
-        async def well_again():
-            return (await browser.ask("Again?", site.models["words"])).turn_id
-
-        again = await eventually(well_again, seconds=10)
-        await browser.read(again)
-
-    print("LOG", web.logged()[-6000:])
-    assert {one.status for one in refused} == {503}, [one.body[:300] for one in refused if one.status != 503]
-    assert all("database" in one.body for one in refused)
-    assert {its.text for its in seen} == {said(100)}
-    for one in asked:
-        turn, answer = await db(stored, one.turn_id)
-        assert (turn.status, answer.content) == ("done", said(100))
-        assert (await db(charged, one.turn_id))["queries"] == 1
