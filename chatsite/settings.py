@@ -135,7 +135,7 @@ BACKUP_DIR = env("BACKUP_DIR")
 REDIS_URL = env("REDIS_URL")
 CACHES = {
     "default": {
-        "BACKEND": "django.core.cache.backends.redis.RedisCache",
+        "BACKEND": "lib.cache.RedisElseMemory",
         "LOCATION": REDIS_URL,
         "KEY_PREFIX": "chatsite",
     }
