@@ -137,17 +137,29 @@ async def test_a_request_that_died_may_be_done_again_under_its_key_and_is_paid_f
     assert (await db(charged, again.turn_id))["queries"] == 1
 
 
-async def test_a_process_that_is_asked_to_stop_lets_answers_end_and_keeps_the_text_of_the_rest(site, http, person):
-    """O-10: SIGTERM with open streams; nothing new is taken, all are final when it has gone, without the reaper."""
-    half = STREAMS // 2
-    with site.serve(DRAIN_S="5", LAME_DUCK_S="2") as web:
+async def test_a_process_that_is_asked_to_stop_lets_answers_end_and_keeps_the_text_of_the_rest(site, http, person, web):
+    """O-10: SIGTERM with open streams; nothing new is taken, all are final when it has gone, without the reaper.
+
+    Who reads an answer of another process there is let go at once, and goes on elsewhere.
+    """
+    half, surviving = STREAMS // 2, web
+    with site.serve(DRAIN_S="3", LAME_DUCK_S="4") as web:
         browser = Browser(http, web, person)
         short = await asyncio.gather(*(browser.ask("Short.", site.models["brisk"]) for _ in range(half)))
         long = await asyncio.gather(*(browser.ask("Long.", site.models["long"]) for _ in range(half)))
         readers = [asyncio.create_task(browser.read(one.turn_id)) for one in (*short, *long)]
+        its_writer = Browser(http, surviving, person)
+        distant = await its_writer.ask("Elsewhere.", site.models["steady"])
+        half_seen = await browser.read(distant.turn_id, until=30)
+        let_go = asyncio.create_task(browser.read(distant.turn_id, half_seen))
         await asyncio.sleep(0.5)
         web.terminate()
         await refused_as_restarting(browser, web)
+        await let_go
+        assert not half_seen.done, "this process had nothing more to do with it"
+        async with browser.get(f"/turns/{distant.turn_id}/stream") as response:
+            assert response.status == 503
+        assert (await its_writer.read(distant.turn_id, half_seen)).text == said(160)
         assert await asyncio.to_thread(web.wait, 60) == 0
         seen = await asyncio.gather(*readers)
 
