@@ -6,6 +6,7 @@ import os
 import signal
 from datetime import timedelta
 
+import aiohttp
 import psycopg
 import pytest
 from django.db import connections
@@ -79,7 +80,7 @@ async def test_a_killed_process_with_fifty_streams_loses_no_more_than_the_last_s
         assert answer.tokens_used > 0
 
 
-# fault point -> (status of the turn or None when there is none, whether it is charged)
+# fault point -> (status of the turn or None when there is none, whether it is charged): every boundary of DESIGN 3
 POINTS = {
     "after_claim": (None, False),
     "after_reserve": (None, False),
@@ -89,31 +90,70 @@ POINTS = {
     "in_finish": ("interrupted", True),
     "after_finish": ("done", True),
 }
+AT_A_TIME = 4  # processes that are started and die side by side
 
 
-@pytest.mark.parametrize("point", [point for point in POINTS for _ in range(KILLS)])
-async def test_a_process_that_dies_between_two_steps_leaves_a_whole_turn_or_none(site, http, person, web, point):
-    """Q-10: at each boundary of a message's life."""
+@pytest.mark.parametrize("door", ["page", "program"])
+@pytest.mark.parametrize("number", range(KILLS))
+async def test_a_process_that_dies_between_two_steps_leaves_a_whole_turn_or_none(site, http, web, number, door):
+    """Q-10: at each boundary of a message's life, for who asks on a page and for programs."""
+    few = asyncio.Semaphore(AT_A_TIME)
+
+    async def die(point: str) -> None:
+        person = await db(site.person)
+        async with few, doomed(site, point) as process:
+            with contextlib.suppress(aiohttp.ClientError, AssertionError):
+                if door == "page":
+                    await Browser(http, process, person).ask("Is anybody there?", site.models["brisk"], key="the same")
+                else:
+                    await call(http, process, person)
+            assert await asyncio.to_thread(process.wait, 60) == -9, point
+        await reap_until_over(person)
+        await (_page_is_whole if door == "page" else _call_is_whole)(site, http, web, person, point)
+
+    async with asyncio.TaskGroup() as group:
+        for point in POINTS:
+            group.create_task(die(point), name=point)
+
+
+@contextlib.asynccontextmanager
+async def doomed(site, point: str):
+    with contextlib.ExitStack() as stack:
+        yield await asyncio.to_thread(stack.enter_context, site.serve(FAULT=point))
+
+
+async def call(http, web, person) -> None:
+    body = {"model": "brisk", "messages": [{"role": "user", "content": "Is anybody there?"}], "stream": True}
+    headers = {"Authorization": f"Bearer {person.key}"}
+    async with http.post(f"{web.url}/v1/chat/completions", json=body, headers=headers) as response:
+        await response.read()
+
+
+async def _page_is_whole(site, http, web, person, point: str) -> None:
     status, is_charged = POINTS[point]
-    with site.serve(FAULT=point) as doomed:
-        with contextlib.suppress(Exception):
-            await Browser(http, doomed, person).ask("Is anybody there?", site.models["brisk"], key="the same")
-        assert await asyncio.to_thread(doomed.wait, 20) == -9
-
-    await reap_until_over(person)
-
     turns = await db(rows.of, person)
-    assert [(turn.status, turn.is_charged) for turn in turns] == ([(status, is_charged)] if status else [])
+    assert [(turn.status, turn.is_charged) for turn in turns] == ([(status, is_charged)] if status else []), point
     for turn in turns:
         _, answer = await db(stored, turn.pk)
-        assert answer.content == said(40)[: len(answer.content)]
-        assert bool(answer.content) == is_charged
-        assert sum((await db(charged, turn.pk)).values()) == (1 + answer.tokens_used if is_charged else 0)
+        assert answer.content == said(40)[: len(answer.content)], point
+        assert bool(answer.content) == is_charged, point
+        assert sum((await db(charged, turn.pk)).values()) == (1 + answer.tokens_used if is_charged else 0), point
     again = await Browser(http, web, person).ask("Is anybody there?", site.models["brisk"], key="the same")
     if status:
-        assert again.turn_id == turns[0].pk
+        assert again.turn_id == turns[0].pk, point
     else:  # nothing was held: the claim is taken over after a minute; a hold was given back: with its claim
-        assert again.status == (409 if point == "after_claim" else 200)
+        assert again.status == (409 if point == "after_claim" else 200), point
+
+
+async def _call_is_whole(site, http, web, person, point: str) -> None:
+    status, is_charged = POINTS[point]
+    turns = await db(rows.of, person)
+    assert [(turn.status, turn.is_charged) for turn in turns] == ([(status, is_charged)] if status else []), point
+    for turn in turns:
+        bill = await db(charged, turn.pk)
+        assert bill.get("queries", 0) == is_charged, point
+        assert bool(bill.get("tokens", 0)) == is_charged, point
+        assert bill.get("tokens", 0) <= turn.held_tokens, point
 
 
 @pytest.mark.parametrize("point", ["after_claim", "after_reserve"])
