@@ -27,6 +27,7 @@ from whitenoise.middleware import WhiteNoiseMiddleware
 
 from accounts import brands
 from chatsite import pages
+from lib import hops
 from lib.db import close_all, database_is_away
 from lib.errors import DomainError, Unavailable
 from lib.logs import request_id
@@ -220,6 +221,7 @@ class BrandByHost(_Both):
 
     async def acall(self, request: HttpRequest) -> HttpResponseBase:
         self.attach(request)
+        hops.crowd.set(brands.crowd(request))
         return await self.get_response(request)
 
     @staticmethod

@@ -22,7 +22,8 @@ from django.db import connections, transaction
 from psycopg.pq import TransactionStatus
 from psycopg.rows import namedtuple_row
 
-from lib.errors import NotFound, Unavailable
+from lib.errors import NotFound
+from lib.hops import Hops
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -237,13 +238,17 @@ def on_commit(work: Callable[[], Any]) -> None:
 
 
 CLOCK_HOPS = 4
-MOST_WAITING = 200  # hops in line; behind them nobody would get an answer in time
 
 
 @functools.cache
-def _threads(by_the_clock: bool) -> ThreadPoolExecutor:
+def _for_people() -> Hops:
+    return Hops(settings.DB_HOPS)
+
+
+@functools.cache
+def _by_the_clock() -> ThreadPoolExecutor:
     """The clock's work (heartbeats, ends of turns) has threads of its own: however long people wait, it goes on."""
-    return ThreadPoolExecutor(CLOCK_HOPS if by_the_clock else settings.DB_HOPS, "clock" if by_the_clock else "db")
+    return ThreadPoolExecutor(CLOCK_HOPS, "clock")
 
 
 # No or a broken connection; no room on the disk, in memory, for connections; a transaction that was idle for too long;
@@ -261,7 +266,7 @@ def close_all() -> None:
 async def db(work: Callable[..., T], *args: Any, by_the_clock: bool = False, **kwargs: Any) -> T:
     """Run `work`, which may use the database, from async code: one hop to a bounded set of threads.
 
-    Raises  Unavailable when too many are waiting already
+    Raises  Unavailable when too many of one's own brand are waiting already
     """
     if settings.DB_INLINE:
         return await sync_to_async(work, thread_sensitive=True)(*args, **kwargs)
@@ -273,10 +278,8 @@ async def db(work: Callable[..., T], *args: Any, by_the_clock: bool = False, **k
         finally:
             close_all()
 
-    threads = _threads(by_the_clock)
-    if not by_the_clock and threads._work_queue.qsize() > MOST_WAITING:
-        raise Unavailable("Too many are waiting for the database. Try again in a moment.", retry_after=2)
-    return await asyncio.get_running_loop().run_in_executor(threads, run)
+    threads = _by_the_clock() if by_the_clock else _for_people()
+    return await asyncio.wrap_future(threads.submit(run))
 
 
 def database_is_away(error: BaseException | None) -> bool:
