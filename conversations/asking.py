@@ -70,6 +70,7 @@ async def _call(live: Live, limits: Limits) -> Usage | None:
                 return first
             live.first_piece_ms = _ms(live)
             live.push(first)
+            fault("after_first_piece")
             async for piece in pieces:
                 if isinstance(piece, Usage):
                     usage = piece

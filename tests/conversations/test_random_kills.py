@@ -43,7 +43,7 @@ PAUSES_S = (1.5, 3.0) if IS_SMALL else (3.0, 12.0)  # between two deeds of the s
 PATIENCE_S = 12 if IS_SMALL else 100  # of a client, for one question; a dead request's key is free after 60 s
 WORDS = {"words": 20, "brisk": 40, "slow": 100, "long": 600}
 DRAIN_S = 3
-FINAL_S = 120
+FINAL_S = 600  # to be sure; how long it takes is printed
 
 
 @dataclass(frozen=True)
@@ -134,7 +134,7 @@ class Fleet:
         async def there() -> list[Web]:
             return [web for web in self.webs if web]
 
-        return chance.choice(await eventually(there, seconds=120))
+        return chance.choice(await eventually(there, seconds=600))
 
     async def do(self, deed: Deed) -> None:
         """Begin it; what takes time goes on beside the next one."""
@@ -157,7 +157,7 @@ class Fleet:
         self.webs[deed.which] = None
         web.process.send_signal(signal.SIGKILL if deed.what.startswith("kill") else signal.SIGTERM)
         await self._start_web(deed.which)
-        assert await asyncio.to_thread(web.wait, DRAIN_S + 60) in (0, -9)
+        assert await asyncio.to_thread(web.wait, DRAIN_S + 300) in (0, -9)
 
     async def _freeze_web(self, deed: Deed) -> None:
         if (web := self.webs[deed.which]) is not None:
@@ -392,7 +392,7 @@ def check(told: Told, people: list[Person]) -> tuple[Counter, list[float], list[
     return Counter(turn.status for turn in turns.values()), took, wrong
 
 
-@pytest.mark.timeout(SECONDS + 400)
+@pytest.mark.timeout(SECONDS + 1500)
 async def test_whatever_dies_at_random_nothing_accepted_is_lost_and_nothing_is_paid_twice(site, http):
     """O-09, O-10, Q-06, Q-10, Q-12, INV1-INV10 (the fixture proves the meter afterwards)."""
     deeds = schedule(random.Random(SEED))
