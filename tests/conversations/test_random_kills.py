@@ -84,7 +84,7 @@ class Fleet:
         self.stack.callback(self._kill_worker)
         self.env = {
             "REDIS_URL": self.redis.url(),
-            "TEST_TURN_LOST_AFTER_S": str(LOST_AFTER_S),
+            "TURN_LOST_AFTER_S": str(LOST_AFTER_S),
             "DRAIN_S": str(DRAIN_S),
             "LAME_DUCK_S": "0.3",
         }
