@@ -13,7 +13,6 @@ for _login in DATABASES.values():
 # A crowd in a test is one person; the caps' own tests push theirs down.
 CONCURRENT_TURNS = {"member": 1000, "brand": 10_000}
 CHECKPOINT_EVERY_S = float(os.environ.get("CHECKPOINT_EVERY_S", "1"))
-TURN_LOST_AFTER_S = float(os.environ.get("TURN_LOST_AFTER_S", "15"))
 PROVIDER_LIMITS = {"connect_s": 2.0, "first_token_s": 2.0, "idle_s": 2.0, "total_s": 60.0}
 PROVIDER_LIMITS |= json.loads(os.environ.get("LIMITS", "{}"))
 # Tests share a process and ask models that fail on purpose: whoever tests the breaker starts one of their own.
