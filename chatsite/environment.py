@@ -84,6 +84,13 @@ SECTIONS: dict[str, tuple[Variable, ...]] = {
             "(on; on the machine of a developer: off)",
             "One line for each request: route, status, milliseconds, brand, request id.",
         ),
+        Variable(
+            "METRICS_TOKEN",
+            str,
+            "",
+            "Prometheus sends it as `Authorization: Bearer …` to /metrics. Empty: there is no such address.",
+        ),
+        Variable("ADMINS", list, [], "Mail addresses that hear of alerts when one begins and when it is over."),
     ),
     "Databases": (
         Variable(
@@ -122,13 +129,6 @@ SECTIONS: dict[str, tuple[Variable, ...]] = {
             16,
             "Connections that one process keeps to each of the two log-ins, at most. All processes together must stay "
             "below the server's max_connections.",
-        ),
-        Variable(
-            "DATABASE_SILENCE_S",
-            float,
-            "(10 in a web process, else 600)",
-            "Seconds that the database may say nothing in the middle of a statement. Then the connection is given up, and "
-            "whoever asked gets a 503.",
         ),
         Variable("DB_HOPS", int, 12, "Threads through which async code reaches the database; fewer than WEB_POOL."),
         Variable(

@@ -95,27 +95,14 @@ TEMPLATES = [
 
 # Databases. Three log-ins of one database; what each may do stands in DESIGN 2 and chatsite/roles.py.
 
-# When to give up a machine that does not answer: three seconds to connect, and about ten for a connection that is open.
-UNREACHABLE = {
-    "connect_timeout": 3,
-    "keepalives_idle": 5,
-    "keepalives_interval": 2,
-    "keepalives_count": 3,
-    "tcp_user_timeout": 10_000,  # ms
-}
-
 
 def database(variable: str, **options: Any) -> dict[str, Any]:
-    config = env.db_url(variable, default="postgres://nobody@127.0.0.1:1/unset", engine="lib.postgres")
-    options = {**UNREACHABLE, **config.get("OPTIONS", {}), **options}
-    return {**config, "ATOMIC_REQUESTS": False, "CONN_MAX_AGE": 0, "OPTIONS": options}
+    config = env.db_url(variable, default="postgres://nobody@127.0.0.1:1/unset", engine="django.db.backends.postgresql")
+    return {**config, "ATOMIC_REQUESTS": False, "CONN_MAX_AGE": 0, "OPTIONS": {**config.get("OPTIONS", {}), **options}}
 
 
 WEB_POOL = env("WEB_POOL")
-# `reconnect_timeout`: try twice, then wait for the next who wants a connection, not for a backoff that has grown.
-POOL = {"min_size": 2, "max_size": WEB_POOL, "timeout": 3, "reconnect_timeout": 1}
-# One that is open, to a server that says nothing though its network lives (chatsite.asgi has less patience).
-DATABASE_SILENCE_S = env.float("DATABASE_SILENCE_S", default=600.0)
+POOL = {"min_size": 2, "max_size": WEB_POOL, "timeout": 3}
 # The hot path's statements are prepared once per connection; a pooler in front that keeps none needs this off.
 PREPARE = 0 if env("PREPARE_STATEMENTS") else None
 DATABASES = {
@@ -135,7 +122,7 @@ BACKUP_DIR = env("BACKUP_DIR")
 REDIS_URL = env("REDIS_URL")
 CACHES = {
     "default": {
-        "BACKEND": "lib.cache.RedisElseMemory",
+        "BACKEND": "django.core.cache.backends.redis.RedisCache",
         "LOCATION": REDIS_URL,
         "KEY_PREFIX": "chatsite",
     }
@@ -143,14 +130,30 @@ CACHES = {
 
 CELERY_BROKER_URL = REDIS_URL
 CELERY_TASK_IGNORE_RESULT = True
-CELERY_TASK_ACKS_LATE = True
+CELERY_TASK_ACKS_LATE = True  # a task whose worker dies comes back
+CELERY_WORKER_PREFETCH_MULTIPLIER = 1  # and takes few others with it
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
-CELERY_WORKER_HIJACK_ROOT_LOGGER = False
+CELERY_BROKER_CONNECTION_MAX_RETRIES = None  # a worker waits for its queue as long as it takes
+# Whoever queues something waits 5 s at most for a queue that does not answer (SiteTask.apply_async keeps it then).
+CELERY_TASK_PUBLISH_RETRY_POLICY = {"max_retries": 1, "interval_start": 0, "interval_max": 0}
+CELERY_BROKER_TRANSPORT_OPTIONS = {
+    "socket_connect_timeout": 1,
+    "socket_timeout": 5,
+    "visibility_timeout": 15 * 60,  # seconds after which a task that nobody answered for comes back
+}
 CELERY_TIMEZONE = "UTC"
 CELERY_BEAT_SCHEDULE = {
-    "reap-turns": {"task": "conversations.tasks.reap_turns", "schedule": 5.0},
-    "forget-old-answers": {"task": "accounts.tasks.forget_old_answers", "schedule": 3600.0},
-    "prove-balances": {"task": "quotas.tasks.prove_balances", "schedule": 24 * 3600.0},
+    name: {
+        "task": task,
+        "schedule": every_s,
+        "options": {"expires": max(every_s, 10.0)},
+    }  # a queue that waited holds one
+    for name, task, every_s in (
+        ("reap-turns", "conversations.tasks.reap_turns", 5.0),
+        ("look-around", "chatsite.tasks.look_around", 60.0),
+        ("forget-old-answers", "accounts.tasks.forget_old_answers", 3600.0),
+        ("prove-balances", "quotas.tasks.prove_balances", 24 * 3600.0),
+    )
 }
 
 # Who is asking
@@ -190,7 +193,10 @@ EMAIL_HOST, EMAIL_PORT = EMAIL_CONFIG["EMAIL_HOST"], EMAIL_CONFIG["EMAIL_PORT"]
 EMAIL_HOST_USER, EMAIL_HOST_PASSWORD = EMAIL_CONFIG["EMAIL_HOST_USER"], EMAIL_CONFIG["EMAIL_HOST_PASSWORD"]
 EMAIL_USE_TLS = EMAIL_CONFIG.get("EMAIL_USE_TLS", False)
 EMAIL_USE_SSL = EMAIL_CONFIG.get("EMAIL_USE_SSL", False)
-DEFAULT_FROM_EMAIL = env("DEFAULT_FROM_EMAIL")
+DEFAULT_FROM_EMAIL = SERVER_EMAIL = env("DEFAULT_FROM_EMAIL")
+EMAIL_SUBJECT_PREFIX = "[chatsite] "
+EMAIL_TIMEOUT = 10
+ADMINS = [(address, address) for address in env("ADMINS")]  # hear of alerts (events/alarms.py), never of requests
 
 # Browser
 
@@ -203,7 +209,9 @@ BEHIND_PROXY = env("BEHIND_PROXY")
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if BEHIND_PROXY else None
 ALLAUTH_TRUSTED_PROXY_COUNT = int(BEHIND_PROXY)  # whose address the limits on guessing count
 SECURE_REFERRER_POLICY = "same-origin"
-SECURE_REDIRECT_EXEMPT = [r"^healthz$", r"^readyz$"]
+METRICS_TOKEN = env("METRICS_TOKEN")
+# Asked by machines at the process itself, where there is no TLS.
+SECURE_REDIRECT_EXEMPT = [r"^healthz$", r"^readyz$", *([r"^metrics$"] if METRICS_TOKEN else [])]
 X_FRAME_OPTIONS = "DENY"
 CSRF_FAILURE_VIEW = "chatsite.pages.csrf_failure"
 CONTENT_SECURITY_POLICY = {

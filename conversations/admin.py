@@ -9,16 +9,16 @@ from uuid import UUID
 from django.contrib import admin
 from django.contrib.admin.utils import unquote
 from django.core.exceptions import PermissionDenied
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.urls import reverse
-from django.utils.html import format_html
+from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
 from accounts.models import SupportGrant
 from accounts.support import grants_in_force
-from conversations.models import Conversation, Message
+from conversations.models import Conversation, Message, Turn
 from events import stream
 from lib.admin import ReadOnly
 
@@ -114,3 +114,43 @@ class MessageAdmin(UnderGrant):
         "role", "content", "status", "error_code", "error_detail", "brand", "owner_id", "conversation_id", "turn_id",
         "model_name", "tokens_used", "token_usage", "cost_microusd", "is_charged", "response_time_ms", "created_at",
     ]  # fmt: skip
+
+
+@admin.register(Turn)
+class TurnAdmin(ReadOnly, admin.ModelAdmin):
+    """What staff need to follow one request: no content, so no grant. Found by the id that pages and answers show."""
+
+    list_display = ["created_at", "brand", "status", "error_code", "request_id", "heartbeat_at", "ended_at"]
+    list_filter = ["status", "created_at", ("brand", admin.RelatedOnlyFieldListFilter)]
+    list_select_related = ["brand"]
+    list_per_page = 50
+    show_full_result_count = False
+    ordering = ["-id"]
+    search_fields = ["=request_id", "=id", "=owner_id", "=message_id"]
+    search_help_text = "The id of a request, a turn, a member or an answer."
+    fields = [
+        "status", "error_code", "request_id", "brand", "owner_id", "conversation_id", "message_id", "provider_id",
+        "api_key_id", "prompt_tokens_estimate", "held_tokens", "produced_tokens", "is_charged", "attempts",
+        "created_at", "first_piece_at", "heartbeat_at", "stop_asked_at", "ended_at", "joined",
+    ]  # fmt: skip
+    readonly_fields = ["joined"]
+
+    @admin.display(description="what belongs to it")
+    def joined(self, turn: Turn) -> SafeString:
+        pages = (("Holds", "quotas_hold"), ("Entries", "quotas_entry"), ("Messages", "conversations_message"))
+        links = ((reverse(f"admin:{page}_changelist"), turn.pk, name) for name, page in pages)
+        return format_html_join(", ", '<a href="{}?q={}">{}</a>', links)
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Turn], search_term: str
+    ) -> tuple[QuerySet[Turn], bool]:
+        """By equality, each of which has an index; a word that is no id is a request's."""
+        term = search_term.strip()
+        if not term:
+            return queryset, False
+        wanted = Q(request_id=term)
+        try:
+            known = UUID(term)
+        except ValueError:
+            return queryset.filter(wanted), False
+        return queryset.filter(wanted | Q(pk=known) | Q(message_id=known) | Q(owner_id=known)), False

@@ -195,6 +195,7 @@ class Turn(Owned):
             ),
             # Only what has ended: a heartbeat writes nothing here. Ids are uuid7, so this is by time too.
             models.Index(fields=["brand", "id"], condition=~Q(status__in=["pending", "streaming"]), name="turns_ended"),
+            models.Index(fields=["request_id"], name="turns_of_a_request"),
         ]
 
     def __str__(self) -> str:

@@ -1,8 +1,11 @@
-"""What happened, for staff to read: the stream for programs, and the audit log."""
+"""What happened, for staff to read: the stream for programs, the audit log, and what is wrong now."""
 
-from django.contrib import admin
+from django.contrib import admin, messages
+from django.db.models import QuerySet
+from django.http import HttpRequest
 
-from events.models import Activity, Event
+from events import dead_letters
+from events.models import Activity, Alarm, DeadLetter, Event
 from lib.admin import ReadOnly
 
 
@@ -28,3 +31,34 @@ class ActivityAdmin(ReadOnly, admin.ModelAdmin):
     search_fields = ["=action", "=resource_id", "description"]
     ordering = ["-id"]
     show_full_result_count = False
+
+
+@admin.register(Alarm)
+class AlarmAdmin(ReadOnly, admin.ModelAdmin):
+    """Looked at once a minute; what each means stands in docs/monitoring.md."""
+
+    list_display = ["name", "since", "value", "detail", "checked_at", "told_at"]
+    ordering = ["name"]
+
+
+@admin.register(DeadLetter)
+class DeadLetterAdmin(ReadOnly, admin.ModelAdmin):
+    """Tasks that failed for good. Sent again, one is done as if it had been queued now."""
+
+    list_display = ["created_at", "task", "reason", "error", "request_id", "sent_again_at"]
+    list_display_links = ["task"]
+    list_filter = ["reason", "task", ("sent_again_at", admin.EmptyFieldListFilter)]
+    search_fields = ["=request_id", "=task"]
+    ordering = ["-created_at"]
+    show_full_result_count = False
+    actions = ["send_again"]
+
+    def has_send_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("events.change_deadletter")
+
+    @admin.action(description="Send again", permissions=["send"])
+    def send_again(self, request: HttpRequest, queryset: QuerySet[DeadLetter]) -> None:
+        sent = [letter for letter in queryset.filter(sent_again_at=None) if dead_letters.send_again(letter)]
+        for letter in sent:
+            self.log_change(request, letter, "Sent again")
+        self.message_user(request, f"{len(sent)} tasks were sent again.", messages.SUCCESS)

@@ -83,6 +83,11 @@ def _render_exception(exc_info: ExcInfo) -> str:
     return "\n\n".join(lines)
 
 
+def blotted(text: str) -> str:
+    """Without what looks like a secret."""
+    return _blotted(text.encode("utf-8", "replace"))
+
+
 def _blotted(line: bytes) -> str:
     low = line.lower()
     if any(mark in low for mark in MARKS):
@@ -102,7 +107,7 @@ class _ToText:
         head = f"{time} {line.pop('level', ''):7} {line.pop('logger', '')}: {line.pop('event', '')}"
         text = " ".join([head, *(f"{name}={value}" for name, value in line.items())])
         text = f"{text}\n{exception}" if exception else text
-        return _blotted(text.encode("utf-8", "replace"))
+        return blotted(text)
 
 
 def config(*, json: bool, level: str, access: bool) -> dict[str, Any]:

@@ -2,21 +2,23 @@ import logging
 
 from celery import shared_task
 
+from events import alarms
 from quotas import ledger, proof
 
 log = logging.getLogger(__name__)
 
 
-@shared_task(scoped=False)  # type: ignore[call-overload]  # one short transaction for each, not one for all
+@shared_task(scoped=False, periodic=True)  # type: ignore[call-overload]  # one short transaction for each, not one for all
 def void_expired_holds() -> int:
     """Give back holds that outlived their turns. Returns how many reservations; a healthy system answers 0."""
     return ledger.void_expired()
 
 
-@shared_task
+@shared_task(periodic=True)  # type: ignore[call-overload]
 def prove_balances() -> int:
     """Prove every bucket. Returns the number of drifts, each logged as an error with its row."""
     found = proof.drifts()
     for drift in found:
         log.error("balance drift: %s", drift)
+    alarms.report("balance_drift", len(found), detail="; ".join(map(str, found[:2])))
     return len(found)

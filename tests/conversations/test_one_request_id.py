@@ -42,6 +42,38 @@ async def test_one_id_joins_the_request_its_turn_and_what_the_answer_s_task_says
     ]
 
 
+async def test_each_call_of_a_provider_is_one_line_with_its_turn_and_its_request(site, http, person):
+    """O-16: names, milliseconds, tokens and how it ended; the repeat of a call that failed is a line of its own."""
+    with site.serve(**LOUD) as web:
+        browser = Browser(http, web, person)
+        done = await browser.ask("One.", site.models["words"])
+        await browser.read(done.turn_id)
+        broken = await browser.ask("Two.", site.models["broken"])
+        await browser.read(broken.turn_id)
+        stopped = await browser.ask("Three.", site.models["long"])
+        await browser.read(stopped.turn_id, until=20)
+        await browser.stop(stopped.turn_id)
+        await browser.read(stopped.turn_id)
+        calls = [line for line in lines_of(web) if line["event"] == "provider call"]
+
+    told = {}
+    for line in calls:
+        told.setdefault(line["turn_id"], []).append(line)
+    (one,) = told[str(done.turn_id)]
+    turn, _ = await db(stored, done.turn_id)
+    assert (one["provider"], one["model"], one["outcome"], one["tokens"]) == ("openai", "words", "done", 20)
+    assert 0 <= one["first_piece_ms"] <= one["ms"]
+    assert (
+        one["request_id"]
+        == turn.request_id
+        == {name.lower(): value for name, value in done.headers.items()}["x-request-id"]
+    )
+    assert {line["outcome"] for line in told[str(broken.turn_id)]} == {"provider_down"}
+    assert {line["vendor_status"] for line in told[str(broken.turn_id)]} == {500}
+    assert [line["attempt"] for line in told[str(broken.turn_id)]] == list(range(1, len(told[str(broken.turn_id)]) + 1))
+    assert [line["outcome"] for line in told[str(stopped.turn_id)]] == ["stopped"]
+
+
 async def test_nothing_secret_and_nothing_said_is_in_the_log(site, http, person):
     """A-16: keys, passwords, tokens and text, on pages, at the programs' door and in errors, at the loudest level."""
     with site.serve(**LOUD) as web:

@@ -44,6 +44,8 @@ RIGHTS = {
     "django_migrations": {"app_public": "s", "app_service": "siud"},
     "django_session": {"app_door": "siud", "app_service": "siud"},
     "events_activity": {"app_user": "i", "app_brand": "si", "app_service": "si"},
+    "events_alarm": {"app_service": "siud"},
+    "events_deadletter": {"app_service": "siud"},
     "events_event": {"app_user": "i", "app_visitor": "i", "app_brand": "si", "app_service": "si"},
     "providers_aiprovider": {"app_public": "s", "app_service": "siud"},
     "providers_fallback": {"app_user": "s", "app_visitor": "s", "app_brand": "siud", "app_service": "siud"},

@@ -1,0 +1,62 @@
+"""What is wrong now. A condition is looked at again and again; ADMINS and the log hear of it when it changes, once.
+
+`chatsite.watch` looks once a minute, `quotas.tasks.prove_balances` every night. docs/monitoring.md says what each means.
+"""
+
+import logging
+from collections.abc import Iterable
+
+from django.conf import settings
+from django.core.mail import mail_admins
+
+from events.models import Alarm
+from lib import clock
+from lib.db import SERVICE, scope
+
+log = logging.getLogger(__name__)
+
+
+def report(name: str, value: float, *, limit: float = 0, detail: str = "") -> bool:
+    """What was found: more than `limit` is trouble. Returns whether that is news.
+
+    Whoever sees the change first tells it; two workers that look at once do not tell it twice.
+    """
+    now = clock.now()
+    with scope(SERVICE):
+        Alarm.objects.get_or_create(pk=name, defaults={"checked_at": now, "told_at": now})
+        alarm = Alarm.objects.select_for_update().get(pk=name)
+        is_trouble, was_trouble = value > limit, alarm.since is not None
+        alarm.value, alarm.detail, alarm.checked_at = value, detail[:300], now
+        if is_trouble != was_trouble:
+            alarm.since, alarm.told_at = now if is_trouble else None, None
+        alarm.save()
+    if is_trouble == was_trouble:
+        return False
+    told = {"alert": name, "value": value, "reason": alarm.detail}
+    if is_trouble:
+        log.error("alert", extra=told)
+    else:
+        log.warning("alert is over", extra=told)
+    return True
+
+
+def tell() -> int:
+    """Mail ADMINS of each change they were not told of yet; what the mail server refuses is tried the next time."""
+    with scope(SERVICE):
+        untold = list(Alarm.objects.filter(told_at=None))
+    for alarm in untold:
+        state = "is true" if alarm.since else "is over"
+        mail_admins(
+            f"{alarm.name} {state}",
+            f"The alert {alarm.name} {state}. Value: {alarm.value:g}. {alarm.detail}\n\n"
+            f"What it means and what to do stands in docs/monitoring.md. Its lines in the log have alert={alarm.name}.\n",
+        )
+        with scope(SERVICE):  # unless it changed again meanwhile: then that is still to be told
+            Alarm.objects.filter(pk=alarm.pk, since=alarm.since).update(told_at=clock.now())
+    return len(untold) if settings.ADMINS else 0
+
+
+def states() -> Iterable[Alarm]:
+    """Every condition as it was found last."""
+    with scope(SERVICE):
+        return list(Alarm.objects.order_by("pk"))

@@ -1,0 +1,225 @@
+"""O-16: each condition is made true on real rows, is told once, and once more when it is over."""
+
+from datetime import timedelta
+from io import StringIO
+
+import pytest
+from django.core import mail
+from django.core.mail.backends.locmem import EmailBackend
+from django.core.management import CommandError, call_command
+from django.db.models import F
+from django.test import Client
+
+from chatsite import tasks, watch
+from conversations.models import Turn
+from events import alarms, dead_letters
+from events.models import Alarm, DeadLetter
+from lib import clock
+from lib.db import SERVICE, scope
+from lib.ids import uuid7
+from lib.logs import request_id
+from quotas import ledger
+from quotas.models import Bucket, Hold
+from quotas.tasks import prove_balances
+from tests import factories
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture(autouse=True)
+def _admins(settings):
+    settings.ADMINS = [("ops", "ops@example.com")]
+    request_id.set("")
+
+
+def told(caplog):
+    return [(record.getMessage(), record.alert) for record in caplog.records if hasattr(record, "alert")]
+
+
+def state(name):
+    with scope(SERVICE):
+        return Alarm.objects.get(pk=name)
+
+
+def hold(world, reservation):
+    ledger.reserve(
+        world.act, asker=("user", world.bob.pk), amounts={"queries": 1, "tokens": 10}, reservation=reservation
+    )
+
+
+def turn(world, **fields):
+    with scope(SERVICE):
+        return Turn.objects.create(
+            brand=world.act, owner_id=world.bob.pk, provider_id=uuid7(), **{"heartbeat_at": clock.now(), **fields}
+        )
+
+
+def late_hold(world):
+    reservation = uuid7()
+    hold(world, reservation)
+    with scope(SERVICE):
+        Hold.objects.filter(reservation=reservation).update(expires_at=clock.now() - timedelta(minutes=2))
+    return lambda: ledger.settle(reservation, amounts={})
+
+
+def lost_turn(world):
+    lost = turn(world, heartbeat_at=clock.now() - timedelta(minutes=3))
+
+    def end():
+        with scope(SERVICE):
+            Turn.objects.filter(pk=lost.pk).update(status="failed")
+
+    return end
+
+
+def many_interrupted(world):
+    for _ in range(watch.MOST_INTERRUPTED + 1):
+        turn(world, status="interrupted")
+
+    def forget():
+        with scope(SERVICE):
+            Turn.objects.filter(status="interrupted").delete()
+
+    return forget
+
+
+def letter(world):
+    laid = dead_letters.lay_down("billing.tasks.push_plan", ["1"], {}, reason="failed", error=ValueError("it broke"))
+
+    def answer():
+        with scope(SERVICE):
+            DeadLetter.objects.filter(pk=laid.pk).update(sent_again_at=clock.now())
+
+    return answer
+
+
+def drift(world):
+    hold(world, uuid7())
+    with scope(SERVICE):
+        changed = Bucket.objects.filter(owner_id=world.bob.pk, meter="queries")
+        changed.update(used=F("used") + 1)
+
+    def mend():
+        with scope(SERVICE):
+            changed.update(used=F("used") - 1)
+
+    return mend
+
+
+CONDITIONS = {
+    "holds_past_ttl": late_hold,
+    "turns_not_reaped": lost_turn,
+    "turns_interrupted": many_interrupted,
+    "dead_letters": letter,
+    "balance_drift": drift,
+}
+
+
+@pytest.mark.parametrize("name", CONDITIONS)
+def test_a_condition_that_becomes_true_is_told_once_and_once_when_it_is_over(world, caplog, name):
+    look = {"balance_drift": prove_balances}.get(name, tasks.look_around)
+    look()
+    watch.look()
+    assert told(caplog) == []
+    assert mail.outbox == []
+
+    mend = CONDITIONS[name](world)
+    for _ in range(3):
+        look()
+        watch.look()
+
+    assert told(caplog) == [("alert", name)]
+    assert [message.subject for message in mail.outbox] == [f"[chatsite] {name} is true"]
+    assert mail.outbox[0].recipients() == ["ops@example.com"]
+    assert state(name).since is not None
+    assert state(name).value > 0
+
+    mend()
+    for _ in range(3):
+        look()
+        watch.look()
+
+    assert told(caplog)[1:] == [("alert is over", name)]
+    assert [message.subject for message in mail.outbox][1:] == [f"[chatsite] {name} is over"]
+    assert state(name).since is None
+
+
+def test_the_queue_s_length_is_a_condition_too(world, caplog, monkeypatch):
+    monkeypatch.setattr(watch, "MOST_QUEUED", -1)  # even an empty queue is then too long
+
+    watch.look()
+    watch.look()
+
+    assert told(caplog) == [("alert", "queue_backlog")]
+
+
+def test_a_mail_that_could_not_be_sent_is_sent_the_next_time(world, monkeypatch):
+    def refuse(self, messages):
+        raise ConnectionRefusedError
+
+    alarms.report("dead_letters", 1)
+    with monkeypatch.context() as broken:
+        broken.setattr(EmailBackend, "send_messages", refuse)
+        with pytest.raises(ConnectionRefusedError):
+            alarms.tell()
+
+    alarms.tell()
+    alarms.tell()
+
+    assert [message.subject for message in mail.outbox] == ["[chatsite] dead_letters is true"]
+
+
+def test_staff_see_what_is_wrong_and_send_a_dead_letter_again(world, monkeypatch):
+    """O-13"""
+    sent = []
+    monkeypatch.setattr("celery.current_app.send_task", lambda *task, **how: sent.append((*task, how["headers"])))
+    laid = dead_letters.lay_down("billing.tasks.push_plan", ["1"], {}, reason="failed", error=ValueError("it broke"))
+    alarms.report("dead_letters", 1)
+    client = Client(headers={"host": "act.localhost"})
+    client.force_login(world.staff)
+
+    assert "dead_letters" in client.get("/admin/events/alarm/").content.decode()
+    assert "it broke" in client.get("/admin/events/deadletter/").content.decode()
+    again = {"action": "send_again", "_selected_action": [str(laid.pk)]}
+    for _ in range(2):
+        assert client.post("/admin/events/deadletter/", again).status_code == 302
+
+    assert sent == [("billing.tasks.push_plan", ["1"], {}, {"request_id": ""})]
+    assert dead_letters.lying() == 0
+
+
+def test_a_request_s_id_leads_staff_to_its_turn_and_on_to_holds_entries_and_messages(world):
+    """O-16"""
+    reservation = uuid7()
+    hold(world, reservation)
+    asked = turn(world, pk=reservation, request_id="request-4711")
+    client = Client(headers={"host": "act.localhost"})
+    client.force_login(world.staff)
+
+    listed = client.get("/admin/conversations/turn/?q=request-4711").content.decode()
+    page = client.get(f"/admin/conversations/turn/{asked.pk}/change/").content.decode()
+    holds = client.get(f"/admin/quotas/hold/?q={asked.pk}").content.decode()
+
+    assert "1 turn" in listed
+    assert f"/admin/quotas/hold/?q={asked.pk}" in page
+    assert f"/admin/conversations/message/?q={asked.pk}" in page
+    assert "queries" in holds
+    for wanted in ("request-4711", str(asked.pk)):
+        said = StringIO()
+        call_command("trace", wanted, stdout=said)
+        assert f"turn: id {asked.pk}, status pending, request_id request-4711" in said.getvalue()
+        assert "hold: meter queries, amount 1" in said.getvalue()
+    with pytest.raises(CommandError, match="Nothing here was done for nobody-knows"):
+        call_command("trace", "nobody-knows")
+
+
+def test_the_turn_page_shows_nothing_that_was_said(world):
+    chat = factories.make_conversation(world.act, world.bob, "canary in the title")
+    asked = turn(world, conversation=chat, partial="canary in the answer", sent={"params": {"stop": "canary"}})
+    client = Client(headers={"host": "act.localhost"})
+    client.force_login(world.staff)
+
+    for address in ("/admin/conversations/turn/", f"/admin/conversations/turn/{asked.pk}/change/"):
+        answer = client.get(address)
+        assert answer.status_code == 200
+        assert "canary" not in answer.content.decode()
