@@ -27,7 +27,7 @@ from whitenoise.middleware import WhiteNoiseMiddleware
 
 from accounts import brands
 from chatsite import pages
-from lib import hops
+from lib import metrics
 from lib.db import close_all, database_is_away
 from lib.errors import DomainError, Unavailable
 from lib.logs import request_id
@@ -174,6 +174,8 @@ def _tell(request: HttpRequest, response: HttpResponseBase, seconds: float) -> N
         "status": response.status_code,
         "ms": round(seconds * 1000, 1),
     }
+    metrics.requests.labels(told["method"], route, response.status_code).inc()
+    metrics.request_seconds.labels(route).observe(seconds)
     access.info("request", extra=told | {"brand": known} if known else told)
 
 
@@ -221,7 +223,6 @@ class BrandByHost(_Both):
 
     async def acall(self, request: HttpRequest) -> HttpResponseBase:
         self.attach(request)
-        hops.crowd.set(brands.crowd(request))
         return await self.get_response(request)
 
     @staticmethod

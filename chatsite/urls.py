@@ -1,7 +1,7 @@
 from django.contrib import admin
 from django.urls import include, path
 
-from chatsite import pages, signup
+from chatsite import metrics, pages, signup
 
 handler400, handler403 = "chatsite.pages.bad_request", "chatsite.pages.permission_denied"
 handler404, handler500 = "chatsite.pages.not_found", "chatsite.pages.server_error"
@@ -14,4 +14,5 @@ urlpatterns = [
     path("admin/", admin.site.urls),
     path("healthz", pages.healthz, name="healthz"),
     path("readyz", pages.readyz, name="readyz"),
+    path("metrics", metrics.metrics, name="metrics"),
 ]

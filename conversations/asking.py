@@ -7,14 +7,17 @@ which calls those were. A call with a person's own key (not here yet) has no cha
 import asyncio
 import logging
 import random
-from contextlib import aclosing
+from collections.abc import Iterator
+from contextlib import aclosing, contextmanager
 from dataclasses import replace
+from typing import Any
 
 from django.conf import settings
 from django.db import InterfaceError, OperationalError
 
 from conversations import turns
 from conversations.live import Live
+from lib import metrics
 from lib.db import db
 from lib.faults import fault
 from providers import breaker, calls
@@ -35,7 +38,7 @@ async def listen(live: Live) -> Usage | None:
             return await _ask(live)
         except ProviderError as failure:
             failure.name(live.begun.offer.name)
-            if live.first_piece_ms is not None or not await _hand_over(live, failure):
+            if live.length or not await _hand_over(live, failure):
                 _tell_who_was_asked_first(live, failure)
                 raise
 
@@ -50,7 +53,7 @@ async def _ask(live: Live) -> Usage | None:
             return await _call(live, replace(limits, first_token_s=until - live.asked_at))
         except ProviderError as failure:
             pause_s = _pause_s(failure, repeats)
-            if live.first_piece_ms is not None or pause_s is None or loop.time() + pause_s >= until:
+            if live.length or pause_s is None or loop.time() + pause_s >= until:
                 raise
             live.attempts.append(_attempt(live, failure))
         await asyncio.sleep(pause_s)
@@ -62,15 +65,15 @@ async def _call(live: Live, limits: Limits) -> Usage | None:
     assert call is not None
     most_characters = call.max_tokens * CHARACTERS_PER_TOKEN + 10_000
     key = calls.platform_key(call.protocol, call.base_url)
-    with breaker.Attempt(call.protocol, call.base_url, call.model, key) as attempt:
+    with _told(live) as told, breaker.Attempt(call.protocol, call.base_url, call.model, key) as attempt:
         async with aclosing(calls.stream(call, key=key, limits=limits)) as pieces:
             first = await anext(pieces)
             attempt.answered()
             if isinstance(first, Usage):
+                told["tokens"] = first.completion_tokens
                 return first
             live.first_piece_ms = _ms(live)
             live.push(first)
-            fault("after_first_piece")
             async for piece in pieces:
                 if isinstance(piece, Usage):
                     usage = piece
@@ -78,7 +81,33 @@ async def _call(live: Live, limits: Limits) -> Usage | None:
                     live.push(piece)
                     if live.length > most_characters:
                         raise Garbled("The provider did not stop where it was told to. What had arrived is kept.")
+            told["tokens"] = usage and usage.completion_tokens
     return usage
+
+
+@contextmanager
+def _told(live: Live) -> Iterator[dict[str, Any]]:
+    """One line and one count for each call, however it ends: names and numbers, never text, never a key."""
+    offer = live.begun.offer
+    told: dict[str, Any] = {"outcome": "done"}
+    try:
+        yield told
+    except ProviderError as failure:
+        told |= {"outcome": failure.code, "vendor_status": failure.vendor_status}
+        raise
+    except asyncio.CancelledError:
+        told["outcome"] = "stopped" if live.is_stopped else "interrupted"
+        raise
+    except Exception:
+        told["outcome"] = "bug"
+        raise
+    finally:
+        metrics.provider_calls.labels(offer.api_identifier, told["outcome"]).inc()
+        if live.first_piece_ms is not None:
+            metrics.first_piece_seconds.observe(live.first_piece_ms / 1000)
+        names = {"turn_id": live.begun.turn_id, "provider": offer.protocol, "model": offer.api_identifier}
+        numbers = {"attempt": len(live.attempts) + 1, "first_piece_ms": live.first_piece_ms, "ms": _ms(live)}
+        log.info("provider call", extra=names | numbers | told)
 
 
 def _pause_s(failure: ProviderError, repeats: int) -> float | None:

@@ -35,7 +35,7 @@ from conversations.statements import (
     UNWELCOME,
 )
 from events import stream
-from lib import clock
+from lib import clock, metrics
 from lib.db import SERVICE, Principal, opening, scope, send, serve
 from lib.errors import Conflict, DomainError, Invalid, NotFound
 from lib.faults import fault
@@ -219,7 +219,7 @@ def _prepare(principal: Principal, question: Question, turn_id: UUID, loaded: An
     is_new = is_stored and (conversation_id is None or is_fork)
     new: Messages = ({"role": "user", "content": question.text},) if question.messages is None else question.messages
     chosen = offer(model)
-    require(chosen, question.params, question.tool_choice, new)
+    _require(chosen, question.params, question.tool_choice, new)
     max_tokens = min(question.max_tokens or settings.get("max_tokens") or chosen.max_tokens, chosen.max_tokens)
     first: Messages = ({"role": "system", "content": system},) if system else ()
     said = list(replayed(history, is_trusted=not is_page))
@@ -279,7 +279,7 @@ def _no_such(question: Question) -> str:
     return "There is no such response here (any more)." if question.after else "There is no such conversation here."
 
 
-def require(chosen: Offer, params: Mapping[str, Any], tool_choice: str, messages: Messages) -> None:
+def _require(chosen: Offer, params: Mapping[str, Any], tool_choice: str, messages: Messages) -> None:
     """What this model must be able to do. Raises Invalid, with the field's name as `param`."""
     if unknown := UNKNOWN_TO[chosen.protocol] & params.keys():
         raise Invalid(f"{chosen.name} does not know {', '.join(sorted(unknown))}; leave it out.", param=min(unknown))
@@ -310,7 +310,7 @@ def next_begun(begun: Begun, tried: set[UUID], chain: Sequence[UUID]) -> Begun |
 
     def can(offer: Offer) -> bool:
         try:
-            require(offer, begun.params, call.tool_choice, call.messages)
+            _require(offer, begun.params, call.tool_choice, call.messages)
         except Invalid:
             return False
         is_dearer = calls.has_images(call.messages) and offer.image_tokens > begun.offer.image_tokens  # than is held
@@ -602,6 +602,10 @@ def finish(
             owner_id=owner_id,
             data=data,
         )
+    metrics.turns_ended.labels(status).inc()
+    if finished.is_charged:
+        metrics.tokens.labels("prompt").inc(due.prompt_tokens)
+        metrics.tokens.labels("completion").inc(due.completion_tokens)
     return finished
 
 

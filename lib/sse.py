@@ -7,6 +7,8 @@ from typing import Any
 import orjson
 from django.http import StreamingHttpResponse
 
+from lib import metrics
+
 KEEPALIVE = b": keepalive\n\n"
 COME_BACK = b"retry: 500\n\n"  # ask again in so many ms, and not after the browser's own three seconds
 
@@ -27,9 +29,10 @@ class EventStream(StreamingHttpResponse):
             (b"Set-Cookie", cookie.output(header="").strip().encode("ascii")) for cookie in self.cookies.values()
         ]
         async with aclosing(self.frames) as frames:
-            await send({"type": "http.response.start", "status": self.status_code, "headers": headers})
-            async for frame in frames:
-                await send({"type": "http.response.body", "body": frame, "more_body": True})
+            with metrics.open_streams.track_inprogress():
+                await send({"type": "http.response.start", "status": self.status_code, "headers": headers})
+                async for frame in frames:
+                    await send({"type": "http.response.body", "body": frame, "more_body": True})
         await send({"type": "http.response.body"})
 
 

@@ -120,6 +120,7 @@ ROUTES: dict[str, "Rule"] = {
     "accounts:join": anybody({"POST": 302}, {"POST": 302}),
     "healthz": anybody(every(200), every(200)),
     "readyz": anybody(every(200), every(200)),
+    "metrics": anybody(every(404), every(404)),  # but for who has the operator's token
     # allauth's: who is signed in is led on from the ways in, and who is not is led to them from what is about oneself.
     "account_login": anybody(form(), every(302)),
     "account_signup": anybody(form(), every(302)),
@@ -152,7 +153,10 @@ PAGES = {
     "billing_subscription": "a",
     "conversations_conversation": "",
     "conversations_message": "",
+    "conversations_turn": "",
     "events_activity": "",
+    "events_alarm": "",
+    "events_deadletter": "",
     "events_event": "",
     "providers_aiprovider": "ac",
     "providers_fallback": "acd",
