@@ -20,12 +20,19 @@ class Charge:
         return self.prompt_tokens + self.completion_tokens
 
 
-def charge(usage: Usage | None, *, own_prompt_tokens: int, own_completion_tokens: int, held_tokens: int) -> Charge:
+def charge(
+    usage: Usage | None,
+    *,
+    own_prompt_tokens: int,
+    own_completion_tokens: int,
+    held_tokens: int,
+    has_arrived: bool = False,
+) -> Charge:
     """The provider's usage if it lies within the hold, else our own count, never more than the hold.
 
     Nothing arrived: nothing is charged. Source: RELIABILITY Q-05, Q-06, Q-23, Q-26.
     """
-    if not own_completion_tokens:
+    if not own_completion_tokens and not has_arrived:
         return Charge()
     told = None
     if usage and usage.prompt_tokens is not None and usage.completion_tokens is not None:

@@ -197,6 +197,31 @@ def begin(principal: Principal, brand: Brand, question: Question, *, key: str = 
     return ready
 
 
+def begin_embedding(principal: Principal, brand: Brand, chosen: Offer, *, prompt_tokens: int) -> Begun:
+    """Hold what an embedding may cost. Its turn carries nothing but the bill: should we die, the reaper gives it back.
+
+    Raises  as begin() does; nothing is held then
+    """
+    ready = Begun(
+        turn_id=uuid7(),
+        principal=principal,
+        offer=chosen,
+        call=None,
+        held_tokens=int(prompt_tokens * PROMPT_MARGIN) + 1,
+        prompt_tokens=prompt_tokens,
+        started_at=clock.now(),
+    )
+    amounts = {"queries": 1, "messages": 0, "tokens": ready.held_tokens}
+    try:
+        ledger.reserve(brand, asker=("user", principal.owner_id), amounts=amounts, reservation=ready.turn_id)
+        _store(ready, Question())
+    except BaseException as error:
+        if not isinstance(error, QuotaExceeded | TooManyRunning):
+            ledger.settle(ready.turn_id, amounts={}, reason="not begun")
+        raise
+    return ready
+
+
 def _prepare(principal: Principal, question: Question, turn_id: UUID, loaded: Any) -> Begun:
     settings: dict[str, Any] = {}
     title, system, history = "", question.system, []
@@ -204,7 +229,7 @@ def _prepare(principal: Principal, question: Question, turn_id: UUID, loaded: An
     is_page = question.messages is None
     if loaded:
         if (conversation_id or question.after) and loaded.id is None:
-            raise NotFound("This chat is not here (any more)." if is_page else _no_such(question))
+            raise _no_such(question)
         if question.after and loaded.after_status == "pending":
             raise StillAnswering("The answer that this continues is still being written. Wait for it.")
         title, conversation_id, history = loaded.title, loaded.id, loaded.history
@@ -275,8 +300,12 @@ def _prepare(principal: Principal, question: Question, turn_id: UUID, loaded: An
     )
 
 
-def _no_such(question: Question) -> str:
-    return "There is no such response here (any more)." if question.after else "There is no such conversation here."
+def _no_such(question: Question) -> NotFound:
+    if question.messages is None:
+        return NotFound("This chat is not here (any more).")
+    if question.after:
+        return NotFound("There is no such response here (any more).", param="previous_response_id")
+    return NotFound("There is no such conversation here (any more).", param="conversation")
 
 
 def _require(chosen: Offer, params: Mapping[str, Any], tool_choice: str, messages: Messages) -> None:
@@ -430,7 +459,6 @@ def _fit(
 
 
 def _store(ready: Begun, question: Question) -> None:
-    assert ready.call is not None
     names: dict[str, Any] = {
         "turn": ready.turn_id,
         "brand": ready.principal.brand_id,
@@ -443,6 +471,7 @@ def _store(ready: Begun, question: Question) -> None:
     }
     sql = BEGIN_UNSTORED
     if ready.conversation_id:
+        assert ready.call is not None
         is_page = ready.question_id is not None
         sql = BEGIN.format(
             conversation=NEW_CONVERSATION if ready.is_new else OLD_CONVERSATION, said=QUESTION if is_page else EXCHANGE
@@ -517,15 +546,19 @@ def finish(
     tool_calls: Sequence[Mapping[str, str]] = (),
     first_piece_ms: int | None = None,
     attempts: Sequence[Mapping[str, Any]] = (),
+    has_arrived: bool = False,
 ) -> Finished | None:
     """End a turn: text, charge, bill and news in one transaction, exactly once. None = it had ended before.
 
+    has_arrived            what came has no tokens of its own, as vectors have none
     tool_calls             whole ones only: half an argument is no JSON
     own_completion_tokens  our count of what arrived; 0 = nothing did, so nothing is charged
     attempts               the calls that failed before the last one; empty leaves what hand_over() stored
     """
+    has_arrived = has_arrived or own_completion_tokens > 0
     due = charge(
         usage,
+        has_arrived=has_arrived,
         own_prompt_tokens=own_prompt_tokens,
         own_completion_tokens=own_completion_tokens,
         held_tokens=held_tokens,
@@ -535,7 +568,7 @@ def finish(
     finished = Finished(
         status=status,
         text=text,
-        is_charged=own_completion_tokens > 0,
+        is_charged=has_arrived,
         prompt_tokens=due.prompt_tokens,
         completion_tokens=due.completion_tokens,
         cost_microusd=cost,
@@ -553,8 +586,12 @@ def finish(
         "completion_tokens": due.completion_tokens,
         "source": due.source,
     }
-    if finished.finish_reason not in ("", "stop"):
-        told["finish_reason"] = finished.finish_reason
+    beside = {
+        "finish_reason": finished.finish_reason,
+        "cached_tokens": finished.cached_tokens,
+        "reasoning_tokens": finished.reasoning_tokens,
+    }
+    told |= {name: value for name, value in beside.items() if value and value != "stop"}
     names = {
         "turn": turn_id,
         "status": status,

@@ -9,11 +9,15 @@ from django.conf import settings
 from lib import egress
 from lib.secret import Secret
 from providers import anthropic, demo, openai
-from providers.shapes import Call, Limits, Piece, ToolPiece, Usage
+from providers.shapes import Call, Embedding, Limits, Piece, ToolPiece, Usage, Vectors
 
-__all__ = ["Call", "Limits", "ToolPiece", "Usage", "estimate_tokens", "has_images", "platform_key", "stream"]
+__all__ = [
+    "Call", "Embedding", "Limits", "ToolPiece", "Usage", "Vectors", "embed", "estimate_tokens", "has_images",
+    "platform_key", "stream",
+]  # fmt: skip
 
 ADAPTERS = {"openai": openai.stream, "anthropic": anthropic.stream, "demo": demo.stream}
+EMBEDDERS = {"openai": openai.embed, "demo": demo.embed}
 
 
 def stream(call: Call, *, key: Secret | None, limits: Limits | None = None) -> AsyncGenerator[Piece, None]:
@@ -22,6 +26,11 @@ def stream(call: Call, *, key: Secret | None, limits: Limits | None = None) -> A
     Raises ProviderError, also in the middle. The default limits are settings.PROVIDER_LIMITS.
     """
     return ADAPTERS[call.protocol](call, key=key, limits=limits or Limits(**settings.PROVIDER_LIMITS))
+
+
+async def embed(wanted: Embedding, *, key: Secret | None, limits: Limits | None = None) -> Vectors:
+    """Vectors of texts, in one request that is never repeated. Raises ProviderError."""
+    return await EMBEDDERS[wanted.protocol](wanted, key=key, limits=limits or Limits(**settings.PROVIDER_LIMITS))
 
 
 def estimate_tokens(

@@ -1,17 +1,22 @@
 """The model that answers when no key is set: deterministic, marked as a demo, never on the network."""
 
 import asyncio
+import base64
+import hashlib
+import math
 import random
 import re
+import struct
 from collections.abc import AsyncGenerator, Mapping
 from typing import Any
 
 from django.conf import settings
 
 from lib.secret import Secret
-from providers.shapes import Call, Limits, Piece, Usage
+from providers.shapes import Call, Embedding, Limits, Piece, Usage, Vectors
 
 BANNER = "**Demo answer — no AI key is set.** Set `OPENAI_API_KEY` or `ANTHROPIC_API_KEY` to ask a real model."
+DIMENSIONS = 256  # of an embedding, where nobody asks for another number
 TOKEN = re.compile(r"\s*\S+|\s+$")
 WORD = re.compile(r"[^\W\d_][\w'-]*")
 COMMON = re.compile(
@@ -60,6 +65,25 @@ async def stream(call: Call, *, key: Secret | None, limits: Limits) -> AsyncGene
     prompt_tokens = sum(len(TOKEN.findall(text_of(message))) for message in call.messages)
     counted = {"prompt_tokens": prompt_tokens, "completion_tokens": sent_tokens}
     yield Usage(prompt_tokens, sent_tokens, model=call.model, finish_reason=finish_reason, raw=counted)
+
+
+async def embed(wanted: Embedding, *, key: Secret | None, limits: Limits) -> Vectors:
+    """Vectors from hashed words and letters: texts that share some are near each other. No meaning, but no network."""
+    texts = [text for text in wanted.inputs if isinstance(text, str)]
+    counted = {"prompt_tokens": sum(len(TOKEN.findall(text)) for text in texts), "completion_tokens": 0}
+    vectors = tuple(_vector(text, wanted.dimensions or DIMENSIONS) for text in texts)
+    return Vectors(vectors, Usage(counted["prompt_tokens"], 0, model=wanted.model, finish_reason="stop", raw=counted))
+
+
+def _vector(text: str, dimensions: int) -> str:
+    vector = [0.0] * dimensions
+    words = [word.lower() for word in WORD.findall(text)] or [text]
+    for word in words:
+        for feature in {word, *(f"{word}_"[at : at + 3] for at in range(len(word)))}:
+            number = int.from_bytes(hashlib.blake2b(feature.encode("utf-8", "replace"), digest_size=8).digest())
+            vector[number % dimensions] += 1 if number >> 63 else -1
+    length = math.sqrt(sum(value * value for value in vector)) or 1.0
+    return base64.b64encode(struct.pack(f"<{dimensions}f", *(value / length for value in vector))).decode()
 
 
 def question_of(call: Call) -> str:

@@ -1,10 +1,14 @@
 """OpenAI's chat completions: OpenAI itself, OpenRouter, vLLM, Ollama and whoever else speaks it."""
 
+import asyncio
+import base64
+import struct
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from typing import Any
 from uuid import uuid4
 
+import httpx2
 import openai
 import orjson
 from django.conf import settings
@@ -12,8 +16,20 @@ from django.conf import settings
 from lib import egress
 from lib.secret import Secret
 from providers import clients, framing
-from providers.errors import CutOff, Garbled, refusal
-from providers.shapes import NAME_CHARS, NOTHING, Call, Limits, Piece, ToolPiece, Usage, Watch, clean
+from providers.errors import CutOff, Garbled, ProviderError, refusal
+from providers.shapes import (
+    NAME_CHARS,
+    NOTHING,
+    Call,
+    Embedding,
+    Limits,
+    Piece,
+    ToolPiece,
+    Usage,
+    Vectors,
+    Watch,
+    clean,
+)
 
 VENDOR_URL = "https://api.openai.com/v1"
 OPENROUTER_URL = "https://openrouter.ai/api/v1"
@@ -66,6 +82,42 @@ async def stream(call: Call, *, key: Secret | None, limits: Limits) -> AsyncGene
     if not finish_reason and not has_ended:
         raise CutOff
     yield usage_of(raw, model, finish_reason)
+
+
+async def embed(wanted: Embedding, *, key: Secret | None, limits: Limits) -> Vectors:
+    """One request, one answer. Raises ProviderError."""
+    base_url = wanted.base_url or settings.OPENAI_BASE_URL or VENDOR_URL
+    client = clients.openai_client(base_url, key)
+    body: dict[str, Any] = {"model": wanted.model, "input": list(wanted.inputs), "encoding_format": "base64"}
+    if wanted.dimensions:
+        body["dimensions"] = wanted.dimensions
+    failure: ProviderError | None = None
+    with Watch(limits) as watch:
+        try:
+            async with asyncio.timeout(limits.first_token_s):
+                answer = await client.post("/embeddings", body=body, cast_to=httpx2.Response)
+                told = orjson.loads(answer.content)
+            rows = sorted(told["data"], key=lambda row: row["index"])
+            vectors = tuple(_base64(row["embedding"]) for row in rows)
+            usage = usage_of({**told.get("usage", {}), "completion_tokens": 0}, told.get("model") or "", "stop")
+        except (KeyError, TypeError, AttributeError, orjson.JSONDecodeError):
+            failure = Garbled()
+        except (*framing.SDK_ERRORS, *framing.NETWORK_ERRORS, TimeoutError) as error:
+            failure = framing.translate(error, watch, has_begun=False, key=key)
+    if failure is None and len(vectors) != len(wanted.inputs):
+        failure = Garbled()
+    if failure is not None:  # raised here, so that no traceback leads to the SDK's request and its headers
+        raise failure
+    return Vectors(vectors, usage)
+
+
+def _base64(vector: str | list[float]) -> str:
+    """Some servers know no base64 and send numbers. Raises TypeError for what is no vector."""
+    if isinstance(vector, list):
+        return base64.b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode()
+    if not vector or len(vector) % 4:
+        raise TypeError
+    return vector
 
 
 def body_of(call: Call, base_url: str) -> dict[str, Any]:

@@ -43,6 +43,29 @@ class Call:
 
 
 @dataclass(frozen=True, slots=True)
+class Embedding:
+    """Texts to be turned into vectors by one model.
+
+    inputs      texts, or lists of the model's own token numbers
+    dimensions  0 leaves it to the model
+    """
+
+    protocol: str  # "openai" or "demo"
+    model: str
+    inputs: tuple[str | list[int], ...]
+    base_url: str = ""
+    dimensions: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Vectors:
+    """One vector for each input, in their order, as base64 of little-endian 32-bit floats; what it took stands beside."""
+
+    base64: tuple[str, ...]
+    usage: "Usage"
+
+
+@dataclass(frozen=True, slots=True)
 class ToolPiece:
     """A part of a tool call that the model makes: the first of an `index` brings id and name, all bring arguments.
 

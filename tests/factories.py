@@ -90,6 +90,7 @@ def make_world() -> World:
     make_member(globex, charlie, "owner", "pro")
     staff = make_user("staff@example.com", is_staff=True, is_superuser=True)
     make_prompt(globex)
+    make_provider("demo-embedding", kind="embedding", position=190)
     return World(act, globex, alice, bob, charlie, staff, make_provider(), make_prompt(act))
 
 

@@ -216,6 +216,21 @@ class Site:
         self.models["seer"] = factories.make_provider(
             "seer", protocol="openai", model="m;tokens=20", position=80, context_window=32_000, config={"images": True}
         ).pk
+        for position, (identifier, protocol, model) in enumerate(
+            (
+                ("demo-embedding", "demo", "demo-embedding"),
+                ("vectors", "openai", "v"),
+                ("vectors-floats", "openai", "v;floats=1"),
+                ("vectors-short", "openai", "v;short=1"),
+                ("vectors-broken", "openai", "v;status=500"),
+                ("vectors-slow", "openai", "v;delay_ms=1500"),
+                ("vectors-hang", "openai", "v;hang=headers"),
+            )
+        ):
+            factories.make_provider(
+                identifier, kind="embedding", protocol=protocol, model=model, position=100 + position,
+                context_window=8_000, max_tokens=1,
+            )  # fmt: skip
         self.models["demo"] = factories.make_provider("demo", position=90).pk
         self.models["no-price"] = factories.make_provider("no-price", protocol="openai", priced=False, position=91).pk
         retired = factories.make_provider("retired", protocol="openai", is_active=False)
@@ -224,12 +239,17 @@ class Site:
     def brand(self) -> Brand:
         return factories.make_brand(f"b{next(self._numbers)}")
 
-    def person(self, brand: Brand | None = None, *, limit: int | None = None) -> Person:
-        """A member who may ask `limit` questions a day; None = as many as they like, on the brand's account too."""
+    def person(self, brand: Brand | None = None, *, limit: int | None = None, chats: int | None = None) -> Person:
+        """A member who may ask `limit` questions a day, and begin `chats`; None = as many as they like.
+
+        The brand's account has no limit.
+        """
         brand = brand or self.brand()
         user = factories.make_user(f"p{next(self._numbers)}@{brand.slug}.example.com")
         factories.make_member(brand, user)
         may = [ledger.Grant("queries", "day", limit)]
+        if chats is not None:
+            may.append(ledger.Grant("conversations", "month", chats))
         ledger.entitle(brand, kind="user", owner_id=user.pk, grants=may)
         ledger.entitle(brand, kind="brand", owner_id=brand.pk, grants=[ledger.Grant("tokens", "month", None)])
         session = SessionStore()

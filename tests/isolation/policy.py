@@ -23,6 +23,8 @@ ACTORS = sorted(NOBODY | STRANGERS | MEMBERS)
 QUESTION = {"text": "hello"}
 COMPLETION = {"model": "demo", "messages": [{"role": "user", "content": "hello"}]}
 MESSAGE = {**COMPLETION, "max_tokens": 100}
+RESPONSE = {"model": "demo", "input": "hello"}
+EMBEDDING = {"model": "demo-embedding", "input": "hello"}
 
 
 @dataclass(frozen=True)
@@ -67,8 +69,11 @@ class Admin:
 class Key:
     methods: frozenset[str]
     body: tuple[tuple[str, object], ...] = tuple(COMPLETION.items())
+    own: bool = False  # the row in the address is the person's alone
 
     def answer(self, actor: str, method: str) -> set[int]:
+        if self.own and actor == "key_other_brand" and method in self.methods:
+            return {404}
         return {405} if method not in self.methods else {KEYS.get(actor, 401)}
 
 
@@ -115,6 +120,10 @@ ROUTES: dict[str, "Rule"] = {
     "chat-completions": Key(POST),
     "messages": Key(POST, body=tuple(MESSAGE.items())),
     "count-tokens": Key(POST),
+    "responses": Key(POST, body=tuple(RESPONSE.items())),
+    "response": Key(frozenset({"GET", "DELETE"}), own=True),
+    "response-input-items": Key(frozenset({"GET"}), own=True),
+    "embeddings": Key(POST, body=tuple(EMBEDDING.items())),
     "models": Key(frozenset({"GET"})),
     "model": Key(frozenset({"GET"})),
     "accounts:join": anybody({"POST": 302}, {"POST": 302}),

@@ -126,7 +126,7 @@ def make_talk(brand, user, word):
     with scope(SERVICE):
         turn = Turn(
             brand=brand, owner_id=user.pk, conversation=conversation, provider_id=uuid7(), status=Turn.Status.DONE,
-            heartbeat_at=timezone.now(), message_id=uuid7(),
+            heartbeat_at=timezone.now(), message_id=uuid7(), sent={"asked": {"store": True}},
         )  # fmt: skip
         common = {"brand": brand, "owner_id": user.pk, "conversation": conversation, "turn_id": turn.pk}
         Message.objects.create(role="user", content=f"{word} question", **common)
@@ -186,7 +186,8 @@ def scene(world, caplog):
         first[EmailAddress] = EmailAddress.objects.create(user=world.bob, email=world.bob.email)
         brand_account = Account.objects.get(brand=world.act, kind="brand")
     made.rows = {
-        "conversation_id": conversation.pk, "turn_id": turn.pk, "identifier": "demo", "key": "MQ:abc:def", "uidb36": "1",
+        "conversation_id": conversation.pk, "turn_id": turn.pk, "response_id": f"resp_{turn.pk.hex}",
+        "identifier": "demo", "key": "MQ:abc:def", "uidb36": "1",
         "app_label": "accounts", "url": "nothing-here", "content_type_id": 1,
         "accounts_brand": world.act.pk, "accounts_user": world.bob.pk, "accounts_supportgrant": grant.pk,
         "conversations_conversation": conversation.pk, "conversations_message": turn.message_id,
@@ -285,7 +286,12 @@ def test_the_books_show_a_foreign_row_that_was_touched(scene, books):
 
 def secrets_from(actor):
     """Whose words must not be in what this one reads."""
-    own = {"owner": "canary-bob", "brand_admin": "canary-alice", "other_brand_at_home": "canary-charlie"}
+    own = {
+        "owner": "canary-bob",
+        "key": "canary-bob",
+        "brand_admin": "canary-alice",
+        "other_brand_at_home": "canary-charlie",
+    }
     return {"canary-alice", "canary-bob", "canary-charlie", "canary-prompt"} - {own.get(actor)}
 
 

@@ -23,8 +23,10 @@ gets {"city": "Paris", "n": 1}; an answer ends before a stop sequence.
 """
 
 import asyncio
+import base64
 import itertools
 import json
+import struct
 import sys
 import time
 from collections import Counter, deque
@@ -321,6 +323,11 @@ class Anthropic:
         return {"type": "error", "error": {"type": ANTHROPIC_ERRORS.get(status, "api_error"), "message": words}}
 
 
+def embedding(item: str | list[int], dimensions: int) -> list[float]:
+    text = item if isinstance(item, str) else " ".join(map(str, item))
+    return [float(len(text)), float(len(text.split())), *[0.5] * (dimensions - 2)]
+
+
 class Server:
     def __init__(self) -> None:
         self.calls: deque[dict[str, Any]] = deque(maxlen=CALLS_KEPT)
@@ -457,6 +464,28 @@ class Server:
             return True
         return False
 
+    async def embeddings(self, request: web.Request) -> web.Response:
+        """Vectors whose first two numbers tell the text; floats=1 knows no base64, short=1 forgets the last one."""
+        body = json.loads(await request.read())
+        options = options_of(body["model"])
+        call = {"path": request.path, "model": body["model"], "headers": dict(request.headers), "body": body}
+        self.calls.append(call)
+        if status := int(options.get("status", 0)):
+            return web.json_response(OpenAI.error(status, ""), status=status)
+        if options.get("hang") == "headers":
+            await asyncio.sleep(HANG_S)
+        await asyncio.sleep(int(options.get("delay_ms", 0)) / 1000)
+        inputs = body["input"] if isinstance(body["input"], list) else [body["input"]]
+        data = []
+        for index, item in enumerate(inputs[: -1 if "short" in options else None]):
+            vector: Any = embedding(item, body.get("dimensions", 8))
+            if body.get("encoding_format") == "base64" and "floats" not in options:
+                vector = base64.b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode()
+            data.append({"object": "embedding", "index": index, "embedding": vector})
+        tokens = sum(len(item.split()) if isinstance(item, str) else len(item) for item in inputs)
+        told = {"prompt_tokens": tokens, "total_tokens": tokens}
+        return web.json_response({"object": "list", "data": data[::-1], "model": body["model"], "usage": told})
+
     async def models(self, request: web.Request) -> web.Response:
         self.calls.append({"path": request.path, "method": request.method})
         names = ["echo", "m"]
@@ -481,6 +510,7 @@ class Server:
             [
                 web.post(OpenAI.path, self.openai),
                 web.post("/{gateway}" + OpenAI.path, self.openai),
+                web.post("/v1/embeddings", self.embeddings),
                 web.post(Anthropic.path, self.anthropic),
                 web.route("*", "/v1/models", self.models),
                 web.get("/control/calls", self.list_calls),

@@ -49,7 +49,7 @@ class Command(OperatorCommand):
             "api_key": self.key(act, owner),
             "address_hosts": [row["slug"] + ".localhost" for row in data["brands"]],
             "logins": [{**row["shown"], "email": row["email"], "password": PASSWORD} for row in data["people"]],
-            "model": AIProvider.objects.filter(is_active=True).first().api_identifier,  # type: ignore[union-attr]
+            "model": AIProvider.objects.filter(is_active=True, kind="chat").first().api_identifier,  # type: ignore[union-attr]
         }
 
     def words(self, result: dict[str, Any]) -> str:

@@ -1,0 +1,149 @@
+"""POST /v1/embeddings: texts in, vectors out. One hold, one call of the vendor, one bill; nothing else is kept.
+
+A request of many texts counts as one question, and its tokens as they are. It is short, so a program that hangs up
+changes nothing: the call ends, and is settled by what it took.
+"""
+
+import asyncio
+import base64
+import struct
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+from django.conf import settings
+from django.http import HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
+
+from accounts import brands
+from accounts.access import key_holder
+from conversations import runner, turns
+from conversations.doors import errors, exchange, fields
+from conversations.doors.exchange import SCOPE, door
+from conversations.doors.fields import BadField
+from conversations.models import Turn
+from conversations.turns import Begun, Finished
+from lib.db import db
+from lib.errors import Unavailable
+from providers import calls
+from providers.calls import Embedding, Vectors
+from providers.errors import ProviderError
+from providers.offers import Offer, offer
+
+MOST_INPUTS = 2048
+MOST_DIMENSIONS = 4096
+MOST_TOKEN = 2**31
+NO_EFFECT = {"user"}
+KNOWN = {"model", "input", "dimensions", "encoding_format", *NO_EFFECT}
+
+_running: set[asyncio.Task[tuple["Wanted", Begun, Vectors, Finished]]] = set()
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    offer: Offer
+    inputs: tuple[str | list[int], ...]
+    dimensions: int
+    as_base64: bool
+
+
+@door("POST", shape=errors.openai)
+async def embeddings(request: HttpRequest) -> HttpResponseBase:
+    runner.accept()
+    embedding = asyncio.create_task(_embed(request))
+    _running.add(embedding)  # a strong reference, also when the program has gone
+    embedding.add_done_callback(_running.discard)
+    wanted, begun, vectors, finished = await asyncio.shield(embedding)
+    body = await asyncio.to_thread(_body, wanted, begun, vectors, finished)  # millions of numbers take a while to write
+    return HttpResponse(body, content_type="application/json")
+
+
+async def _embed(request: HttpRequest) -> tuple[Wanted, Begun, Vectors, Finished]:
+    wanted, begun = await db(_begin, request)
+    chosen = wanted.offer
+    asked = Embedding(chosen.protocol, chosen.model, wanted.inputs, chosen.base_url, wanted.dimensions)
+    calling = asyncio.ensure_future(calls.embed(asked, key=calls.platform_key(chosen.protocol, chosen.base_url)))
+    while not (await asyncio.wait([calling], timeout=settings.TURN_LOST_AFTER_S / 5))[0]:
+        with suppress(Exception):  # one heartbeat may be missed
+            await db(turns.checkpoint, [(begun.turn_id, None, 0)], by_the_clock=True)
+    error = calling.exception()
+    finished = await db(
+        turns.finish,
+        begun.turn_id,
+        by_the_clock=True,
+        status=str(Turn.Status.FAILED if error else Turn.Status.DONE),
+        text="",
+        usage=None if error else calling.result().usage,
+        error=error if isinstance(error, ProviderError) else runner.Bug() if error else None,
+        offer=chosen,
+        own_prompt_tokens=begun.prompt_tokens,
+        own_completion_tokens=0,
+        held_tokens=begun.held_tokens,
+        started_at=begun.started_at,
+        has_arrived=error is None,
+    )
+    if error:
+        raise error
+    if finished is None:
+        raise Unavailable("This took too long and was given up. Nothing was charged; try again.")
+    return wanted, begun, calling.result(), finished
+
+
+def _begin(request: HttpRequest) -> tuple[Wanted, Begun]:
+    principal = key_holder(request, SCOPE)
+    wanted = _wanted(exchange.body_of(request))
+    tokens = sum(
+        len(item) if isinstance(item, list) else calls.estimate_tokens([{"content": item}]) for item in wanted.inputs
+    )
+    brand = brands.by_id(principal.brand_id)
+    return wanted, turns.begin_embedding(principal, brand, wanted.offer, prompt_tokens=tokens)
+
+
+def _wanted(body: bytes) -> Wanted:
+    asked = fields.json_object(body)
+    fields.known(asked, KNOWN)
+    chosen = offer(fields.model(asked), "embedding")
+    inputs = _inputs(asked.get("input"))
+    if chosen.protocol == "demo" and any(isinstance(item, list) for item in inputs):
+        raise BadField("input", f"{chosen.name} has no token numbers; send text.")
+    dimensions = asked.get("dimensions")
+    if dimensions is not None:
+        fields.integer("dimensions", dimensions, 2, MOST_DIMENSIONS)
+    form = fields.one_of("encoding_format", asked.get("encoding_format") or "float", ("float", "base64"))
+    return Wanted(chosen, inputs, dimensions or 0, form == "base64")
+
+
+def _inputs(given: Any) -> tuple[str | list[int], ...]:
+    """A text, texts, the token numbers of one, or of several."""
+    if isinstance(given, str) or (isinstance(given, list) and given and type(given[0]) is int):
+        given = [given]
+    inputs = []
+    for number, item in enumerate(fields.listed("input", given, MOST_INPUTS, least=1)):
+        where = f"input[{number}]"
+        if isinstance(item, list):
+            if not item or not all(type(token) is int and 0 <= token < MOST_TOKEN for token in item):
+                raise BadField(where, f"{where} must be text or a list of token numbers.")
+        elif not fields.text(where, item):
+            raise BadField(where, f"{where} is empty.")
+        inputs.append(item)
+    return tuple(inputs)
+
+
+def _body(wanted: Wanted, begun: Begun, vectors: Vectors, finished: Finished) -> bytes:
+    rows = [
+        b'{"object":"embedding","index":%d,"embedding":%s}'
+        % (index, b'"%s"' % vector.encode() if wanted.as_base64 else orjson.dumps(_floats(vector)))
+        for index, vector in enumerate(vectors.base64)
+    ]
+    told = {"prompt_tokens": finished.prompt_tokens, "total_tokens": finished.prompt_tokens}
+    return b'{"object":"list","data":[%s],"model":%s,"usage":%s}' % (
+        b",".join(rows),
+        orjson.dumps(begun.offer.api_identifier),
+        orjson.dumps(told),
+    )
+
+
+def _floats(vector: str) -> tuple[float, ...]:
+    raw = base64.b64decode(vector)
+    return struct.unpack(f"<{len(raw) // 4}f", raw[: len(raw) // 4 * 4])
