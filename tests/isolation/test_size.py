@@ -1,0 +1,178 @@
+"""I-27: with many rows of many brands, no statement of the hot path reads through a table or calls a function per row.
+
+Decided by EXPLAIN, of the plan that is made once for all parameters; times are `make bench`'s. SOAK_ROWS is the number of
+conversations, as many messages, turns and entries beside them; they belong to 200 brands.
+"""
+
+import json
+import os
+import re
+from uuid import uuid4
+
+import pytest
+from django.db import connections
+
+from accounts.models import Brand
+from conversations import reading, turns
+from conversations.turns import Question
+from lib.db import SERVICE, scope
+from providers import offers
+from tests.factories import member
+
+ROWS = int(os.environ.get("SOAK_ROWS", "20000"))
+BRANDS, OWNERS = 200, 10
+BIG = {
+    "conversations_conversation",
+    "conversations_message",
+    "conversations_turn",
+    "quotas_account",
+    "quotas_entitlement",
+    "quotas_bucket",
+    "quotas_entry",
+}
+# For each brand, owners 0 to 9; owner 0 of the first brand is alice.
+EVERYBODY = """
+with brand (id, number) as (select * from unnest(%(brands)s::uuid[]) with ordinality),
+person as (
+    select brand.id as brand_id, n, case when n = 0 and brand.number = 1 then %(alice)s::uuid
+                                         else md5(brand.id::text || n)::uuid end as id
+    from brand, generate_series(0, %(owners)s - 1) n
+), chat as (
+    select person.brand_id, person.id as owner_id, md5('c' || person.id || k)::uuid as id,
+           md5('m' || person.id || k)::uuid as message_id,
+           md5('t' || person.id || k)::uuid as turn_id, now() - k * interval '1 minute' as at
+    from person, generate_series(1, %(each)s) k
+)"""
+FILL = [
+    """insert into conversations_conversation (id, brand_id, owner_id, title, created_at, updated_at, last_message_at)
+       select id, brand_id, owner_id, 'A chat', at, at, at from chat""",
+    """insert into conversations_message (id, brand_id, owner_id, conversation_id, role, content, status, turn_id, created_at)
+       select message_id, brand_id, owner_id, id, 'assistant', 'Hello', 'done', turn_id, at from chat""",
+    """insert into conversations_turn (id, brand_id, owner_id, conversation_id, message_id, provider_id, status,
+                                       heartbeat_at, created_at, ended_at)
+       select turn_id, brand_id, owner_id, id, message_id, %(provider)s, 'done', at, at, at from chat""",
+    """insert into quotas_account (id, brand_id, owner_id, kind, plan_code, plan_name, features, created_at)
+       select md5('a' || id)::uuid, brand_id, id, 'user', '', '', '{}', now() from person where id <> %(alice)s""",
+    """insert into quotas_entitlement (id, brand_id, owner_id, account_id, meter, "window", "limit", created_at)
+       select gen_random_uuid(), brand_id, id, md5('a' || id)::uuid, meter, 'month', 1000, now()
+       from person, unnest(array['queries', 'tokens']) meter where id <> %(alice)s""",
+    """insert into quotas_bucket (id, brand_id, owner_id, account_id, meter, pocket, "window", lock_rank, opens_at, "limit",
+                                  used, held, created_at)
+       select md5('b' || id || meter)::uuid, brand_id, id, md5('a' || id)::uuid, meter, 'plan', 'month', 2, now(), 0, 0, 0,
+              now()
+       from person, unnest(array['queries', 'tokens']) meter where id <> %(alice)s""",
+    """insert into quotas_entry (id, brand_id, owner_id, bucket_id, kind, limit_delta, used_delta, reservation,
+                                 cost_microusd, reason, created_at)
+       select gen_random_uuid(), brand_id, owner_id, md5('b' || owner_id || 'queries')::uuid, 'use', 0, 0, turn_id, 0, '', at
+       from chat where owner_id <> %(alice)s""",
+]
+
+
+@pytest.fixture
+def crowded(live_world):
+    offers.forget()
+    world = live_world
+    with scope(SERVICE), connections["service"].cursor() as cursor:
+        others = [Brand(slug=f"s{n}", name=f"S{n}", domain=f"s{n}.localhost") for n in range(BRANDS - 1)]
+        Brand.objects.bulk_create(others)
+        names = {
+            "brands": [world.act.pk, *(brand.pk for brand in others)],
+            "alice": world.alice.pk,
+            "owners": OWNERS,
+            "each": max(1, ROWS // BRANDS // OWNERS),
+            "provider": world.demo.pk,
+        }
+        for insert in FILL:
+            columns, select = insert.split("select ", 1)
+            cursor.execute(f"{columns} {EVERYBODY} select {select}", names)
+    with connections["owner"].cursor() as cursor:
+        for table in sorted(BIG):
+            cursor.execute(f"analyze {table}")
+    yield world
+    offers.forget()
+
+
+def walk(plan):
+    yield plan
+    for part in plan.get("Plans", ()):
+        yield from walk(part)
+
+
+def live_a_turn(world) -> list[tuple[str, str]]:
+    """Every statement that a member's day sends, with the log-in that sent it."""
+    alice = member(world.act, world.alice)
+    for alias in ("default", "service"):
+        connections[alias].force_debug_cursor = True
+        connections[alias].queries_log.clear()
+    first = turns.begin(alice, world.act, Question(text="First?"), key=str(uuid4()))
+    turns.checkpoint([(first.turn_id, "Half", 1)])
+    turns.unwelcome([first.turn_id])
+    ended = {"offer": first.offer, "own_prompt_tokens": 5, "own_completion_tokens": 2, "started_at": first.started_at}
+    turns.finish(first.turn_id, status="done", text="Whole", held_tokens=first.held_tokens, **ended)
+    turns.as_ended(first.turn_id, text="")
+    asked = Question(text="Second?", conversation_id=first.conversation_id)
+    second = turns.begin(alice, world.act, asked, key=str(uuid4()))
+    turns.finish(second.turn_id, status="stopped", text="", held_tokens=second.held_tokens, **ended)
+    program = Question(messages=({"role": "user", "content": "Hello"},))
+    third = turns.begin(alice, world.act, program)
+    turns.finish(third.turn_id, status="done", text="Hi", held_tokens=third.held_tokens, **ended)
+    with scope(alice):
+        reading.conversation(alice, first.conversation_id)
+        reading.groups(alice, world.act.zone)
+        reading.messages(alice, first.conversation_id)
+        reading.progress(alice, first.turn_id)
+        reading.meters(alice, world.act)
+        reading.member(alice, world.act, "owner", world.alice.email)
+        reading.choices(alice)
+    sent = []
+    for alias in ("default", "service"):
+        connections[alias].force_debug_cursor = False
+        for query in connections[alias].queries_log:
+            line = (alias, query["sql"])
+            if line not in sent and re.match(r"\s*(select|insert|update|delete|with)\b", query["sql"], re.I):
+                sent.append(line)
+    return sent
+
+
+def explained(sql: str) -> str:
+    """Prepared statements with their parameters open, others as they were sent."""
+    if "%(" not in sql:
+        return f"explain (format json) {sql}"
+    numbers: dict[str, int] = {}
+    numbered = re.sub(r"%\((\w+)\)s", lambda found: f"${numbers.setdefault(found[1], len(numbers) + 1)}", sql)
+    return f"explain (format json, generic_plan) {numbered.replace('%%', '%')}"
+
+
+def test_no_statement_reads_through_a_table_or_calls_a_function_for_each_row(crowded):
+    alice = member(crowded.act, crowded.alice)
+    sent = live_a_turn(crowded)
+    assert len(sent) >= 20, "hardly anything was sent, so nothing was shown"
+    wrong, seen = [], set()
+    for alias, sql in sent:
+        with scope(alice if alias == "default" else SERVICE):
+            raw = connections[alias].connection
+            plan = raw.cursor().execute(explained(sql).encode()).fetchone()[0][0]["Plan"]
+        for node in walk(plan):
+            seen.add(node.get("Relation Name"))
+            if node["Node Type"] == "Seq Scan" and node["Relation Name"] in BIG:
+                wrong.append(f"reads through {node['Relation Name']}: {sql}")
+            conditions = " ".join(str(value) for name, value in node.items() if name.endswith(("Filter", "Cond")))
+            # of a handful of turns at a time, by their ids: whether their askers still belong
+            if re.search(r"current_setting|standing\(", conditions) and "lookup.standing(t.brand_id" not in sql:
+                wrong.append(f"calls a function for each row ({conditions}): {sql}")
+    assert not wrong, "\n\n".join(wrong)
+    assert seen >= BIG - {"quotas_entry"}
+
+
+def test_the_check_sees_what_it_looks_for(crowded):
+    """The counter-proof: a statement without an index, and a policy in the form that is asked anew for each row."""
+    with scope(SERVICE):
+        cursor = connections["service"].connection.cursor()
+        plain = "select id from conversations_message where content = 'nothing'"
+        nodes = list(walk(cursor.execute(explained(plain).encode()).fetchone()[0][0]["Plan"]))
+        assert any(node["Node Type"] == "Seq Scan" for node in nodes)
+        per_row = (
+            "select id from conversations_message where brand_id::text = current_setting('app.brand_id', true) || id"
+        )
+        told = json.dumps(cursor.execute(explained(per_row).encode()).fetchone()[0][0]["Plan"])
+        assert "current_setting" in told
