@@ -29,12 +29,12 @@ soak: venv-dev
 
 lock: venv-dev
 	@command -v uv >/dev/null || $(PYTHON) -m pip install --quiet uv
-	@uv=$$(command -v uv || echo .venv/bin/uv); for name in requirements requirements-dev; do \
+	@uv=$$(command -v uv || echo .venv/bin/uv); for name in requirements requirements-dev tests/clients/requirements; do \
 	  $$uv pip compile --quiet --universal --generate-hashes --python-version 3.11 $$name.in -o $$name.txt || exit 1; done
 
 clean:
 	@if [ -x $(PYTHON) ]; then $(PYTHON) -m chatsite.embedded down; fi
-	rm -rf .venv var staticfiles .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf .venv var staticfiles .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis tests/clients/node/node_modules
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 venv:

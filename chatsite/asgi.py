@@ -10,6 +10,7 @@ from typing import Any
 import django
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "chatsite.settings")
+os.environ.setdefault("DATABASE_SILENCE_S", "10")  # somebody waits for every answer
 django.setup(set_prefix=False)
 
 from asgiref.sync import SyncToAsync, ThreadSensitiveContext, sync_to_async  # noqa: E402

@@ -130,6 +130,13 @@ SECTIONS: dict[str, tuple[Variable, ...]] = {
             "Connections that one process keeps to each of the two log-ins, at most. All processes together must stay "
             "below the server's max_connections.",
         ),
+        Variable(
+            "DATABASE_SILENCE_S",
+            float,
+            "(10 in a web process, else 600)",
+            "Seconds that the database may say nothing in the middle of a statement. Then the connection is given up, and "
+            "whoever asked gets a 503.",
+        ),
         Variable("DB_HOPS", int, 12, "Threads through which async code reaches the database; fewer than WEB_POOL."),
         Variable(
             "PREPARE_STATEMENTS",

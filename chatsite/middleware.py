@@ -27,7 +27,7 @@ from whitenoise.middleware import WhiteNoiseMiddleware
 
 from accounts import brands
 from chatsite import pages
-from lib import metrics
+from lib import hops, metrics
 from lib.db import close_all, database_is_away
 from lib.errors import DomainError, Unavailable
 from lib.logs import request_id
@@ -223,6 +223,7 @@ class BrandByHost(_Both):
 
     async def acall(self, request: HttpRequest) -> HttpResponseBase:
         self.attach(request)
+        hops.crowd.set(brands.crowd(request))
         return await self.get_response(request)
 
     @staticmethod

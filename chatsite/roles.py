@@ -31,6 +31,9 @@ MAY_BECOME = {
     "owner": ("app_service", "app_lookup"),
     TESTER: (*TENANT, "app_service"),
 }
+# Set for a log-in, because a pooler in transaction mode passes nothing of a session on. A machine that lost its power in
+# mid-transaction would else keep its locks for as long as TCP hopes, two hours: nobody could ask on that brand.
+IDLE_S = 15
 LOCK = 0x63686174  # an advisory lock of the server: "chat"
 
 
@@ -91,6 +94,10 @@ def _make_roles(
     for login in logins:
         sealed = admin.pgconn.encrypt_password(passwords[login].encode(), login.encode(), b"scram-sha-256").decode()
         admin.execute(SQL("alter role {} login password {}").format(Identifier(login), Literal(sealed)))
+    for login in logins:
+        if login in ("web", "worker"):
+            limit = SQL("alter role {} set idle_in_transaction_session_timeout = {}")
+            admin.execute(limit.format(Identifier(login), Literal(f"{IDLE_S}s")))
     (may_create,) = admin.execute("select rolcreatedb from pg_roles where rolname = 'owner'").fetchone() or (False,)
     if may_create != development:
         admin.execute(SQL("alter role owner {}").format(SQL("createdb" if development else "nocreatedb")))

@@ -95,14 +95,27 @@ TEMPLATES = [
 
 # Databases. Three log-ins of one database; what each may do stands in DESIGN 2 and chatsite/roles.py.
 
+# When to give up a machine that does not answer: three seconds to connect, and about ten for a connection that is open.
+UNREACHABLE = {
+    "connect_timeout": 3,
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 10_000,  # ms
+}
+
 
 def database(variable: str, **options: Any) -> dict[str, Any]:
-    config = env.db_url(variable, default="postgres://nobody@127.0.0.1:1/unset", engine="django.db.backends.postgresql")
-    return {**config, "ATOMIC_REQUESTS": False, "CONN_MAX_AGE": 0, "OPTIONS": {**config.get("OPTIONS", {}), **options}}
+    config = env.db_url(variable, default="postgres://nobody@127.0.0.1:1/unset", engine="lib.postgres")
+    options = {**UNREACHABLE, **config.get("OPTIONS", {}), **options}
+    return {**config, "ATOMIC_REQUESTS": False, "CONN_MAX_AGE": 0, "OPTIONS": options}
 
 
 WEB_POOL = env("WEB_POOL")
-POOL = {"min_size": 2, "max_size": WEB_POOL, "timeout": 3}
+# `reconnect_timeout`: try twice, then wait for the next who wants a connection, not for a backoff that has grown.
+POOL = {"min_size": 2, "max_size": WEB_POOL, "timeout": 3, "reconnect_timeout": 1}
+# One that is open, to a server that says nothing though its network lives (chatsite.asgi has less patience).
+DATABASE_SILENCE_S = env.float("DATABASE_SILENCE_S", default=600.0)
 # The hot path's statements are prepared once per connection; a pooler in front that keeps none needs this off.
 PREPARE = 0 if env("PREPARE_STATEMENTS") else None
 DATABASES = {
@@ -122,7 +135,7 @@ BACKUP_DIR = env("BACKUP_DIR")
 REDIS_URL = env("REDIS_URL")
 CACHES = {
     "default": {
-        "BACKEND": "django.core.cache.backends.redis.RedisCache",
+        "BACKEND": "lib.cache.RedisElseMemory",
         "LOCATION": REDIS_URL,
         "KEY_PREFIX": "chatsite",
     }

@@ -38,7 +38,7 @@ async def listen(live: Live) -> Usage | None:
             return await _ask(live)
         except ProviderError as failure:
             failure.name(live.begun.offer.name)
-            if live.length or not await _hand_over(live, failure):
+            if live.first_piece_ms is not None or not await _hand_over(live, failure):
                 _tell_who_was_asked_first(live, failure)
                 raise
 
@@ -53,7 +53,7 @@ async def _ask(live: Live) -> Usage | None:
             return await _call(live, replace(limits, first_token_s=until - live.asked_at))
         except ProviderError as failure:
             pause_s = _pause_s(failure, repeats)
-            if live.length or pause_s is None or loop.time() + pause_s >= until:
+            if live.first_piece_ms is not None or pause_s is None or loop.time() + pause_s >= until:
                 raise
             live.attempts.append(_attempt(live, failure))
         await asyncio.sleep(pause_s)
@@ -74,6 +74,7 @@ async def _call(live: Live, limits: Limits) -> Usage | None:
                 return first
             live.first_piece_ms = _ms(live)
             live.push(first)
+            fault("after_first_piece")
             async for piece in pieces:
                 if isinstance(piece, Usage):
                     usage = piece

@@ -48,6 +48,7 @@ with ended as (
     from ended, jsonb_array_elements(attempts) a
 )
 select provider_id, error_code, grouping(error_code) = 1 as is_total, count(*) as calls,
+       count(*) filter (where error_code = '' and first_piece_ms is not null) as answered,
        count(*) filter (where stood_in and error_code = '') as stood_in, max(ended_at) as last_at,
        percentile_disc(0.5) within group (order by first_piece_ms) as median_ms,
        percentile_disc(0.95) within group (order by first_piece_ms) as p95_ms
@@ -58,7 +59,10 @@ OF_BRAND = "and brand_id = %(brand)s"
 
 @dataclass(slots=True)
 class Health:
-    """One model in one period. Milliseconds to the first piece are of the calls that brought one."""
+    """One model in one period. Milliseconds to the first piece are of the calls that brought one.
+
+    What was neither answered nor failed was stopped by its person before the first piece.
+    """
 
     offer: Offer
     asked: int = 0
@@ -67,6 +71,7 @@ class Health:
     median_ms: int | None = None
     p95_ms: int | None = None
     failed: dict[str, int] = field(default_factory=dict)  # by error code, the most frequent first
+    last_answer_at: datetime | None = None
     last_error: str = ""
     last_error_at: datetime | None = None
 
@@ -88,10 +93,15 @@ class Health:
         if not self.offer.is_priced:
             return "danger", _("no price")
         rest = fallback.rest_of(self.offer)
+        if rest is None and self.last_error == "provider_key_refused" and not self._has_answered_since():
+            return "danger", _("key refused")
         if rest is None:
-            return ("danger", _("key refused")) if self.last_error == "provider_key_refused" else ("", _("offered"))
+            return "", _("offered")
         words = _("busy, asked again in %d s") if rest.is_busy else _("left alone for %d s")
         return "warn", words % max(1, round(rest.wait_s()))
+
+    def _has_answered_since(self) -> bool:
+        return bool(self.last_answer_at and self.last_error_at and self.last_answer_at > self.last_error_at)
 
 
 def health(period: str, *, brand_id: UUID | None = None, now: datetime | None = None) -> list[Health]:
@@ -113,9 +123,10 @@ def health(period: str, *, brand_id: UUID | None = None, now: datetime | None = 
 def _add(one: Health, row: Any) -> None:
     if row.is_total:
         one.asked += row.calls
+        one.answered = row.answered
         one.stood_in, one.median_ms, one.p95_ms = row.stood_in, row.median_ms, row.p95_ms
     elif not row.error_code:
-        one.answered = row.calls
+        one.last_answer_at = row.last_at
     else:
         one.failed[row.error_code] = row.calls
         if row.error_code == "provider_resting":

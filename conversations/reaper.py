@@ -10,12 +10,13 @@ from accounts import idempotency
 from conversations import turns
 from conversations.models import Turn
 from conversations.statements import LOOK, LOST, ORPHANS
-from lib.db import SERVICE, opening, send
+from lib.db import SERVICE, opening, patient_for, send
 from lib.errors import DomainError
 from providers.offers import Offer, known
 from quotas import ledger
 
 AT_A_TIME = 200
+LOOK_S = 10  # for each of its statements
 LATE = timedelta(seconds=7.5)  # beat calls every 5 s: what comes later than this could not come
 log = logging.getLogger(__name__)
 
@@ -33,8 +34,12 @@ def reap() -> int:
     because the database was away, is taken off. All times are the database's own.
     Safe to run anywhere, any number of times at once: finish() ends a turn once, whoever calls it.
     """
-    patience = timedelta(seconds=settings.TURN_LOST_AFTER_S)
-    names = {"patience": patience, "late": LATE, "most": AT_A_TIME}
+    with patient_for(LOOK_S):  # not for ever: while this one hangs, nobody looks
+        return _reap()
+
+
+def _reap() -> int:
+    names = {"patience": timedelta(seconds=settings.TURN_LOST_AFTER_S), "late": LATE, "most": AT_A_TIME}
     with opening(SERVICE, (LOOK, names), (LOST, names), (ORPHANS, names)) as ((look,), late, orphans):
         lost = list(Turn.objects.filter(pk__in=[row.id for row in late]).order_by("heartbeat_at"))
         offers = known()

@@ -8,6 +8,7 @@ import asyncio
 import logging
 from contextlib import suppress
 from contextvars import Context
+from itertools import chain, repeat
 from uuid import UUID
 
 from django.conf import settings
@@ -19,7 +20,7 @@ from conversations.live import Live, hub
 from conversations.models import Turn
 from conversations.turns import Begun, Finished
 from lib import metrics
-from lib.db import db
+from lib.db import database_is_away, db
 from lib.errors import DomainError
 from lib.faults import fault
 from providers import calls
@@ -28,7 +29,8 @@ from providers.errors import ProviderError
 
 log = logging.getLogger(__name__)
 
-FINISH_TRIES_S = (0.2, 1, 2, 4, *[8] * 8)  # waits between tries when the database is away; then the reaper takes over
+FINISH_TRIES_S = (0.2, 1, 2)  # waits between tries to store an answer; the last one again and again
+OTHER_TRIES = 10  # when the database is there and refuses all the same; then the reaper takes over
 LOOK_FOR_UNWELCOME_EVERY = 3  # checkpoints
 STORE_S = 10  # for the ends of all answers, when the process itself ends
 
@@ -102,7 +104,8 @@ async def _finish(live: Live, status: str, usage: Usage | None, error: DomainErr
     if live.length:
         said = {"content": live.text, "tool_calls": [{"function": call} for call in tool_calls]}
         own_completion_tokens = calls.estimate_tokens([said])
-    for wait in (*FINISH_TRIES_S, None):
+    finished, tries = None, chain(FINISH_TRIES_S, repeat(FINISH_TRIES_S[-1]))
+    for number, wait in enumerate(tries):
         try:
             finished = await db(
                 turns.finish,
@@ -124,9 +127,11 @@ async def _finish(live: Live, status: str, usage: Usage | None, error: DomainErr
             fault("after_finish")
             break
         except Exception as failure:
-            if wait is None or not isinstance(failure, OperationalError | InterfaceError):
+            # The only whole text is here: while the database is away nobody else could store it, so we never give up.
+            # Nothing new begins without a database, so what waits here is no more than what ran when it went.
+            is_trouble = isinstance(failure, OperationalError | InterfaceError) and number < OTHER_TRIES
+            if not is_trouble and not database_is_away(failure):
                 log.exception("turn %s could not be finished; the reaper will", begun.turn_id)
-                finished = None
                 break
             await asyncio.sleep(wait)
     if finished is None:

@@ -244,7 +244,7 @@ def _prepare(principal: Principal, question: Question, turn_id: UUID, loaded: An
     is_new = is_stored and (conversation_id is None or is_fork)
     new: Messages = ({"role": "user", "content": question.text},) if question.messages is None else question.messages
     chosen = offer(model)
-    _require(chosen, question.params, question.tool_choice, new)
+    require(chosen, question.params, question.tool_choice, new)
     max_tokens = min(question.max_tokens or settings.get("max_tokens") or chosen.max_tokens, chosen.max_tokens)
     first: Messages = ({"role": "system", "content": system},) if system else ()
     said = list(replayed(history, is_trusted=not is_page))
@@ -308,7 +308,7 @@ def _no_such(question: Question) -> NotFound:
     return NotFound("There is no such conversation here (any more).", param="conversation")
 
 
-def _require(chosen: Offer, params: Mapping[str, Any], tool_choice: str, messages: Messages) -> None:
+def require(chosen: Offer, params: Mapping[str, Any], tool_choice: str, messages: Messages) -> None:
     """What this model must be able to do. Raises Invalid, with the field's name as `param`."""
     if unknown := UNKNOWN_TO[chosen.protocol] & params.keys():
         raise Invalid(f"{chosen.name} does not know {', '.join(sorted(unknown))}; leave it out.", param=min(unknown))
@@ -339,7 +339,7 @@ def next_begun(begun: Begun, tried: set[UUID], chain: Sequence[UUID]) -> Begun |
 
     def can(offer: Offer) -> bool:
         try:
-            _require(offer, begun.params, call.tool_choice, call.messages)
+            require(offer, begun.params, call.tool_choice, call.messages)
         except Invalid:
             return False
         is_dearer = calls.has_images(call.messages) and offer.image_tokens > begun.offer.image_tokens  # than is held

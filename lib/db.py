@@ -22,7 +22,8 @@ from django.db import connections, transaction
 from psycopg.pq import TransactionStatus
 from psycopg.rows import namedtuple_row
 
-from lib.errors import NotFound, Unavailable
+from lib.errors import NotFound
+from lib.hops import Hops
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -207,7 +208,7 @@ def serve(*statements: Statement, lazily: bool = False) -> list[Rows]:
 def _enter(
     connection: Any, principal: Principal, statements: Iterable[Statement], key: UUID | None
 ) -> tuple[str, list[Rows]]:
-    names = {} if key is None else {"key": _number(key)}
+    names: dict[str, Any] = {} if key is None else {"key": _number(key)}
     if principal.role == "app_service":
         enter = ENTER_SERVICE if key is None else ENTER_SERVICE + AND_ALONE
         return "service", pipeline(connection, [(enter, names), *statements])[1:]
@@ -237,21 +238,27 @@ def on_commit(work: Callable[[], Any]) -> None:
 
 
 CLOCK_HOPS = 4
-MOST_WAITING = 200  # hops in line; behind them nobody would get an answer in time
 
 
 @functools.cache
-def _threads(by_the_clock: bool) -> ThreadPoolExecutor:
+def _for_people() -> Hops:
+    return Hops(settings.DB_HOPS)
+
+
+@functools.cache
+def _by_the_clock() -> ThreadPoolExecutor:
     """The clock's work (heartbeats, ends of turns) has threads of its own: however long people wait, it goes on."""
-    return ThreadPoolExecutor(CLOCK_HOPS if by_the_clock else settings.DB_HOPS, "clock" if by_the_clock else "db")
+    return ThreadPoolExecutor(CLOCK_HOPS, "clock")
 
 
 def waiting() -> dict[str, int]:
     """How many hops are in line for a thread, of people's work and of the clock's."""
-    return {name: _threads(name == "clock")._work_queue.qsize() for name in ("people", "clock")}
+    return {"people": _for_people().waiting(), "clock": _by_the_clock()._work_queue.qsize()}
 
 
-LOST = ("08", "57P01", "57P02", "57P03")  # no or a broken connection; shut down, crashed, starting up
+# No or a broken connection; no room on the disk, in memory, for connections; a transaction that was idle for too long;
+# shut down, crashed, starting up.
+AWAY = ("08", "53", "25P03", "57P01", "57P02", "57P03")
 
 
 def close_all() -> None:
@@ -264,7 +271,7 @@ def close_all() -> None:
 async def db(work: Callable[..., T], *args: Any, by_the_clock: bool = False, **kwargs: Any) -> T:
     """Run `work`, which may use the database, from async code: one hop to a bounded set of threads.
 
-    Raises  Unavailable when too many are waiting already
+    Raises  Unavailable when too many of one's own brand are waiting already
     """
     if settings.DB_INLINE:
         return await sync_to_async(work, thread_sensitive=True)(*args, **kwargs)
@@ -276,19 +283,32 @@ async def db(work: Callable[..., T], *args: Any, by_the_clock: bool = False, **k
         finally:
             close_all()
 
-    threads = _threads(by_the_clock)
-    if not by_the_clock and threads._work_queue.qsize() > MOST_WAITING:
-        raise Unavailable("Too many are waiting for the database. Try again in a moment.", retry_after=2)
-    return await asyncio.get_running_loop().run_in_executor(threads, run)
+    threads = _by_the_clock() if by_the_clock else _for_people()
+    return await asyncio.wrap_future(threads.submit(run))
 
 
 def database_is_away(error: BaseException | None) -> bool:
-    """Whether this error means that no connection was to be had, or that it was lost, so that 503 is the honest answer."""
+    """Whether this error means that the database could do nothing for anybody, so that 503 is the honest answer."""
     while error is not None:
-        if isinstance(error, psycopg.OperationalError) and (error.sqlstate or LOST[0]).startswith(LOST):
-            return True
+        if isinstance(error, psycopg.Error):
+            state = error.sqlstate or (AWAY[0] if isinstance(error, psycopg.OperationalError) else "")
+            if state.startswith(AWAY):
+                return True
         error = error.__cause__
     return False
+
+
+# How many seconds the database may be silent in this piece of work; None = DATABASE_SILENCE_S. See lib.postgres.
+patience: ContextVar[float | None] = ContextVar("patience", default=None)
+
+
+@contextmanager
+def patient_for(seconds: float) -> Iterator[None]:
+    token = patience.set(seconds)
+    try:
+        yield
+    finally:
+        patience.reset(token)
 
 
 def in_scope(principal: Principal, work: Callable[P, T]) -> Callable[P, T]:
@@ -298,8 +318,3 @@ def in_scope(principal: Principal, work: Callable[P, T]) -> Callable[P, T]:
             return work(*args, **kwargs)
 
     return scoped
-
-
-async def db_as(principal: Principal, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """`db()`, inside `scope(principal)`."""
-    return await db(functools.partial(in_scope(principal, work), *args, **kwargs))

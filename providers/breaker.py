@@ -16,10 +16,9 @@ from types import TracebackType
 from typing import Any, Self
 
 from django.conf import settings
-from django.utils.translation import ngettext
 
 from lib.secret import Secret
-from providers.errors import Busy, Down, KeyRefused, ProviderError, Rejected, Resting, TimedOut
+from providers.errors import Busy, Down, KeyRefused, ProviderError, Rejected, Resting, TimedOut, seconds
 
 PROBE_S = 2.0  # when somebody is trying already, ask again after this
 
@@ -91,12 +90,12 @@ def resting(protocol: str, base_url: str, model: str, key: Secret | None) -> Res
 
 
 def refusal(rest: Rest) -> ProviderError:
-    seconds = max(1, math.ceil(rest.wait_s()))
+    wait_s = float(max(1, math.ceil(rest.wait_s())))
     kind, why = (Busy, "is busy") if rest.is_busy else (Resting, "failed several times in a row")
     return kind(
         f"The provider {why} and is left alone for now, so nothing was asked. "
-        f"Try again in {ngettext('%d second', '%d seconds', seconds) % seconds}, or choose another model.",
-        retry_after=float(seconds),
+        f"Try again in {seconds(wait_s)}, or choose another model.",
+        retry_after=wait_s,
     )
 
 

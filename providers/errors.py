@@ -1,7 +1,10 @@
 """What can go wrong on the way to a vendor, in our words. Everything here is a refusal the engine answers."""
 
+import math
 import re
 from typing import Any
+
+from django.utils.translation import ngettext
 
 from lib.errors import DomainError
 from lib.secret import Secret
@@ -9,6 +12,11 @@ from providers.shapes import NAME_CHARS, clean
 
 VENDOR_DETAIL_CHARS = 500
 LOOKS_LIKE_A_KEY = re.compile(r"\b(?:sk|pk|rk|key|bearer)[-_ ][\w.*\-]{6,}", re.IGNORECASE)
+
+
+def seconds(wait_s: float) -> str:
+    number = max(1, math.ceil(wait_s))
+    return ngettext("%d second", "%d seconds", number) % number
 
 
 class ProviderError(DomainError):
@@ -35,8 +43,10 @@ class ProviderError(DomainError):
         self.retry_after = retry_after
 
     def name(self, model: str) -> None:
-        """Say which model: people pick models and know no providers."""
+        """Say which model, as people know no providers, and when to come back, if the vendor told."""
         self.detail = self.detail.replace("The provider", model, 1)
+        if self.retry_after:
+            self.detail = self.detail.replace("Try again shortly", f"Try again in {seconds(self.retry_after)}", 1)
         self.args = (self.detail,)
 
 

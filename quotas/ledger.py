@@ -79,14 +79,13 @@ def reserve(
     }
     for _ in range(ATTEMPTS):
         lines = serve((LOCK, names), (RESERVE, names), lazily=True)[-1]
-        if lines[0].go:
+        if lines[0].go or lines[0].is_made:
             return
         undecided = [line for line in lines if line.meter and line.enough is None]
         if not undecided:
             break
         _open_windows(brand, undecided, now)
-    if not is_reserved(reservation):
-        raise _refused(brand, asker, lines)
+    raise _refused(brand, asker, lines)
 
 
 def settle(
@@ -125,13 +124,6 @@ def settling(
         "now": now,
     }
     return SETTLE, names
-
-
-def is_reserved(reservation: UUID) -> bool:
-    """Whether this reservation was made, and is held or settled by now."""
-    with scope(SERVICE):
-        held = Hold.objects.filter(reservation=reservation).exists()
-        return held or Entry.objects.filter(reservation=reservation).exists()
 
 
 def charge_house(brand_id: UUID, *, tokens: int, reservation: UUID, now: datetime | None = None) -> None:

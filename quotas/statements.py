@@ -42,12 +42,13 @@ with want (kind, owner_id, most, meter, amount) as (
            ) as is_full
     from line join quotas_bucket b on b.id = line.bucket_id
     where not exists (select from line where bucket_id is null)
+), before as materialized (
+    select exists (select from quotas_hold where reservation = %(reservation)s)
+           or exists (select from quotas_entry where reservation = %(reservation)s) as is_made
 ), verdict as (
-    select coalesce(bool_and(enough and not is_full), true) and count(*) = (select count(*) from line)
-           and exists (select from line where kind = %(asker)s)
-           and not exists (select from quotas_hold where reservation = %(reservation)s)
-           and not exists (select from quotas_entry where reservation = %(reservation)s) as go
-    from room
+    select before.is_made, not before.is_made and coalesce(bool_and(room.enough and not room.is_full), true)
+           and count(room.id) = (select count(*) from line) and exists (select from line where kind = %(asker)s) as go
+    from before left join room on true group by before.is_made
 ), taken as (
     update quotas_bucket b set held = b.held + room.amount
     from room, verdict where b.id = room.id and verdict.go
@@ -59,7 +60,7 @@ with want (kind, owner_id, most, meter, amount) as (
            coalesce(%(now)s, now()), coalesce(%(now)s, now()) + %(hold_for)s
     from room join taken on taken.id = room.id
 )
-select verdict.go, line.kind, line.account_id, line.meter, line.amount, line.bucket_id, line.most,
+select verdict.go, verdict.is_made, line.kind, line.account_id, line.meter, line.amount, line.bucket_id, line.most,
        room."limit", room.taken, room.closes_at, room.enough, room.is_full
 from verdict left join line on true left join room on room.id = line.bucket_id
 """

@@ -138,12 +138,12 @@ class Web:
         self.url = f"http://127.0.0.1:{self.port}"
 
     def wait_ready(self) -> None:
-        for _ in range(600):
+        for _ in range(2400):
             assert self.process.poll() is None, self.logged()
             with contextlib.suppress(OSError), urllib.request.urlopen(f"{self.url}/readyz", timeout=2):
                 return
             time.sleep(0.05)
-        raise RuntimeError(f"the web process was not ready within 30 s: {self.logged()}")
+        raise RuntimeError(f"the web process was not ready within two minutes: {self.logged()}")
 
     def logged(self) -> str:
         self.log.seek(0)

@@ -14,6 +14,7 @@ from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
 from accounts.access import View, key_holder
+from conversations import turns
 from conversations.doors import errors, exchange, messages_input
 from conversations.doors.exchange import SCOPE, as_json, door
 from conversations.live import Live
@@ -66,7 +67,9 @@ def _count(request: HttpRequest) -> int:
     question = messages_input.counted(exchange.body_of(request))
     with scope(principal):  # a key of somebody who left opens nothing
         model = offer(question.model)
-    return calls.estimate_tokens(question.messages or (), question.tools, image_tokens=model.image_tokens)
+    messages = question.messages or ()
+    turns.require(model, question.params, question.tool_choice, messages)
+    return calls.estimate_tokens(messages, question.tools, image_tokens=model.image_tokens)
 
 
 @dataclass(slots=True)

@@ -6,7 +6,7 @@ import os
 os.environ.setdefault("DEVELOPMENT", "1")
 
 from chatsite.settings import *  # noqa: F403
-from chatsite.settings import DATABASES, PROVIDER_BREAKER
+from chatsite.settings import DATABASES, PROVIDER_BREAKER, TURN_LOST_AFTER_S
 
 for _login in DATABASES.values():
     _login["NAME"] = os.environ["LIVE_DB"]
@@ -22,6 +22,7 @@ CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"
 EMAIL_BACKEND = "django.core.mail.backends.locmem.EmailBackend"
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 ACCOUNT_RATE_LIMITS = False
+TURN_LOST_AFTER_S = float(os.environ.get("TURN_LOST_AFTER_S", TURN_LOST_AFTER_S))
 if _shift := os.environ.get("CLOCK_SHIFT_S"):  # this machine's clock is off, and nobody tells the process
     import time
     from datetime import UTC, datetime

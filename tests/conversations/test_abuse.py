@@ -6,17 +6,27 @@ import os
 import random
 import statistics
 import time
+from collections import Counter
 
-from lib.db import db
+import aiohttp
+from django.db.models import Count
+
+from conversations.models import OPEN_STATES
+from lib.db import SERVICE, db, scope
 from quotas import ledger
+from quotas.models import Hold
 from tests.conversations import rows
 from tests.conversations.test_bad_input import BODIES
+from tests.figures import tell
 from tests.quotas.proofs import numbers
 from tests.server import Browser, Person, eventually
 
 ABUSE_S = float(os.environ.get("SOAK_ABUSE_S", "4"))
 AT_ONCE = 24
 QUERIES, TOKENS = 40, 60_000
+RATE = 100  # questions a second
+MEMBER_CAP, BRAND_CAP = 10, 25
+POOL = 10**6
 
 
 async def test_a_brand_that_hammers_at_every_door_spends_no_more_than_its_cap(site, web, http):
@@ -43,10 +53,15 @@ async def test_a_brand_that_hammers_at_every_door_spends_no_more_than_its_cap(si
     await eventually(over, seconds=30)
     asked = await db(numbers, brand, villain.user.pk, "queries")
     spent = await db(numbers, brand, brand.pk, "tokens")
-    print(
-        f"\nabuse: {len(statuses)} requests in {ABUSE_S:.0f} s, {statuses.count(200)} answered, queries {asked}, "
-        f"tokens {spent}; a neighbour's first word {statistics.median(quiet_ms):.0f} ms before, "
-        f"{statistics.median(loud_ms):.0f} ms meanwhile (median), {max(loud_ms):.0f} ms at worst"
+    quiet, loud = statistics.median(quiet_ms), statistics.median(loud_ms)
+    tell(
+        "abuse, one person at every door",
+        seconds=round(ABUSE_S),
+        requests=len(statuses),
+        answered=statuses.count(200),
+        questions=f"{asked[1]} of {QUERIES}",
+        tokens=f"{spent[1]} of {TOKENS}",
+        neighbours_first_word_p50=f"{quiet:.0f} ms before and {loud:.0f} ms meanwhile ({loud / quiet:.1f} x)",
     )
     assert {status for status in statuses if status >= 500} <= {502, 503, 504}, "what the vendor's faults become"
     assert asked[1] <= QUERIES
@@ -55,6 +70,103 @@ async def test_a_brand_that_hammers_at_every_door_spends_no_more_than_its_cap(si
     assert spent[2] == 0
     assert 402 in statuses
     assert web.process.poll() is None
+
+
+async def test_a_hundred_questions_a_second_run_no_more_at_once_than_the_caps_and_starve_nobody(site, web, http):
+    """Q-34, with the longest answers there are: the neighbour is never refused, and the caps hold at every moment."""
+    brand = await db(site.brand)
+    villains = [await db(site.person, brand) for _ in range(4)]
+    for villain in villains:
+        await db(entitle, villain, {"concurrent_turns": MEMBER_CAP})
+    pool = [ledger.Grant("tokens", "month", POOL)]
+    features = {"concurrent_turns": BRAND_CAP}
+    await db(ledger.entitle, brand, kind="brand", owner_id=brand.pk, grants=pool, features=features)
+    neighbour = Browser(http, web, await db(site.person))
+    program_of_neighbour = await db(site.person)
+    quiet_ms = [await first_word_ms(site, neighbour) for _ in range(20)]
+    until = time.monotonic() + ABUSE_S
+    statuses: Counter[int] = Counter()
+    over_cap: list[tuple[int, int]] = []
+    most_running, refused_neighbours, loud_ms = 0, Counter[int](), []
+
+    async def fire(number: int) -> None:
+        villain = villains[number % len(villains)]
+        with contextlib.suppress(asyncio.TimeoutError, aiohttp.ClientError):
+            async with asyncio.timeout(30):
+                if number % 2:
+                    statuses[(await Browser(http, web, villain).ask("More!", site.models["long"])).status] += 1
+                else:
+                    body = b'{"model":"long","stream":true,"messages":[{"role":"user","content":"More!"}]}'
+                    statuses[await at_the_door(Browser(http, web, villain), body)] += 1
+
+    async def hammer_on() -> None:
+        async with asyncio.TaskGroup() as shots:
+            for number in range(int(ABUSE_S * RATE)):
+                await asyncio.sleep(max(0, until - ABUSE_S + number / RATE - time.monotonic()))
+                shots.create_task(fire(number))
+
+    async def watch() -> None:
+        nonlocal most_running
+        while time.monotonic() < until:
+            of_brand, of_member = await db(at_once, brand)
+            most_running = max(most_running, of_brand)
+            if of_brand > BRAND_CAP or of_member > MEMBER_CAP:
+                over_cap.append((of_brand, of_member))
+            await asyncio.sleep(0.1)
+
+    async def live_next_door() -> None:
+        while time.monotonic() < until:
+            loud_ms.append(await first_word_ms(site, neighbour))
+            body = b'{"model":"words","messages":[{"role":"user","content":"Hello"}]}'
+            refused_neighbours[await at_the_door(Browser(http, web, program_of_neighbour), body)] += 1
+            await asyncio.sleep(0.1)
+
+    async with asyncio.TaskGroup() as group:
+        for task in (hammer_on(), watch(), live_next_door()):
+            group.create_task(task)
+
+    for villain in villains:
+        for turn in await db(rows.of, villain):
+            if turn.status in OPEN_STATES:
+                await Browser(http, web, villain).stop(turn.pk)
+
+    async def over():
+        return not any([await db(rows.running, villain) for villain in villains])
+
+    await eventually(over, seconds=60)
+    spent = await db(numbers, brand, brand.pk, "tokens")
+    quiet, loud = (statistics.quantiles(times, n=20)[-1] for times in (quiet_ms, loud_ms))
+    tell(
+        "abuse, one brand",
+        seconds=round(ABUSE_S),
+        requests=statuses.total(),
+        **{f"status_{status}": count for status, count in sorted(statuses.items())},
+        most_at_once=f"{most_running} of {BRAND_CAP}",
+        over_the_cap=len(over_cap),
+        tokens=f"{spent[1]} of {POOL}",
+        neighbours_first_word_p95=f"{quiet:.0f} ms before and {loud:.0f} ms meanwhile ({loud / quiet:.1f} x)",
+    )
+    assert not over_cap
+    assert most_running > MEMBER_CAP, "hardly anything ran, so nothing was shown"
+    assert set(refused_neighbours) == {200}
+    assert statuses[429] or statuses[402]
+    assert set(statuses) <= {200, 402, 429, 503}
+    assert spent[1] <= POOL
+    assert spent[2] == 0
+
+
+def entitle(person: Person, features: dict[str, int]) -> None:
+    may = [ledger.Grant("queries", "day", None)]
+    ledger.entitle(person.brand, kind="user", owner_id=person.user.pk, grants=may, features=features)
+
+
+def at_once(brand) -> tuple[int, int]:
+    """Reservations that are open now: of the brand, and of its busiest member."""
+    with scope(SERVICE):
+        held = Hold.objects.filter(brand=brand)
+        per_owner = held.values("owner_id").annotate(count=Count("reservation", distinct=True))
+        counts = {row["owner_id"]: row["count"] for row in per_owner}
+    return counts.pop(brand.pk, 0), max(counts.values(), default=0)
 
 
 async def first_word_ms(site, browser: Browser) -> float:

@@ -418,6 +418,9 @@ async def test_pictures_go_to_models_that_take_them_and_are_refused_by_others(si
     with pytest.raises(anthropic.BadRequestError) as refused:
         await client.messages.create(model="words", **asked)
     assert "image" in refused.value.api_message
+    with pytest.raises(anthropic.BadRequestError):
+        await client.messages.count_tokens(model="words", messages=asked["messages"])
+    assert (await client.messages.count_tokens(model="seer", messages=asked["messages"])).input_tokens > 1000
 
 
 async def test_what_is_no_address_or_no_method_is_told_in_the_same_shape(site, web, http, person):

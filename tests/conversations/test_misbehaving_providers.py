@@ -42,6 +42,7 @@ MODELS = {
     "cuts": "m;cut=middle;after=5;x=1",
     "hangs": "m;hang=first;x=1",
     "hangs-for-all": "m;hang=headers;x=2",
+    "stops-calling": "m;tokens=0;calls=1;hang=call",
     "stops": "m;hang=middle;after=5;x=3",
 }
 
@@ -214,6 +215,22 @@ async def test_an_answer_that_breaks_off_in_the_middle_is_nobody_elses(site, bro
     assert seen.text == said(5)
     assert called(site) == {"cuts": 1}
     assert (await db(charged, asked.turn_id))["queries"] == 1
+
+
+async def test_a_tool_call_that_has_begun_is_a_first_piece_too(site, browser, models):
+    """O-03: it is neither repeated nor handed over."""
+    await db(give_chain, browser.person.brand, models["fine"])
+    tool = {"type": "function", "function": {"name": "look_up", "parameters": {"type": "object", "properties": {}}}}
+    ask = {"model": "f-stops-calling", "messages": [{"role": "user", "content": "Call."}], "tools": [tool]}
+    headers = {"Authorization": f"Bearer {browser.person.key}"}
+    async with browser.session.post(f"{browser.web.url}/v1/chat/completions", json=ask, headers=headers) as response:
+        assert response.status == 504
+        assert "F-Stops-Calling took too long" in await response.text()
+
+    assert called(site) == {"stops-calling": 1}
+    (turn,) = await db(rows.of, browser.person)
+    assert (turn.status, turn.error_code, turn.attempts) == ("failed", "provider_timeout", [])
+    assert (await db(charged, turn.pk))["queries"] == 1
 
 
 async def test_models_that_cannot_take_over_are_passed_over(site, browser, models):

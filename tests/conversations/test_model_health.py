@@ -74,6 +74,7 @@ def test_calls_are_counted_by_model_with_what_failed_and_who_stood_in(world, mod
         make_turn(world.act, small, ms=70, attempts=[(big, "provider_down"), (big, "provider_down")])
         make_turn(world.act, small, ms=90, attempts=[(big, "provider_resting")])
         make_turn(world.act, small, status="streaming")
+        make_turn(world.act, models["spare"], status="stopped")
         make_turn(world.globex, small, ms=5)
         make_turn(world.act, small, ms=5, ago=timedelta(hours=2))
         hour = told(health.health("hour", brand_id=world.act.pk))
@@ -83,7 +84,7 @@ def test_calls_are_counted_by_model_with_what_failed_and_who_stood_in(world, mod
     failed = {"provider_down": 4, "provider_timeout": 1, "provider_resting": 1}
     assert hour["big"] == (105, 100, failed, 0, 500, 950)
     assert hour["small"] == (2, 2, {}, 2, 70, 90)
-    assert hour["spare"] == (0, 0, {}, 0, None, None)
+    assert hour["spare"] == (1, 0, {}, 0, None, None)
     assert day["small"][:2] == (3, 3)
     assert everybody["small"][:2] == (3, 3)
 
@@ -102,7 +103,10 @@ def test_the_state_says_what_keeps_a_model_from_being_asked(world, settings):
     breaker._resting["demo", "", "resting", None] = breaker.Rest(until=now + 9.4, rests=1)
     breaker._resting["demo", "", "busy", None] = breaker.Rest(until=now + 9.4, is_busy=True)
     with scope(SERVICE):
+        make_turn(world.act, rows["key refused"], ms=5, ago=timedelta(minutes=2))
         make_turn(world.act, rows["key refused"], error="provider_key_refused")
+        make_turn(world.act, rows["offered"], error="provider_key_refused", ago=timedelta(minutes=2))
+        make_turn(world.act, rows["offered"], ms=5)
         states = {row.offer.id: row.state[1] for row in health.health("hour")}
     breaker.forget()
 

@@ -22,9 +22,8 @@ from tests.server import Browser, Seen, eventually, free_port, said
 
 TURNS_PER_S = int(os.environ.get("SOAK_ROLLING_TURNS_PER_S", "4"))
 STREAMS = int(os.environ.get("SOAK_ROLLING_STREAMS", "10"))
-FOLLOWED = int(os.environ.get("SOAK_FOLLOWED", "40"))
+FOLLOWED = int(os.environ.get("SOAK_FOLLOWED", "25"))
 NEVER = "600"  # seconds between checkpoints: what a reader elsewhere then sees comes from the copy, not from the row
-NOWHERE = "redis://127.0.0.1:1/0"
 
 
 @pytest.fixture(scope="module")
@@ -85,24 +84,6 @@ async def test_a_stop_at_another_process_is_heard_through_redis(site, http, ther
     assert (await db(charged, asked.turn_id))["queries"] == 1
 
 
-async def test_without_redis_an_answer_is_followed_from_the_row_and_stopped_by_the_checkpoint(site, http, person):
-    """O-02"""
-    with site.serve(REDIS_URL=NOWHERE) as first, site.serve(REDIS_URL=NOWHERE) as second:
-        here, there = Browser(http, first, person), Browser(http, second, person)
-        brief, long = [await here.ask("Go on.", site.models[name]) for name in ("slow", "long")]
-        whole = asyncio.create_task(read_here_and_there(brief.turn_id, there, here))
-        seen = await there.read(long.turn_id, until=60)
-        assert await there.stop(long.turn_id) == 204
-        async with asyncio.timeout(10):
-            await there.read(long.turn_id, seen)
-
-        assert (await whole).text == said(100)
-        assert first.logged().count("Redis is away") == 1
-    turn, answer = await db(stored, long.turn_id)
-    assert (turn.status, answer.content) == ("stopped", seen.text)
-    assert (await db(charged, long.turn_id))["queries"] == 1
-
-
 def process_of(valkey: Valkey) -> int:
     with redis.Redis.from_url(valkey.url()) as client:
         return client.info("server")["process_id"]
@@ -114,7 +95,10 @@ def copied(valkey: Valkey, turn_id) -> int:
 
 
 async def test_redis_may_hang_die_and_come_back_while_answers_go_on(site, http, person, tmp_path):
-    """O-02: nobody waits for it, nothing is lost or told twice, charges are exact, and nothing needs a restart."""
+    """O-02: nobody waits for it, nothing is lost or told twice, charges are exact, and nothing needs a restart.
+
+    While it is away readers follow the row, and the checkpoint hears of a stop.
+    """
     valkey = Valkey(tmp_path / "valkey")
     await asyncio.to_thread(valkey.start, dies_with_me=True)
     try:
@@ -134,9 +118,11 @@ async def test_redis_may_hang_die_and_come_back_while_answers_go_on(site, http, 
             await asyncio.sleep(1)
             os.kill(pid, signal.SIGKILL)
             unheard = await here.ask("Stop this.", site.models["long"])
+            said_until = await there.read(unheard.turn_id, until=60)
             assert await there.stop(unheard.turn_id) == 204
+            async with asyncio.timeout(15):
+                await there.read(unheard.turn_id, said_until)
             seen = await asyncio.gather(*readers)
-            assert not (await there.read(unheard.turn_id)).gone
 
             await asyncio.to_thread(valkey.start, dies_with_me=True)
             again = await here.ask("Again.", site.models["steady"])
@@ -146,7 +132,7 @@ async def test_redis_may_hang_die_and_come_back_while_answers_go_on(site, http, 
 
             await eventually(is_copied)
             assert (await read_here_and_there(again.turn_id, there, here)).text == said(160)
-            assert first.logged().count("Redis is back") >= 1
+            assert 1 <= first.logged().count("Redis is away") <= 2, "it hung, and it died"
     finally:
         await asyncio.to_thread(valkey.stop)
 
@@ -157,8 +143,9 @@ async def test_redis_may_hang_die_and_come_back_while_answers_go_on(site, http, 
         turn, answer = await db(stored, one.turn_id)
         assert (turn.status, answer.content) == ("done", said(160))
         assert (await db(charged, one.turn_id))["queries"] == 1
-    assert (await db(stored, unheard.turn_id))[0].status == "stopped"
-    assert (await db(charged, unheard.turn_id)).get("queries", 0) <= 1
+    turn, answer = await db(stored, unheard.turn_id)
+    assert (turn.status, answer.content) == ("stopped", said_until.text)
+    assert (await db(charged, unheard.turn_id))["queries"] == 1
 
 
 async def test_a_copy_that_redis_forgot_is_written_again(site, http, there, person):

@@ -14,7 +14,7 @@ from tests.server import Browser, eventually, said
 # model -> (error code, words that must be in what the member reads)
 BEFORE_THE_FIRST_WORD = {
     "key-refused": ("provider_key_refused", "does not accept the key"),
-    "busy": ("provider_busy", "Try again shortly"),
+    "busy": ("provider_busy", "Try again in 7 seconds"),
     "broken": ("provider_down", "Try again later"),
     "hang-headers": ("provider_timeout", "took too long"),
     "hang-first": ("provider_timeout", "took too long"),

@@ -18,7 +18,7 @@ from django.conf import settings
 
 from chatsite import environment
 from conversations.models import OPEN_STATES, Turn
-from lib.db import SERVICE, db, db_as
+from lib.db import SERVICE, db, in_scope
 from tests.server import Browser, run_site
 
 DEPLOY = Path(settings.BASE_DIR) / "deploy"
@@ -246,7 +246,7 @@ async def test_an_answer_comes_through_nginx_word_by_word(behind_nginx, outside)
     reading = outside.events(asked.turn_id)
     async with contextlib.aclosing(reading):
         first = await anext(reading)
-        turn = await db_as(SERVICE, Turn.objects.get, pk=asked.turn_id)
+        turn = await db(in_scope(SERVICE, Turn.objects.get), pk=asked.turn_id)
         assert await outside.stop(asked.turn_id) in (200, 204)
         rest = [event async for event in reading]
 

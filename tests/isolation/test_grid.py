@@ -31,7 +31,7 @@ from events import stream
 from events.models import Activity, Event
 from lib.db import SERVICE, scope
 from lib.ids import uuid7
-from providers.models import SystemPrompt
+from providers.models import Fallback, SystemPrompt
 from quotas import ledger
 from quotas.models import Account, Bucket, Entry, Hold
 from tests import factories
@@ -72,7 +72,21 @@ def routes(resolver=None, before="", namespace=""):
 
 
 ROUTES = list(routes())
-ROWS = [Membership, ApiKey, Activity, Event, Agent, SystemPrompt, Plan, Subscription, Account, Bucket, Entry, Hold]
+ROWS = [
+    Membership,
+    ApiKey,
+    Activity,
+    Event,
+    Agent,
+    Fallback,
+    SystemPrompt,
+    Plan,
+    Subscription,
+    Account,
+    Bucket,
+    Entry,
+    Hold,
+]
 
 
 class Browser(Client):
@@ -174,6 +188,8 @@ def scene(world, caplog):
         )
         SystemPrompt.objects.filter(brand=world.act).update(prompt_text="canary-prompt")
         SystemPrompt.objects.filter(brand=world.globex).update(name="canary-globex", prompt_text="canary-globex")
+        for brand in (world.act, world.globex):
+            Fallback.objects.create(brand=brand, provider=world.demo)
         Agent.objects.create(
             brand=world.act, owner_id=world.bob.pk, slug="a", name="A", ai_model="demo", system_prompt="canary-prompt"
         )

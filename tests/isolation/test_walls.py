@@ -14,7 +14,7 @@ from chatsite.isolation.catalogue import walled
 from conversations.models import Conversation, Message, Turn
 from events import stream
 from events.models import Activity, Event
-from lib.db import SERVICE, Principal, db, db_as, on, scope
+from lib.db import SERVICE, Principal, db, in_scope, on, scope
 from lib.ids import uuid7
 from providers.models import SystemPrompt
 from quotas.models import Entry
@@ -272,7 +272,7 @@ async def test_an_async_stream_opens_its_scopes_one_by_one(live_world):
 
     async def stream_of(principal):
         for _ in range(3):
-            yield await db_as(principal, titles)
+            yield await db(in_scope(principal, titles))
 
     async def read(principal):
         return [page async for page in stream_of(principal)]

@@ -12,7 +12,7 @@ from django.db import DatabaseError, DataError, connections, transaction
 from accounts.models import Membership, Visitor
 from conversations.models import Conversation
 from lib import db as lib_db
-from lib.db import SERVICE, Principal, current_alias, db, db_as, on, on_commit, scope
+from lib.db import SERVICE, Principal, current_alias, db, in_scope, on, on_commit, scope
 from lib.errors import NotFound
 from lib.ids import uuid7
 from tests.factories import make_conversation, make_member, make_user, member
@@ -220,7 +220,7 @@ async def test_a_scope_that_a_task_inherited_is_not_taken_for_open(live_world):
 
     async def later():
         assert lib_db._open.get() is not None
-        return await db_as(alice, where)
+        return await db(in_scope(alice, where))
 
     task = await db(begin, asyncio.get_running_loop())
 

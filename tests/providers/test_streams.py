@@ -166,6 +166,16 @@ async def test_each_time_limit_ends_the_stream_and_names_its_stage(
     await disconnected(upstream)
 
 
+async def test_the_beginning_of_a_tool_call_is_the_first_token(ask, protocol, path):
+    """O-03: from then on the limit is the idle time."""
+    tool = {"name": "look_up", "description": "", "parameters": {"type": "object", "properties": {}}}
+    with pytest.raises(TimedOut) as caught:
+        await ask(protocol, "m;tokens=0;calls=1;hang=call", tools=(tool,), idle_s=0.3)
+
+    assert caught.value.stage == "idle"
+    assert [piece.name for piece in vars(caught.value)["pieces"]] == ["look_up"]
+
+
 async def test_no_connection_in_time_looks_like_nobody_there(ask, settings, protocol, path):
     """W-11: the same outward error, whether an address is silent, closed or forbidden."""
     outward = set()

@@ -5,7 +5,7 @@ md=1              say Markdown instead; the model `echo` repeats the last messag
 first_ms, delay_ms    before the first word, between words
 fails=2           the first two calls of this model end with `status` (500), the next ones answer
 status=429        answer with this error; retry_after=7 sends the header; a key `sk-bad...` always gets 401
-hang=             headers (never answers) | first (begins, no word) | middle (after `after` words)
+hang=             headers (never answers) | first (begins, no word) | middle (after `after` words) | call (a tool call begins)
 cut=              first | middle (connection dropped after `after` words) | quiet (ends in good order, but unfinished)
 after=10          where the middle is
 usage=            missing | zero | null | negative | string | nan | huge | 2**31 | 2**63 | wrong | list
@@ -433,6 +433,8 @@ class Server:
             due += delay_s
         for told in said.calls(answer.calls, mixed="mixed" in options):
             await response.write(told.encode())
+            if options.get("hang") == "call":
+                await asyncio.sleep(HANG_S)
         await response.write(said.end(answer).encode())
         await response.write_eof()
         return response
