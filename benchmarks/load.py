@@ -24,6 +24,7 @@ async def one(session: aiohttp.ClientSession, order: dict[str, Any], number: int
         "model": order["model"],
         "stream": order.get("stream", True),
         "messages": [{"role": "user", "content": "Hi"}],
+        **order.get("more", {}),
     }
     began = time.perf_counter()
     async with session.post(order["url"], json=body, headers=headers) as response:

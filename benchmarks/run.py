@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from benchmarks import streams, walls
+from benchmarks import processes, streams, walls
 from benchmarks.table import Row, show
 
 
@@ -32,7 +32,7 @@ def reserve() -> list[Row]:
 
 def main() -> None:
     quick = "--quick" in sys.argv
-    rows = streams.measure(quick=quick) + walls.measure() + reserve()
+    rows = streams.measure(quick=quick) + processes.measure(quick=quick) + walls.measure() + reserve()
     print(f"\n{machine()}; upstream, load, database and server share them.\n")
     show(rows)
 

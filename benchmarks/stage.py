@@ -64,14 +64,15 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def web(upstream_url: str) -> Iterator[Process]:
-    """Our product as `make run` starts it, one process, on the benchmark's database."""
+def web(upstream_url: str, **more: str) -> Iterator[Process]:
+    """Our product as `make run` starts it, one process, on the benchmark's database; `more` goes into its environment."""
     from django.db import connections
 
     port = free_port()
     env = {**os.environ, "OPENAI_BASE_URL": upstream_url, "OPENAI_API_KEY": "bench", "DEMO_TOKENS_PER_SECOND": "0"}
     env["DJANGO_SETTINGS_MODULE"] = "benchmarks.settings"
     env["BENCH_DB"] = connections["owner"].settings_dict["NAME"]
+    env |= more
     env.pop("PYTHONDONTWRITEBYTECODE", None)
     process = Process([sys.executable, "-m", "chatsite.web", "--port", str(port)], port, env)
     try:
