@@ -5,6 +5,8 @@ import re
 import pytest
 from playwright.sync_api import expect
 
+from conversations.models import Conversation, Message, Turn
+from lib.db import SERVICE, scope
 from tests.browser.wire import Wire
 from tests.conversations import rows
 from tests.server import said
@@ -151,3 +153,24 @@ def test_text_that_is_too_long_is_refused_in_words(member):
 
     expect(member.note).to_contain_text("longer than 100,000 characters")
     expect(member.box).to_have_value(text)
+
+
+def test_an_answer_that_is_gone_says_so_and_is_not_asked_for_for_ever(site, visitors, wire):
+    """It was deleted while the connection was lost; the box is free again."""
+    person = site.person()
+    member = visitors.open(person, port=wire.port)
+    member.ask(model="long")
+    member.watch("w0005")
+    wire.cut()
+    expect(member.page.get_by_text("Connection lost")).to_be_visible(timeout=4000)
+    with scope(SERVICE):
+        Turn.objects.filter(owner_id=person.user.pk).update(message_id=None, conversation=None)
+        Message.objects.filter(owner_id=person.user.pk).delete()
+        Conversation.objects.filter(owner_id=person.user.pk).delete()
+    wire.mend()
+
+    expect(member.page.locator("#thread").get_by_text("This answer is not here (any more).")).to_be_visible(
+        timeout=15_000
+    )
+    expect(member.page.locator("chat-stream")).to_have_count(0)
+    expect(member.send_button).to_be_visible()
