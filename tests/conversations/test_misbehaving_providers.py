@@ -197,6 +197,11 @@ async def test_a_program_is_told_which_model_answered(site, browser, models, htt
     stream = await client.chat.completions.with_raw_response.create(**ask, stream=True)
     chunks = [chunk async for chunk in stream.parse()]
     await client.close()
+    native = {"model": "f-down-at-the-door", "max_tokens": 100, "messages": [{"role": "user", "content": "Hello"}]}
+    headers = {"x-api-key": browser.person.key, "anthropic-version": "2023-06-01"}
+    async with http.post(f"{browser.web.url}/v1/messages", json=native, headers=headers) as response:
+        assert (await response.json())["model"] == "f-fine"
+        assert response.headers["X-Fallback-From"] == "f-down-at-the-door"
 
     assert whole.parse().model == "f-fine"
     assert {chunk.model for chunk in chunks} == {"f-fine"}
