@@ -24,13 +24,15 @@ NOBODY = 65534
 
 
 @contextlib.contextmanager
-def pooler(**settings: object) -> Iterator[dict[str, str]]:
+def pooler(*, to_port: int | None = None, **settings: object) -> Iterator[dict[str, str]]:
     """Gives the addresses of the log-ins through the pooler, by the name of their variable; owner's stays direct.
 
+    to_port   where its database is, if not where the tests' is
     settings  go before those of the file
     """
     assert PGBOUNCER, "pgbouncer is not installed: apt-get install pgbouncer"
     there = urlsplit(os.environ["DATABASE_URL"])
+    to_port = to_port or there.port
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     # Below /tmp: pgbouncer does not run as root, and a clone may lie where nobody may look.
@@ -39,8 +41,8 @@ def pooler(**settings: object) -> Iterator[dict[str, str]]:
         users.write_text(_users())
         own = {"listen_port": port, "auth_file": users, "logfile": "", "pidfile": "", **settings}
         lines = [f"{name} = {value}" for name, value in own.items()]
-        shipped = SHIPPED.read_text().replace("host=127.0.0.1 port=5432", f"host={there.hostname} port={there.port}")
-        assert str(there.port) in shipped
+        shipped = SHIPPED.read_text().replace("host=127.0.0.1 port=5432", f"host={there.hostname} port={to_port}")
+        assert str(to_port) in shipped
         ini.write_text("\n".join([shipped, *lines, ""]))
         command = [PGBOUNCER, str(ini)]
         if os.geteuid() == 0:

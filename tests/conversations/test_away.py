@@ -22,6 +22,7 @@ from lib.db import SERVICE, close_all, db, scope
 from tests.conversations import rows
 from tests.conversations.road import Road
 from tests.conversations.rows import charged, stored
+from tests.pooler import pooler
 from tests.quotas.proofs import prove
 from tests.server import ALIASES, PROJECT, Browser, Seen, Site, eventually, said
 from tests.upstream import Upstream
@@ -117,13 +118,20 @@ async def all_is_well(browser: Browser, site: Site) -> float:
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("how", ["cut", "swallow"])
-async def test_answers_outlive_a_database_that_cannot_be_reached(site, http, person, how):
-    """O-01: refused and reset, or swallowed without a word."""
+@pytest.mark.parametrize(
+    ("how", "is_pooled"),
+    [("cut", False), ("swallow", False), pytest.param("cut", True, marks=pytest.mark.pooler)],
+    ids=["cut", "swallow", "cut-behind-a-pooler"],
+)
+async def test_answers_outlive_a_database_that_cannot_be_reached(site, http, person, how, is_pooled):
+    """O-01: refused and reset, or swallowed without a word; or refused to the pooler that the process talks to."""
     with ExitStack() as at_end:
         road = Road()
         async with road:
             given = {**road.urls(), "DATABASE_SILENCE_S": "2"}
+            if is_pooled:
+                given |= await asyncio.to_thread(at_end.enter_context, pooler(to_port=road.port))
+                given["PREPARE_STATEMENTS"] = "0"
             web = await asyncio.to_thread(at_end.enter_context, site.serve(**given))
             browser = Browser(http, web, person)
             chats = Chats(browser, site)
