@@ -93,6 +93,13 @@ where t.id = any(%(ids)s) and (lookup.standing(t.brand_id, t.owner_id) is null
       or (t.api_key_id is not null and not coalesce(k.is_active and (k.expires_at is null or k.expires_at > now()), false)))
 """
 
+# The reaper knew the last checkpoint only; whoever wrote the answer has seen more of it.
+KEEP = """
+update conversations_message m set content = %(text)s
+from conversations_turn t
+where t.id = %(turn)s and t.status = 'interrupted' and m.id = t.message_id
+      and length(m.content) < length(%(text)s) and starts_with(%(text)s, m.content)
+"""
 ENDED = """
 select t.status, t.is_charged, t.error_code, t.produced_tokens, m.content, m.error_detail, m.cost_microusd,
        (m.token_usage ->> 'prompt_tokens')::bigint as prompt_tokens, m.token_usage ->> 'finish_reason' as finish_reason,

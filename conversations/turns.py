@@ -27,6 +27,7 @@ from conversations.statements import (
     EXCHANGE,
     FINISH,
     HAND_OVER,
+    KEEP,
     LOAD,
     LOAD_AFTER,
     NEW_CONVERSATION,
@@ -649,9 +650,11 @@ def finish(
 def as_ended(turn_id: UUID, *, text: str) -> Finished | None:
     """How a turn ended that somebody else ended, or that we did without hearing of it. None = it still runs.
 
-    text  what is said of an answer that is not stored
+    text  all that came: of an answer that was interrupted it is kept, at the price that was charged; and it is what is
+          said of an answer that is not stored
     """
-    with opening(SERVICE, (ENDED, {"turn": turn_id})) as (rows,):
+    names = {"turn": turn_id, "text": text}
+    with opening(SERVICE, (KEEP, names), (ENDED, names)) as (_, rows):
         if not rows:
             return None
         row = rows[0]

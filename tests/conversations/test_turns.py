@@ -396,6 +396,20 @@ def test_a_checkpoint_names_the_turns_that_still_run_and_the_row_tells_how_the_o
     assert (told.status, told.text, told.is_charged) == ("interrupted", "as far as", True)
 
 
+def test_whoever_was_taken_for_dead_still_brings_the_text_that_his_readers_saw(world, alice):
+    """O-01: cut off from the database, while the reaper was not; the price stays what the reaper charged."""
+    cut_off, over = (turns.begin(alice, world.act, Question(text=text)) for text in ("Go on.", "Be brief."))
+    finish(cut_off, status="interrupted", text="as far as", own=3)
+    finish(over, status="done", text="brief", own=1)
+    charged = turns.as_ended(cut_off.turn_id, text="").completion_tokens
+
+    told = [turns.as_ended(cut_off.turn_id, text=text) for text in ("as far as it came", "as far", "else than before")]
+
+    assert [(one.status, one.text) for one in told] == [("interrupted", "as far as it came")] * 3
+    assert {one.completion_tokens for one in told} == {charged}
+    assert turns.as_ended(over.turn_id, text="brief and more").text == "brief"
+
+
 def test_what_a_model_does_not_know_is_refused_and_holds_nothing(world, alice):
     factories.make_provider("claude", protocol="anthropic", base_url="https://claude.example")
     asked = Question(messages=({"role": "user", "content": "Hi"},), model="claude", params={"seed": 7})
