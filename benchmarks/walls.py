@@ -2,12 +2,14 @@
 
     python -m benchmarks.walls
 
-The same list of 50 conversations out of 200,000, read by a member under row-level security, and by the service without.
+The same rows, read by a member under row-level security, and by the service without: what a page and a question need among
+half a million rows of two hundred brands, and a list of 50 conversations out of 200,000.
 """
 
 import os
 import statistics
 import time
+from collections.abc import Callable
 from typing import Any
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "benchmarks.settings")
@@ -23,11 +25,15 @@ from django.test import Client  # noqa: E402
 from accounts.models import Brand, User  # noqa: E402
 from benchmarks import stage  # noqa: E402
 from benchmarks.table import Row  # noqa: E402
+from conversations import reading  # noqa: E402
 from conversations.models import Conversation  # noqa: E402
-from lib.db import SERVICE, Principal, scope  # noqa: E402
-from tests import factories  # noqa: E402
+from conversations.statements import LOAD  # noqa: E402
+from conversations.turns import MOST_HISTORY  # noqa: E402
+from lib.db import SERVICE, Principal, scope, send  # noqa: E402
+from tests import crowd, factories  # noqa: E402
 
 CONVERSATIONS, OWNERS = 200_000, 400
+ROWS = 500_000  # conversations, messages, turns and entries together
 FILL = """
 insert into conversations_conversation (id, brand_id, owner_id, title, created_at, updated_at, last_message_at)
 select gen_random_uuid(), %(brand)s, case when n %% %(owners)s = 0 then %(owner)s else md5((n %% %(owners)s)::text)::uuid end,
@@ -79,11 +85,40 @@ def cost_of_rls(world: factories.World) -> Row:
                f"{ms['walls']:.2f} against {ms['none']:.2f} ms")  # fmt: skip
 
 
+def cost_of_rls_among_many(world: factories.World) -> Row:
+    """I-27: what a member's page and question read, with half a million rows of two hundred brands around them."""
+    crowd.fill(world, conversations=ROWS // 4)
+    member = Principal("app_user", world.act.pk, world.alice.pk)
+    with scope(member):
+        some = Conversation.objects.filter(title="A chat").values_list("pk", flat=True)[0]
+    load = LOAD, {"conversation": some, "prompt": None, "most": MOST_HISTORY}
+    reads: dict[str, Callable[[], Any]] = {
+        "the list": lambda: reading.groups(member, "UTC"),
+        "a chat": lambda: reading.messages(member, some),
+        "a question": lambda: send(load),
+    }
+    worst, notes = 0.0, []
+    for name, read in reads.items():
+        took: dict[str, list[float]] = {"walls": [], "none": []}
+        for number in range(400):
+            for which, principal in (("walls", member), ("none", SERVICE)):
+                with scope(principal):
+                    began = time.perf_counter()
+                    read()
+                    if number >= 50:
+                        took[which].append(time.perf_counter() - began)
+        ms = {which: statistics.quantiles(times, n=20)[-1] * 1000 for which, times in took.items()}
+        worst = max(worst, ms["walls"] / ms["none"])
+        notes.append(f"{name} {ms['walls']:.1f} against {ms['none']:.1f} ms")
+    return Row(f"the same, p95 among {ROWS:,} rows of 200 brands, the worst of three", f"{worst:.2f} ×", "≤ 1.5 ×", "1.1 ×",
+               worst <= 1.5, ", ".join(notes))  # fmt: skip
+
+
 def measure() -> list[Row]:
     with stage.database("bench_walls"):
         world: Any = factories.make_world()
         assert Brand.objects.count() == 2
-        return [statements_of_a_turn(world), cost_of_rls(world)]
+        return [statements_of_a_turn(world), cost_of_rls(world), cost_of_rls_among_many(world)]
 
 
 if __name__ == "__main__":
