@@ -26,7 +26,7 @@ from conversations.models import Turn
 from conversations.turns import Begun, Finished
 from lib.db import db
 from lib.errors import Unavailable
-from providers import calls
+from providers import breaker, calls
 from providers.calls import Embedding, Vectors
 from providers.errors import ProviderError
 from providers.offers import Offer, offer
@@ -63,7 +63,7 @@ async def _embed(request: HttpRequest) -> tuple[Wanted, Begun, Vectors, Finished
     wanted, begun = await db(_begin, request)
     chosen = wanted.offer
     asked = Embedding(chosen.protocol, chosen.model, wanted.inputs, chosen.base_url, wanted.dimensions)
-    calling = asyncio.ensure_future(calls.embed(asked, key=calls.platform_key(chosen.protocol, chosen.base_url)))
+    calling = asyncio.ensure_future(_call(asked))
     while not (await asyncio.wait([calling], timeout=settings.TURN_LOST_AFTER_S / 5))[0]:
         with suppress(Exception):  # one heartbeat may be missed
             await db(turns.checkpoint, [(begun.turn_id, None, 0)], by_the_clock=True)
@@ -88,6 +88,14 @@ async def _embed(request: HttpRequest) -> tuple[Wanted, Begun, Vectors, Finished
     if finished is None:
         raise Unavailable("This took too long and was given up. Nothing was charged; try again.")
     return wanted, begun, calling.result(), finished
+
+
+async def _call(asked: Embedding) -> Vectors:
+    key = calls.platform_key(asked.protocol, asked.base_url)
+    with breaker.Attempt(asked.protocol, asked.base_url, asked.model, key) as attempt:
+        vectors = await calls.embed(asked, key=key)
+        attempt.answered()
+    return vectors
 
 
 def _begin(request: HttpRequest) -> tuple[Wanted, Begun]:

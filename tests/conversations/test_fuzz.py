@@ -77,8 +77,37 @@ GOOD = {
         ],
         "tools": [{"name": "get", "input_schema": SCHEMA, "strict": True}],
     },
+    "responses": {
+        "model": "demo",
+        "instructions": "Be brief.",
+        "input": [
+            {"role": "user", "content": [{"type": "input_text", "text": "What is this?"}]},
+            {"type": "reasoning", "summary": []},
+            {"type": "function_call", "call_id": "c", "name": "get", "arguments": "{}"},
+            {"type": "function_call_output", "call_id": "c", "output": [{"type": "input_text", "text": "12"}]},
+            {"type": "message", "role": "user", "content": "And now?"},
+        ],
+        "tools": [{"type": "function", "name": "get", "description": "d", "parameters": SCHEMA, "strict": True}],
+        "tool_choice": "auto",
+        "text": {"format": {"type": "text"}},
+        "max_output_tokens": 20,
+        "temperature": 0.5,
+        "include": ["reasoning.encrypted_content"],
+        "truncation": "auto",
+        "store": True,
+        "stream": False,
+        "metadata": {"a": "b"},
+    },
+    "response": {},
+    "response-input-items": {},
+    "embeddings": {"model": "demo-embedding", "input": ["one", "two"], "dimensions": 8, "encoding_format": "float"},
     "models": {},
     "model": {},
+}
+IN_PATH = {
+    "model": ("identifier", ["demo", "no/such", "%00", "x" * 3000]),
+    "response": ("response_id", ["resp_" + "0" * 32, "resp_", "%00", "x" * 3000, "resp_" + "\u0661" * 32]),
+    "response-input-items": ("response_id", ["resp_" + "0" * 32, "resp_%00"]),
 }
 # As they stand in the body: no library would write most of them.
 HOSTILE = [
@@ -188,11 +217,9 @@ def bodies(draw, good):
 @st.composite
 def requests(draw):
     name = draw(st.sampled_from(sorted(GOOD)))
-    path = reverse(
-        name,
-        kwargs={"identifier": draw(st.sampled_from(["demo", "no/such", "%00", "x" * 3000]))} if name == "model" else {},
-    )
-    usual = "GET" if name in ("models", "model") else "POST"
+    argument, values = IN_PATH.get(name, ("", []))
+    path = reverse(name, kwargs={argument: draw(st.sampled_from(values))} if argument else {})
+    usual = "POST" if GOOD[name] else "GET"
     method = draw(st.sampled_from([usual] * 12 + METHODS))
     body = draw(
         bodies({**GOOD[name], **({"stream": True} if draw(st.integers(0, 4)) == 0 and usual == "POST" else {})})
@@ -205,7 +232,10 @@ def requests(draw):
         headers[header] = draw(st.sampled_from(HEADERS[header]))
     return (
         method,
-        path + draw(st.sampled_from([""] * 9 + ["?beta=true", "?%00=%ff", "?" + "a=b&" * 500])),
+        path
+        + draw(
+            st.sampled_from([""] * 9 + ["?beta=true", "?limit=x&order=%00&after=1", "?%00=%ff", "?" + "a=b&" * 500])
+        ),
         body,
         headers,
     )
@@ -227,7 +257,11 @@ def assert_shape(method, path, status, kind, text):
     if method == "HEAD" or (status == 400 and kind.startswith("text/plain")):  # the server refused what is no HTTP
         return
     if kind == "text/event-stream":
-        assert text.endswith((b"data: [DONE]\n\n", b'data: {"type":"message_stop"}\n\n')), text[-300:]
+        last = text.rstrip(b"\n").rpartition(b"\n\n")[2]
+        ends = (b"data: [DONE]", b'data: {"type":"message_stop"}')
+        assert last.endswith(ends) or last.startswith(
+            (b"event: response.completed\n", b"event: response.incomplete\n")
+        ), last
         return
     told = json.loads(text)
     if status >= 400:
