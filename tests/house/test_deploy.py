@@ -15,6 +15,7 @@ import aiohttp.abc
 import pytest
 import yaml
 from django.conf import settings
+from django.core.management import get_commands, load_command_class
 
 from chatsite import environment
 from conversations.models import OPEN_STATES, Turn
@@ -105,6 +106,24 @@ def test_caddy_understands_its_file(name):
     )
 
     assert code == 0, told
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/deployment.md", "docs/upgrading.md"])
+def test_the_manual_names_commands_options_files_and_units_that_are_there(page):
+    path = Path(settings.BASE_DIR) / page
+    text = path.read_text().replace("\\\n", " ")
+
+    for name, words in re.findall(r"(?:^chatsite|`chatsite|manage\.py) ([a-z_]+)([^\n`#]*)", text, re.M):
+        assert name in get_commands(), name
+        parser = load_command_class(get_commands()[name], name).create_parser("manage.py", name)
+        for option in re.findall(r"(?<!\S)--[a-z-]+", words):
+            assert option in parser._option_string_actions, f"{name} {option}"
+    for unit in re.findall(r"chatsite-(?:web@|worker|beat|backup)(?:\.timer)?|chatsite\.target", text):
+        assert {unit, f"{unit}.service"} & set(UNITS), unit
+    for link in re.findall(r"\]\(([^)#:]+)\)", text):
+        assert (path.parent / link).exists(), link
+    for file in re.findall(r"(?:/srv/chatsite/app/|`)(deploy/[\w./-]*\w)", text):
+        assert (Path(settings.BASE_DIR) / file).exists(), file
 
 
 def test_the_shell_understands_the_wrapper():
