@@ -23,7 +23,7 @@ from lib.db import SERVICE, scope
 from quotas import ledger
 from tests import factories
 from tests.quotas.proofs import ask
-from tests.server import Web
+from tests.server import Web, free_port
 
 ALIASES = ("owner", "default", "service")
 NUMBERS = itertools.count(1)
@@ -100,7 +100,7 @@ def test_what_is_restored_is_what_was_there(taken, capsys):
         call_command("check_balances", "--json")
         with connections["owner"].cursor() as cursor:
             cursor.execute("insert into django_content_type (app_label, model) values ('a', 'b') returning id")
-        web = Web({"DJANGO_SETTINGS_MODULE": "tests.conversations.settings", "LIVE_DB": name})
+        web = Web({"DJANGO_SETTINGS_MODULE": "tests.conversations.settings", "LIVE_DB": name}, free_port())
         try:
             web.wait_ready()
             page = urllib.request.Request(f"{web.url}/", headers={"Host": "act.localhost"})

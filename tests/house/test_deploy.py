@@ -20,7 +20,7 @@ from django.core.management import get_commands, load_command_class
 from chatsite import environment
 from conversations.models import OPEN_STATES, Turn
 from lib.db import SERVICE, db, in_scope
-from tests.server import Browser, run_site
+from tests.server import Browser, free_port, run_site
 
 DEPLOY = Path(settings.BASE_DIR) / "deploy"
 UNITS = sorted(path.name for path in (DEPLOY / "systemd").iterdir())
@@ -170,11 +170,6 @@ def test_compose_is_whole():
 
 
 # nginx, for real
-
-
-def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return listener.getsockname()[1]
 
 
 @pytest.fixture(scope="module")
