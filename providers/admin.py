@@ -43,6 +43,7 @@ class AIProviderAdmin(admin.ModelAdmin):
         "protocol",
         "model",
         "is_active",
+        "key",
         "price",
         "max_tokens",
         "position",
@@ -57,6 +58,11 @@ class AIProviderAdmin(admin.ModelAdmin):
         if offer is None or offer.input_price is None or offer.output_price is None:
             return "none: cannot be asked"
         return f"{offer.input_price / 1e6:g} and {offer.output_price / 1e6:g}"
+
+    @admin.display(description="key")
+    def key(self, provider: AIProvider) -> str:
+        offer = offers.known().get(provider.pk)
+        return "missing: not offered" if offer and offer.lacks_key else "there, or not needed"
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False  # switched off instead: old answers name it

@@ -1,6 +1,8 @@
 """What is offered: a vendor that lets nobody in without a key is not, while there is none."""
 
 import pytest
+from django.core.management import call_command
+from django.urls import reverse
 
 from lib.db import SERVICE, scope
 from providers import offers
@@ -58,3 +60,14 @@ def test_a_model_without_its_key_is_offered_to_nobody_and_says_why_when_it_is_as
         keyless.OPENAI_API_KEY = "sk-there-is-one"
         offers.forget()
         assert offers.offer("gpt").api_identifier == "gpt"
+
+
+def test_staff_and_operators_are_told_that_a_model_is_not_offered(world, keyless, client, capsys):
+    call_command("add_provider", identifier="gpt", protocol="openai", model="gpt-4o", input_price="1", output_price="2")
+    assert "offered: no: there is no key of its vendor" in capsys.readouterr().out
+    client.force_login(world.staff)
+    client.defaults["HTTP_HOST"] = "act.localhost"
+
+    page = client.get(reverse("admin:providers_aiprovider_changelist")).content.decode()
+
+    assert page.count("missing: not offered") == 1

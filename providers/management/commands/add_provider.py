@@ -9,6 +9,7 @@ from django.core.management.base import CommandParser
 from lib import clock, egress
 from lib.commands import OperatorCommand
 from lib.errors import Invalid
+from providers.calls import lacks_key
 from providers.models import AIProvider, Price
 
 
@@ -60,6 +61,9 @@ class Command(OperatorCommand):
             "identifier": provider.api_identifier,
             "name": provider.name,
             "model": provider.model,
+            "offered": "no: there is no key of its vendor in the environment"
+            if lacks_key(provider.protocol, provider.base_url)
+            else "yes",
         }
 
 
