@@ -271,14 +271,14 @@ def _let_go() -> None:
         connections[alias].close()
 
 
-def _drop(admin: psycopg.Connection, name: str) -> None:
-    """The owner may not end the connections of killed processes: they go by themselves, a moment later."""
+def _patiently(admin: psycopg.Connection, statement: str) -> None:
+    """The owner may not end the connections of killed processes and pools: they go by themselves, a moment later."""
     for _ in range(100):
         with contextlib.suppress(psycopg.errors.ObjectInUse):
-            admin.execute(f'drop database if exists "{name}"')
+            admin.execute(statement)
             return
         time.sleep(0.1)
-    raise RuntimeError(f"the database {name} is still in use")
+    raise RuntimeError(f"the database is still in use: {statement}")
 
 
 @contextlib.contextmanager
@@ -289,14 +289,14 @@ def copied_database(suffix: str) -> Iterator[str]:
     name = f"{owner['NAME']}_{suffix}"
     _let_go()
     with psycopg.connect(**home, dbname="postgres", autocommit=True) as admin:
-        _drop(admin, name)
-        admin.execute(f'create database "{name}" template "{owner["NAME"]}"')
+        _patiently(admin, f'drop database if exists "{name}"')
+        _patiently(admin, f'create database "{name}" template "{owner["NAME"]}"')
         admin.execute(f'revoke connect, temporary on database "{name}" from public')
         admin.execute(f'grant connect on database "{name}" to web, worker, tester')
         try:
             yield name
         finally:
-            _drop(admin, name)
+            _patiently(admin, f'drop database if exists "{name}"')
 
 
 @contextlib.contextmanager
