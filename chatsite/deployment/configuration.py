@@ -60,6 +60,14 @@ def mail() -> Iterator[Finding]:
                 "Take EMAIL_BACKEND out of the environment and set EMAIL_URL.",
             )
         return
+    if not settings.ADMINS:
+        yield Finding(
+            "warning",
+            "mail",
+            "ADMINS is empty.",
+            "Nobody hears when answers are lost, balances drift or the queue piles up.",
+            "Set ADMINS to the addresses of whoever looks after this deployment.",
+        )
     if settings.DEFAULT_FROM_EMAIL.rstrip(">").endswith("@localhost"):
         yield Finding(
             "warning",

@@ -51,6 +51,7 @@ def causes(check):
         (configuration.proxy, {"BEHIND_PROXY": False}, "BEHIND_PROXY is off"),
         (configuration.mail, {"EMAIL_BACKEND": "django.core.mail.backends.console.EmailBackend"}, "console"),
         (configuration.mail, {"DEFAULT_FROM_EMAIL": "x <no-reply@localhost>"}, "The sender is"),
+        (configuration.mail, {"ADMINS": []}, "ADMINS is empty"),
         (configuration.mail, {"EMAIL_PORT": 1}, "does not answer"),
         (configuration.static_files, {"STATIC_ROOT": "/nowhere"}, "staticfiles.json is not there"),
         (databases.room, {"WEB_POOL": 300}, "a process may want 600"),
@@ -69,7 +70,7 @@ def test_a_setting_that_is_wrong_is_named(live_world, settings, tmp_path, check,
             "SECURE_HSTS_SECONDS": 1000, "SECURE_HSTS_INCLUDE_SUBDOMAINS": True, "SECURE_HSTS_PRELOAD": True,
             "BEHIND_PROXY": True, "EMAIL_BACKEND": configuration.SMTP, "EMAIL_HOST": "127.0.0.1",
             "EMAIL_PORT": mail.getsockname()[1], "DEFAULT_FROM_EMAIL": "x <no-reply@act.example>",
-            "STATIC_ROOT": str(tmp_path), "BACKUP_DIR": str(tmp_path),
+            "ADMINS": [("ann", "ann@act.example")], "STATIC_ROOT": str(tmp_path), "BACKUP_DIR": str(tmp_path),
         }  # fmt: skip
         for name, value in fit.items():
             setattr(settings, name, value)
@@ -271,6 +272,7 @@ def test_a_deployment_made_as_the_manual_says_has_nothing_wrong(live_world, tmp_
             "BEHIND_PROXY": "1",
             "EMAIL_URL": f"smtp://127.0.0.1:{mail.getsockname()[1]}",
             "DEFAULT_FROM_EMAIL": "act <no-reply@act.example>",
+            "ADMINS": "ann@act.example",
             "OPENAI_API_KEY": "sk-test",
             "REDIS_URL": os.environ["REDIS_URL"].rpartition("/")[0] + "/7",  # a queue that no other test has
             "BACKUP_DIR": str(tmp_path / "backups"),
