@@ -1,5 +1,8 @@
+import json
+
 import pytest
 
+from conversations.doors import fields
 from conversations.doors.chat_completions import completion
 from lib.errors import Invalid
 
@@ -19,3 +22,13 @@ def test_a_body_of_brackets_is_refused_before_it_costs_anything(body):
     """F-02, M7: never a RecursionError, never seconds on the event loop."""
     with pytest.raises(Invalid):
         completion(body)
+
+
+def test_brackets_in_a_text_are_no_parts_of_the_body():
+    """A coding agent sends code, and a tool sends JSON as text."""
+    code = "[{}]\\" * 60_000
+    assert fields.json_object(b'{"text":%b}' % json.dumps(code).encode()) == {"text": code}
+    hostile = [b'{"text":"' + b"[" * 60_000, b'\\"[' * 1_000_000, b'"\\' * 60_000 + b"[" * 60_000, b'"\\"[' * 60_000]
+    for unclosed in hostile:
+        with pytest.raises(Invalid):
+            fields.json_object(unclosed)
