@@ -16,8 +16,9 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass, field
+from typing import Any
 from uuid import UUID
 
 import aiohttp
@@ -138,7 +139,7 @@ class Fleet:
 
     async def do(self, deed: Deed) -> None:
         """Begin it; what takes time goes on beside the next one."""
-        what: dict[str, Callable[[Deed], Awaitable[None]]] = {
+        what: dict[str, Callable[[Deed], Coroutine[Any, Any, None]]] = {
             "kill web": self._end_web,
             "terminate web": self._end_web,
             "freeze web": self._freeze_web,
@@ -387,7 +388,9 @@ def check(told: Told, people: list[Person]) -> tuple[Counter, list[float], list[
         if turn_id in told.whole and turns[turn_id].status != "done":
             wrong.append(f"a program has the whole answer of {turn_id}, which is {turns[turn_id].status}")
     took = [
-        (turn.ended_at - turn.heartbeat_at).total_seconds() for turn in turns.values() if turn.status == "interrupted"
+        (turn.ended_at - turn.heartbeat_at).total_seconds()
+        for turn in turns.values()
+        if turn.ended_at and turn.status == "interrupted"
     ]
     return Counter(turn.status for turn in turns.values()), took, wrong
 

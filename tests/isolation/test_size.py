@@ -36,7 +36,7 @@ def walk(plan):
         yield from walk(part)
 
 
-def live_a_turn(world) -> list[tuple[str, str]]:
+def live_a_turn(world):
     """Every statement that a member's day sends, with the log-in that sent it."""
     alice = member(world.act, world.alice)
     for alias in ("default", "service"):

@@ -14,7 +14,8 @@ class Gate:
     """Work that stands still until it is let go, and says who came through in which order."""
 
     def __init__(self, threads: int) -> None:
-        self.hops, self.open, self.began = Hops(threads), threading.Event(), []
+        self.hops, self.open = Hops(threads), threading.Event()
+        self.began: list[str] = []
 
     def submit(self, who: str, name: str = "") -> "Future[str]":
         token = hops.crowd.set(who)
