@@ -108,11 +108,11 @@ def models() -> Iterator[Finding]:
                     "Members get made-up answers, and are charged for them.",
                     "Deactivate it in /admin/.",
                 )
-        elif calls.platform_key(provider.protocol, provider.base_url) is None and not provider.base_url:
+        elif calls.lacks_key(provider.protocol, provider.base_url):
             yield Finding(
-                "error",
+                "warning",
                 "models",
-                f"{provider.name} is offered, and there is no {provider.protocol.upper()}_API_KEY.",
-                "Members who choose it read that it cannot be reached.",
-                f"Set {provider.protocol.upper()}_API_KEY and restart, or take the model off the list.",
+                f"There is no key for {provider.name}'s vendor.",
+                "It is offered to nobody, and asking it is refused.",
+                "Set the vendor's key (docs/configuration.md) and restart the web processes, or deactivate the model.",
             )

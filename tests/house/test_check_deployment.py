@@ -196,7 +196,7 @@ def test_what_staff_forgot_is_named(live_world, settings):
     assert "There is no superuser" in causes(data.staff)
     told = causes(data.models)
     assert "is offered without a price" in told
-    assert "there is no OPENAI_API_KEY" in told
+    assert "There is no key for No-Key's vendor" in told
     assert "is the demo model" in told
 
 
