@@ -82,3 +82,8 @@ def forget_old() -> int:
 def release(record_id: UUID) -> None:
     """Give a claim back after a refusal: the same key may be tried again. In the principal's or the service's scope."""
     IdempotencyRecord.objects.filter(pk=record_id, status=None).delete()
+
+
+def forget(record_id: UUID) -> None:
+    """Delete the answer that is kept under a key: what it told of is deleted. In the principal's scope."""
+    IdempotencyRecord.objects.filter(pk=record_id).delete()

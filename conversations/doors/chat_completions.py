@@ -121,7 +121,7 @@ def _head(live: Live, kind: str) -> dict[str, Any]:
     return {
         "id": f"chatcmpl-{begun.turn_id.hex}",
         "object": kind,
-        "created": int(begun.started_at.timestamp()),
+        "created": exchange.made_at(begun.turn_id),
         "model": begun.offer.api_identifier,
     }
 

@@ -2,14 +2,13 @@
 
 from datetime import UTC, datetime
 from typing import Any
-from uuid import UUID
 
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
 from accounts.access import key_holder
 from conversations.doors import errors
-from conversations.doors.exchange import SCOPE, as_json, door
+from conversations.doors.exchange import SCOPE, as_json, door, made_at
 from lib.db import Principal, db, scope
 from providers.offers import NoSuchModel, offers
 
@@ -33,16 +32,12 @@ def _models(request: HttpRequest) -> list[dict[str, Any]]:
             {
                 "id": row.api_identifier,
                 "object": "model",
-                "created": _created(row.id),
+                "created": made_at(row.id),
                 "owned_by": row.protocol,
                 "kind": row.kind,
                 "type": "model",
                 "display_name": row.name,
-                "created_at": f"{datetime.fromtimestamp(_created(row.id), UTC):%Y-%m-%dT%H:%M:%SZ}",
+                "created_at": f"{datetime.fromtimestamp(made_at(row.id), UTC):%Y-%m-%dT%H:%M:%SZ}",
             }
             for row in offers("chat", "embedding")
         ]
-
-
-def _created(row_id: UUID) -> int:
-    return (row_id.int >> 80) // 1000  # uuid7: its first 48 bits are milliseconds

@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import aclosing
-from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -12,6 +11,7 @@ from django.db.models.functions import Greatest
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
+from accounts import idempotency
 from accounts.access import key_holder
 from conversations.doors import errors, exchange, fields, responses_input
 from conversations.doors.exchange import SCOPE, as_json, door
@@ -75,18 +75,14 @@ async def input_items(request: HttpRequest, response_id: str) -> HttpResponseBas
 
 def _head(live: Live, wanted: Wanted) -> dict[str, Any]:
     begun = live.begun
-    return _response(
-        begun.turn_id, begun.offer.api_identifier, begun.started_at, begun.conversation_id, wanted.question.asked
-    )
+    return _response(begun.turn_id, begun.offer.api_identifier, begun.conversation_id, wanted.question.asked)
 
 
-def _response(
-    turn_id: UUID, model: str, created_at: datetime, conversation_id: UUID | None, asked: Mapping[str, Any]
-) -> dict[str, Any]:
+def _response(turn_id: UUID, model: str, conversation_id: UUID | None, asked: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "id": f"resp_{turn_id.hex}",
         "object": "response",
-        "created_at": int(created_at.timestamp()),
+        "created_at": exchange.made_at(turn_id),
         "status": "in_progress",
         "background": False,
         "conversation": {"id": f"conv_{conversation_id.hex}"} if conversation_id else None,
@@ -257,7 +253,7 @@ def _stored(request: HttpRequest, response_id: str) -> dict[str, Any]:
     principal = key_holder(request, SCOPE)
     with scope(principal):
         turn, answer = _turn(principal, response_id)
-    head = _response(turn.pk, answer.model, turn.created_at, turn.conversation_id, turn.sent["asked"])
+    head = _response(turn.pk, answer.model, turn.conversation_id, turn.sent["asked"])
     if turn.status in OPEN_STATES:
         return head
     usage = answer.token_usage
@@ -291,6 +287,7 @@ def _delete(request: HttpRequest, response_id: str) -> None:
             raise Conflict("This response is still being written. Delete it when it has ended.", retry_after=5)
         said = Message.objects.filter(conversation_id=answer.conversation_id)
         gone, _ = said.filter(turn_id=turn.pk).delete()
+        idempotency.forget(turn.pk)  # a key that made this response makes a new one now
         chat = Conversation.objects.filter(pk=answer.conversation_id)
         chat.update(message_count=Greatest(F("message_count") - gone, 0))
         if not said.exists():
