@@ -332,7 +332,7 @@ class Client:
                 self.http.post(f"{web.url}/v1/chat/completions", json=body, headers=headers) as response,
             ):
                 if response.status != 200:
-                    if response.status not in (502, 503):
+                    if response.status not in (502, 503, 504):  # 504: a frozen process missed the vendor's first word
                         self.told.wrong.append(f"a call was answered with {response.status}")
                     return
                 text = ""
