@@ -28,7 +28,7 @@ from chatsite.isolation.catalogue import walled
 from conversations.live import hub
 from conversations.models import Conversation, Message, Turn
 from events import stream
-from events.models import Activity, Event
+from events.models import Activity, Alarm, DeadLetter, Event
 from lib.db import SERVICE, scope
 from lib.ids import uuid7
 from providers.models import Fallback, SystemPrompt
@@ -199,6 +199,8 @@ def scene(world, caplog):
         )
         first = {model: model.objects.filter(brand=world.act).first() for model in ROWS}
         first[Group] = Group.objects.create(name="helpers")
+        first[Alarm] = Alarm.objects.create(name="dead_letters", checked_at=timezone.now())
+        first[DeadLetter] = DeadLetter.objects.create(task="billing.tasks.push_plan", reason="failed")
         first[EmailAddress] = EmailAddress.objects.create(user=world.bob, email=world.bob.email)
         brand_account = Account.objects.get(brand=world.act, kind="brand")
     made.rows = {
@@ -207,6 +209,7 @@ def scene(world, caplog):
         "app_label": "accounts", "url": "nothing-here", "content_type_id": 1,
         "accounts_brand": world.act.pk, "accounts_user": world.bob.pk, "accounts_supportgrant": grant.pk,
         "conversations_conversation": conversation.pk, "conversations_message": turn.message_id,
+        "conversations_turn": turn.pk,
         "providers_aiprovider": world.demo.pk, "account_id": brand_account.pk,
         **{model._meta.label_lower.replace(".", "_"): row.pk for model, row in first.items()},
         "their_conversation_id": theirs.pk, "their_turn_id": their_turn.pk,
