@@ -20,7 +20,10 @@ needs_nginx = pytest.mark.skipif(
 
 
 class Proxy:
-    """Asks the processes in turn, and the next one when one refuses; says who answered what."""
+    """Asks a process at random, and the next one when one refuses; says who answered what.
+
+    In turn, question and stream would always land on different processes.
+    """
 
     def __init__(self, folder: Path, ports: Sequence[int]) -> None:
         self.port, self.log, self.errors = free_port(), folder / "requests", folder / "errors"
@@ -60,6 +63,7 @@ http {{
     uwsgi_temp_path {folder}/uwsgi;
     scgi_temp_path {folder}/scgi;
     upstream chatsite {{
+        random;
         {servers}
         keepalive 16;
     }}
