@@ -80,13 +80,14 @@ async def test_a_killed_process_with_fifty_streams_loses_no_more_than_the_last_s
         assert answer.tokens_used > 0
 
 
-# fault point -> (status of the turn or None when there is none, whether it is charged): every boundary of DESIGN 3
+# fault point -> (status of the turn or None when there is none, whether it is charged): every boundary of DESIGN 3.
+# None = if a word was there at the first checkpoint, which a busy machine does not promise.
 POINTS = {
     "after_claim": (None, False),
     "after_reserve": (None, False),
     "after_begin": ("interrupted", False),
     "after_first_piece": ("interrupted", False),
-    "after_checkpoint": ("interrupted", True),
+    "after_checkpoint": ("interrupted", None),
     "after_provider": ("interrupted", True),
     "in_finish": ("interrupted", True),
     "after_finish": ("done", True),
@@ -133,6 +134,8 @@ async def call(http, web, person) -> None:
 async def _page_is_whole(site, http, web, person, point: str) -> None:
     status, is_charged = POINTS[point]
     turns = await db(rows.of, person)
+    if is_charged is None:
+        is_charged = turns[0].produced_tokens > 0
     assert [(turn.status, turn.is_charged) for turn in turns] == ([(status, is_charged)] if status else []), point
     for turn in turns:
         _, answer = await db(stored, turn.pk)
@@ -149,6 +152,8 @@ async def _page_is_whole(site, http, web, person, point: str) -> None:
 async def _call_is_whole(site, http, web, person, point: str) -> None:
     status, is_charged = POINTS[point]
     turns = await db(rows.of, person)
+    if is_charged is None:
+        is_charged = turns[0].produced_tokens > 0
     assert [(turn.status, turn.is_charged) for turn in turns] == ([(status, is_charged)] if status else []), point
     for turn in turns:
         bill = await db(charged, turn.pk)
