@@ -124,9 +124,10 @@ class Fleet:
         )
 
     def _kill_worker(self) -> None:
-        if self.worker and self.worker.poll() is None:
-            self.worker.kill()
+        """With its beat, which is a process of its own and would live on."""
         if self.worker:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.worker.pid, signal.SIGKILL)
             self.worker.wait(10)
 
     async def any(self, chance: random.Random) -> Web:
