@@ -69,7 +69,7 @@ def test_from_sign_in_to_a_stopped_answer_by_keyboard_alone(cast, visitors):
     keys.press("Enter")
     expect(visitor.page.get_by_role("option", name="Words")).to_be_focused()
     keys.type("slo")
-    expect(visitor.page.get_by_role("option", name="Slow")).to_be_focused()
+    expect(visitor.page.get_by_role("option", name="Slow", exact=True)).to_be_focused()
     keys.press("Enter")
     expect(visitor.page.get_by_role("button", name="Model: Slow")).to_be_focused()
     keys.press("/")

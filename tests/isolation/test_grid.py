@@ -417,7 +417,8 @@ EXTRA = {
 
 VOLATILE = {
     "id", "created_at", "updated_at", "last_message_at", "turn_id", "conversation_id", "message_id", "heartbeat_at",
-    "ended_at", "first_piece_at", "sent", "response_time_ms", "reservation", "hold_id", "bucket_id",
+    "ended_at", "first_piece_at", "first_piece_ms", "sent", "response_time_ms", "reservation", "hold_id", "bucket_id",
+    "request_id",
 }  # fmt: skip
 
 
