@@ -3,6 +3,7 @@
 import time
 from uuid import UUID
 
+from django.core.exceptions import DisallowedHost
 from django.http import HttpRequest
 
 from accounts import keys
@@ -46,7 +47,11 @@ def crowd(request: HttpRequest) -> UUID | None:
     """
     if key := request.headers.get("Authorization") or request.headers.get("X-Api-Key"):
         return keys.brand_known(key)
-    _, brand = _known.get(_name(request.get_host()), (0, None))
+    try:
+        name = _name(request.get_host())
+    except DisallowedHost:  # refused where every request is, not here
+        return None
+    _, brand = _known.get(name, (0, None))
     return brand.pk if brand else None
 
 

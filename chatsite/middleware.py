@@ -223,7 +223,8 @@ class BrandByHost(_Both):
 
     async def acall(self, request: HttpRequest) -> HttpResponseBase:
         self.attach(request)
-        hops.crowd.set(brands.crowd(request))
+        if request.path_info not in PROBES:
+            hops.crowd.set(brands.crowd(request))
         return await self.get_response(request)
 
     @staticmethod

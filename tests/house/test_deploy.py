@@ -14,10 +14,12 @@ import aiohttp
 import aiohttp.abc
 import pytest
 import yaml
+from asgiref.sync import async_to_sync
 from django.conf import settings
 from django.core.management import get_commands, load_command_class
 
 from chatsite import environment
+from chatsite.middleware import PROBES
 from conversations.models import OPEN_STATES, Turn
 from lib.db import SERVICE, db, in_scope
 from tests.server import Browser, free_port, run_site
@@ -130,12 +132,17 @@ def test_the_shell_understands_the_wrapper():
     assert said("sh", "-n", str(DEPLOY / "chatsite")) == (0, "")
 
 
-def test_a_unit_may_ask_its_process_by_its_address(db, client, settings):
+def test_a_unit_may_ask_its_process_by_its_address(db, async_client, settings):
+    """By the way a real process takes: ASGI, with every middleware on the event loop."""
     settings.ALLOWED_HOSTS = ["chat.example.com"]
-    address = {"host": "127.0.0.1:8001"}
+    settings.METRICS_TOKEN = ""
 
-    assert client.get("/readyz", headers=address).status_code == 200
-    assert client.get("/account/login/", headers=address).status_code == 400
+    def status(path):
+        return async_to_sync(async_client.get)(path).status_code  # asks for `testserver`
+
+    assert {path: status(path) for path in PROBES} == {"/healthz": 200, "/readyz": 200, "/metrics": 404}
+    for path in ("/account/login/", "/v1/models", "/nowhere/"):
+        assert status(path) == 400
 
 
 SERVICE_KEYS = {
