@@ -79,6 +79,11 @@ def authenticate(authorization: str, x_api_key: str = "") -> Principal:
     )
 
 
+def has_shape(header: str) -> bool:
+    """Whether this could be a key, or hold one. Nobody is asked."""
+    return bool(SHAPE.search(header[:120]))
+
+
 def brand_known(header: str) -> UUID | None:
     """The brand of a key that was used in this process before; it may not be in force any more."""
     shape = SHAPE.search(header[:120])

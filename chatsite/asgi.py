@@ -5,6 +5,7 @@ import os
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from functools import partial
+from io import BytesIO
 from typing import Any
 
 import django
@@ -14,21 +15,26 @@ os.environ.setdefault("DATABASE_SILENCE_S", "10")  # somebody waits for every an
 django.setup(set_prefix=False)
 
 from asgiref.sync import SyncToAsync, ThreadSensitiveContext, sync_to_async  # noqa: E402
-from django.core.exceptions import RequestAborted, RequestDataTooBig  # noqa: E402
+from django.conf import settings  # noqa: E402
+from django.core.exceptions import RequestAborted  # noqa: E402
 from django.core.handlers.asgi import ASGIHandler, get_script_prefix  # noqa: E402
 from django.core.signals import request_finished  # noqa: E402
-from django.http import HttpResponse  # noqa: E402
 from django.http.response import HttpResponseBase  # noqa: E402
 from django.urls import set_script_prefix  # noqa: E402
 
+from accounts import keys  # noqa: E402
+from chatsite import pages  # noqa: E402
+from chatsite.middleware import Front  # noqa: E402
 from conversations import runner  # noqa: E402
+from conversations.doors import exchange  # noqa: E402
+from lib.errors import TooLarge  # noqa: E402
 from lib.sse import EventStream  # noqa: E402
 from providers import clients  # noqa: E402
 
 Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[Mapping[str, Any]]]
 Send = Callable[[Mapping[str, Any]], Awaitable[None]]
-MOST_BODY_BYTES = 16 * 1024 * 1024  # views that take text refuse far smaller ones, in words
+LITTLE_MORE = 64 * 1024  # who reads a body refuses it at its own limit, and says more
 
 
 class Handler(ASGIHandler):
@@ -43,11 +49,11 @@ class Handler(ASGIHandler):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async with ThreadSensitiveContext() as context:
             try:
-                body = await self.read_body(_bounded(receive))
+                body = await self.read_body(_bounded(scope, receive))
             except RequestAborted:
                 return
-            except RequestDataTooBig:
-                await self.send_response(HttpResponse("This is larger than a request may be.", status=413), send)
+            except TooLarge as error:
+                await self.send_response(self._refusal(scope, error), send)
                 return
             with body:
                 set_script_prefix(get_script_prefix(scope))
@@ -56,6 +62,16 @@ class Handler(ASGIHandler):
                     await self.send_response(refused, send)
                 else:
                     await self._answer(request, receive, send, context)
+
+    def _refusal(self, scope: Scope, error: TooLarge) -> HttpResponseBase:
+        """As the middleware would answer, which such a request never reaches."""
+        set_script_prefix(get_script_prefix(scope))
+        request: Any
+        request, refused = self.create_request(scope, BytesIO())
+        if refused is not None:
+            return refused
+        began_at = Front.name(request)
+        return Front.sign(request, pages.refusal(request, error), began_at)
 
     async def _answer(self, request: Any, receive: Receive, send: Send, context: ThreadSensitiveContext) -> None:
         work = asyncio.ensure_future(self._respond(request, send))
@@ -89,16 +105,27 @@ class Handler(ASGIHandler):
         return response
 
 
-def _bounded(receive: Receive) -> Receive:
-    """Stop reading a body that no view would take, before it fills the disk."""
+def _bounded(scope: Scope, receive: Receive) -> Receive:
+    """Refuse a body that no view would take, before it fills the disk: large ones are for those who show a key.
+
+    Raises TooLarge, at the first read when the length is told.
+    """
+    told = {name: value.decode("latin1") for name, value in scope["headers"]}
+    is_door = scope["path"].startswith("/v1/")
+    has_key = is_door and any(keys.has_shape(told.get(name, "")) for name in (b"authorization", b"x-api-key"))
+    most = LITTLE_MORE + (exchange.MOST_BODY_BYTES if has_key else settings.DATA_UPLOAD_MAX_MEMORY_SIZE)
     taken = 0
+    length = int(told.get(b"content-length", 0))  # the server has checked that it is a number
 
     async def bounded() -> Mapping[str, Any]:
         nonlocal taken
-        message = await receive()
+        message: Mapping[str, Any] = {} if length > most else await receive()
         taken += len(message.get("body", b""))
-        if taken > MOST_BODY_BYTES:
-            raise RequestDataTooBig
+        if max(taken, length) > most:
+            without = " without an API key" if is_door and not has_key else ""
+            raise TooLarge(
+                f"This is larger than one request{without} may be ({most // 1024**2} MB). Nothing was stored."
+            )
         return message
 
     return bounded

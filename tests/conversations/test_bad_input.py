@@ -1,6 +1,8 @@
 """F-01, F-02 on every endpoint that takes a body: always a 4xx in the shape the path speaks, nothing stored, nobody hurt."""
 
+import asyncio
 import json
+import re
 
 import pytest
 
@@ -160,6 +162,57 @@ async def test_ten_megabytes_leave_the_process_as_large_as_it_was(site, web, htt
         status, _ = await refused(browser, "/c/send/", RAW["10 MB"], {})
         assert status == 413
     assert memory_mb() - before < 20
+
+
+@pytest.mark.parametrize(
+    ("path", "megabytes", "with_key", "shape"),
+    [
+        ("/c/send/", 2, False, None),
+        ("/c/send/", 2, True, None),
+        ("/v1/chat/completions", 2, False, "openai"),
+        ("/v1/messages", 2, False, "anthropic"),
+        ("/v1/chat/completions", 9, True, "openai"),
+        ("/v1/messages", 9, True, "anthropic"),
+    ],
+)
+@pytest.mark.parametrize("told", [True, False])
+async def test_a_large_body_is_for_who_shows_a_key_and_none_is_taken_that_nobody_reads(
+    web, person, path, megabytes, with_key, shape, told
+):
+    """F-01: by its length before a byte of it came, else as soon as it is too much. The refusal speaks as the path does."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", web.port)
+    size = megabytes * 1024**2
+    head = [f"POST {path} HTTP/1.1", f"Host: {person.brand.domain}"]
+    head += [f"X-Api-Key: {person.key}"] * with_key
+    head += [f"Content-Length: {size}" if told else "Transfer-Encoding: chunked"]
+    writer.write("\r\n".join([*head, "", ""]).encode())
+    if not told:
+        writer.write(f"{size:x}\r\n".encode() + b" " * size)  # and never the end of it
+    try:
+        async with asyncio.timeout(30):
+            answered = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
+            body = (await reader.readuntil(b"\r\n0\r\n\r\n")).decode().partition("\r\n")[2]
+    finally:
+        writer.close()
+
+    assert answered.startswith("http/1.1 413 ")
+    (request_id,) = re.findall(r"x-request-id: (\w+)", answered)
+    if shape is None:
+        assert "larger than one request may be (1 MB)" in body
+        return
+    error = json.loads(body.partition("\r\n")[0])
+    assert error["error"]["message"].startswith("This is larger than one request")
+    if shape == "openai":
+        assert error["error"]["code"] == "too_large"
+    else:
+        assert (error["error"]["type"], error["request_id"]) == ("request_too_large", request_id)
+
+
+async def test_what_has_the_shape_of_a_key_is_read_before_it_is_looked_up(http, web):
+    key = "sk_0123456789ab_" + "x" * 43
+    for headers in ({"Authorization": f"Bearer {key}"}, {"X-Api-Key": key}):
+        async with http.post(f"{web.url}/v1/messages", data=b" " * 2 * 1024**2, headers=headers) as response:
+            assert response.status == 401
 
 
 ACCOUNT_FORMS = {
