@@ -62,6 +62,13 @@ SECTIONS: dict[str, tuple[Variable, ...]] = {
             "Believe X-Forwarded-Proto and the last address of X-Forwarded-For. On exactly when every request comes "
             "through a proxy that sets both; otherwise strangers choose their own address.",
         ),
+        Variable(
+            "FORWARDED_ALLOW_IPS",
+            list,
+            ["127.0.0.1"],
+            "Addresses and networks the proxy asks from, with BEHIND_PROXY: only they are believed when they say who asked, "
+            "and the audit log has their own address otherwise. `*` where nobody but the proxy reaches the process.",
+        ),
         Variable("DEBUG", bool, False, "Show errors with their inside. Never in production."),
         Variable(
             "DEVELOPMENT",

@@ -94,6 +94,7 @@ def main(arguments: list[str] | None = None) -> int:
         log_level="warning",
         server_header=False,
         proxy_headers=settings.BEHIND_PROXY,
+        forwarded_allow_ips=settings.FORWARDED_ALLOW_IPS,
         timeout_graceful_shutdown=TELL_S,
         reload=given.reload,
     )

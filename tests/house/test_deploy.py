@@ -18,7 +18,7 @@ from asgiref.sync import async_to_sync
 from django.conf import settings
 from django.core.management import get_commands, load_command_class
 
-from chatsite import environment
+from chatsite import environment, web
 from chatsite.middleware import PROBES
 from conversations.models import OPEN_STATES, Turn
 from lib.db import SERVICE, db, in_scope
@@ -108,6 +108,7 @@ def test_caddy_understands_its_file(name):
     )
 
     assert code == 0, told
+    assert "read_body 30s" in (DEPLOY / name).read_text(), "nobody holds a body open for ever"
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/deployment.md", "docs/upgrading.md"])
@@ -160,7 +161,8 @@ def test_compose_is_whole():
     given = set(re.findall(r"^([A-Z_]+)=", (DEPLOY / "compose" / "example.env").read_text(), re.M))
 
     assert {key for key in compose if not key.startswith("x-")} == {"name", "services", "configs", "volumes"}
-    assert set(re.findall(r"(?<!\$)\$\{(\w+)", text)) == given
+    passed = {name for name, value in compose["x-chatsite"]["environment"].items() if value is None}
+    assert given - passed == set(re.findall(r"(?<!\$)\$\{(\w+)", text))
     for config in configs.values():
         assert (DEPLOY / "compose" / config["file"]).is_file()
     for name, service in services.items():
@@ -174,6 +176,57 @@ def test_compose_is_whole():
     stages = re.findall(r"^FROM \S+ AS (\w+)", (DEPLOY / "compose" / "Dockerfile").read_text(), re.M)
     assert {service["build"]["target"] for service in services.values() if "build" in service} <= set(stages)
     assert "allkeys" not in text
+
+
+NOT_IN_COMPOSE = {
+    "DATABASE_OWNER_URL",  # only its setup
+    "DATABASE_TESTER_URL", "DEBUG", "DEVELOPMENT", "FAULT", "PORT", "VAR_DIR",  # never in production
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["web1", "web2", "worker", "beat"])
+def test_compose_gives_its_processes_every_variable_that_an_operator_may_set_and_no_passwords_beside(name):
+    compose = yaml.safe_load((DEPLOY / "compose" / "compose.yaml").read_text())
+    service = compose["services"][name]
+
+    assert service["environment"].keys() == {each.name for each in environment.variables()} - NOT_IN_COMPOSE
+    assert "env_file" not in service
+
+
+def test_compose_believes_its_proxy_and_keeps_bodies_within_bounds():
+    service = yaml.safe_load((DEPLOY / "compose" / "compose.yaml").read_text())["services"]["web1"]
+
+    assert service["environment"]["FORWARDED_ALLOW_IPS"] == "*"
+    assert "ports" not in service, "whoever reaches it chooses his own address"
+    assert [re.fullmatch(r"/tmp:size=(\d+)m", each) is not None for each in service["tmpfs"]] == [True]
+
+
+@pytest.mark.parametrize(
+    ("trusted", "proxy", "seen"),
+    [
+        (["127.0.0.1"], "127.0.0.1", "203.0.113.9"),
+        (["127.0.0.1"], "172.18.0.7", "172.18.0.7"),
+        (["172.18.0.0/16"], "172.18.0.7", "203.0.113.9"),
+        (["*"], "172.18.0.7", "203.0.113.9"),
+    ],
+)
+async def test_who_asked_is_believed_of_the_proxy_that_is_named_only(settings, monkeypatch, trusted, proxy, seen):
+    """The audit log's `ip_address`."""
+    settings.BEHIND_PROXY, settings.FORWARDED_ALLOW_IPS = True, trusted
+    made, asked = [], []
+    monkeypatch.setattr(web.Server, "run", lambda server: made.append(server))
+    web.main([])
+    (server,) = made
+    server.config.load()
+
+    async def remember(scope, receive, send):
+        asked.append(scope["client"][0])
+
+    server.config.loaded_app.app = remember
+    headers = [(b"x-forwarded-for", b"203.0.113.9")]
+    await server.config.loaded_app({"type": "http", "client": (proxy, 1), "headers": headers}, None, None)
+
+    assert asked == [seen]
 
 
 # nginx, for real
