@@ -43,22 +43,31 @@ class Connection(psycopg.Connection[Any]):
 
 
 class Pool(ConnectionPool[Connection]):
-    """Lends no connection that was hung up, and while none can be made says so at once.
+    """Lends no connection that was hung up, and while there is none and none can be made says so at once.
 
     Every try to borrow is also a try to connect, one at a time, so the way back is found with the next request.
+    A server that has no room for more connections is not away: those that work come back, and are waited for.
     """
 
-    is_away = False  # the last try to connect failed
+    is_away = False  # the last try to connect failed, and no connection was left
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._lent: set[Connection] = set()
+        super().__init__(*args, **kwargs)
 
     def getconn(self, timeout: float | None = None) -> Connection:
         while True:
             connection = super().getconn(AT_ONCE_S if self.is_away else timeout)
             if not _is_spoken_to(connection):
+                self._lent.add(connection)
                 return connection
             connection.close()  # the server has ended, and its last words lie unread
             self.putconn(connection)
 
     def putconn(self, conn: Connection) -> None:
+        self._lent.discard(conn)
+        if self.is_away and not conn.was_silent and not _is_spoken_to(conn):
+            self.is_away = False  # it comes back whole: so the database is there
         super().putconn(conn)
         if conn.was_silent:
             log.warning("The database did not answer: all idle connections are given up.")
@@ -68,10 +77,17 @@ class Pool(ConnectionPool[Connection]):
         try:
             connection = super()._connect(timeout)
         except psycopg.OperationalError:
-            self.is_away = True
+            self.is_away = not self._has_any()
             raise
         self.is_away = False
         return connection
+
+    def _has_any(self) -> bool:
+        """Whether a connection is left that was not given up: one that is lent, or idle and not hung up."""
+        with self._lock:
+            idle = list(self._pool)
+        lent = self._lent.copy()
+        return any(not connection.closed for connection in lent) or any(not _is_spoken_to(one) for one in idle)
 
 
 def _is_spoken_to(connection: Connection) -> bool:

@@ -11,7 +11,8 @@ class Road:
     """A port in front of the database.
 
     `cut`: connections are reset, and new ones refused. `swallow`: they stay, new ones are taken, and nothing is ever
-    answered, as behind a machine that lost its memory; those from before stay so when the road is open again.
+    answered, as behind a machine that lost its memory; those from before stay so when the road is open again. `fill`: as
+    a server that has no room for more.
     """
 
     def __init__(self) -> None:
@@ -46,6 +47,12 @@ class Road:
         if self.server is None:
             self.server = await asyncio.start_server(self._carry, "127.0.0.1", self.port)
             self.port = self.server.sockets[0].getsockname()[1]
+
+    async def fill(self) -> None:
+        """No new connection is taken; those that are there work on."""
+        assert self.server
+        self.server.close()
+        self.server = None
 
     async def cut(self) -> None:
         if self.server:

@@ -111,6 +111,48 @@ async def test_while_no_connection_can_be_made_nobody_waits_for_one(transactiona
     assert all(isinstance(one, psycopg.OperationalError) for one in refused)
 
 
+async def test_a_database_without_room_for_more_connections_is_not_away(transactional_db):
+    """Two work and no third can be made: eight who ask at once are all served, one after the other, and so the next time."""
+    row = connections.settings["service"]
+    async with Road() as road:
+        home = {"host": "127.0.0.1", "port": road.port, "user": row["USER"], "password": row["PASSWORD"]}
+        kwargs = {**home, "dbname": row["NAME"], "autocommit": True}
+        sizes = {"min_size": 2, "max_size": 8, "timeout": 60, "reconnect_timeout": 1}
+        with Pool(connection_class=Connection, kwargs=kwargs, open=False, **sizes) as pool:
+            await asyncio.to_thread(pool.wait, 20)
+            await road.fill()
+
+            def ask() -> str:
+                connection = pool.getconn()
+                try:
+                    return connection.execute("select 'served' from pg_sleep(0.1)").fetchone()[0]
+                finally:
+                    pool.putconn(connection)
+
+            for _ in range(2):
+                served = await asyncio.gather(*(asyncio.to_thread(ask) for _ in range(8)), return_exceptions=True)
+                assert served == ["served"] * 8
+            first, second = pool.getconn(), pool.getconn()
+            with pytest.raises(psycopg.OperationalError):
+                pool._connect(1)
+            assert not pool.is_away
+            pool.putconn(first)
+            pool.putconn(second)
+
+
+async def test_a_connection_that_comes_back_whole_says_that_the_database_is_there(pool):
+    connection = await asyncio.to_thread(pool.getconn)
+    pool.is_away = True
+    hang_up()
+    pool.putconn(connection)
+    assert pool.is_away, "this one was hung up"
+
+    connection = await asyncio.to_thread(pool.getconn, 20)
+    pool.is_away = True
+    pool.putconn(connection)
+    assert not pool.is_away
+
+
 async def test_pages_of_errors_keep_no_connection(site, http, person):
     """Django draws them in threads of no request, which look the brand up and live on: each would keep a connection."""
     with site.serve(WEB_POOL="2", DB_HOPS="1") as web:
