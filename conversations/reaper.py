@@ -18,6 +18,7 @@ from quotas import ledger
 AT_A_TIME = 200
 LOOK_S = 10  # for each of its statements
 LATE = timedelta(seconds=7.5)  # beat calls every 5 s: what comes later than this could not come
+LONG = timedelta(minutes=2)  # blind for less, nobody's hold expires by it: one lives 5 minutes longer than any turn
 log = logging.getLogger(__name__)
 
 
@@ -39,7 +40,7 @@ def reap() -> int:
 
 
 def _reap() -> int:
-    names = {"patience": timedelta(seconds=settings.TURN_LOST_AFTER_S), "late": LATE, "most": AT_A_TIME}
+    names = {"patience": timedelta(seconds=settings.TURN_LOST_AFTER_S), "late": LATE, "long": LONG, "most": AT_A_TIME}
     with opening(SERVICE, (LOOK, names), (LOST, names), (ORPHANS, names)) as ((look,), late, orphans):
         lost = list(Turn.objects.filter(pk__in=[row.id for row in late]).order_by("heartbeat_at"))
         offers = known()
@@ -50,10 +51,14 @@ def _reap() -> int:
         except Exception:  # one turn that cannot be ended must not keep the others from it
             log.exception("turn %s could not be reaped", turn.pk)
     for orphan in orphans:
-        give_back(orphan.id)
-    if len(lost) < AT_A_TIME and not look.was_blind:
+        try:
+            give_back(orphan.id)
+            ended += 1
+        except Exception:  # nor one hold
+            log.exception("the hold of %s could not be given back", orphan.id)
+    if len(lost) < AT_A_TIME and not look.was_long_blind:
         ledger.void_expired()  # after the turns: theirs were settled with them
-    return ended + len(orphans)
+    return ended
 
 
 def give_back(reservation: UUID) -> None:

@@ -155,7 +155,7 @@ on conflict (id) do update
 set blind_from = case when excluded.seen_at - l.seen_at > %(late)s then l.seen_at else l.blind_from end,
     blind_until = case when excluded.seen_at - l.seen_at > %(late)s then excluded.seen_at else l.blind_until end,
     seen_at = greatest(l.seen_at, excluded.seen_at)
-returning blind_until > blind_from and blind_until > statement_timestamp() - %(patience)s as was_blind
+returning blind_until - blind_from > %(long)s and blind_until > statement_timestamp() - %(patience)s as was_long_blind
 """
 _SEEN_FOR = "statement_timestamp() - {since} - greatest(blind_until - greatest({since}, blind_from), interval '0')"
 LOST = f"""

@@ -4,6 +4,7 @@ Every function here runs on the `service` alias in a short transaction of its ow
 Members read their own buckets under row-level security and can change none.
 """
 
+import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -30,6 +31,7 @@ from quotas.words import no_plan, refusal, too_many_running
 HOLD_FOR = timedelta(minutes=15)  # longer than any turn may last; what is older is void (INV10)
 MOST_CONCURRENT = 100_000
 ATTEMPTS = 5  # to decide: one more for a window that nobody has opened, more for a plan that changes all the time
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,7 +233,13 @@ def void_expired(now: datetime | None = None) -> int:
     with scope(SERVICE):
         late = Hold.objects.filter(expires_at__lt=now or Now()).values_list("reservation", flat=True)
         reservations = set(late[:1000])
-    return sum(settle(reservation, amounts={}, reason="expired", now=now) for reservation in reservations)
+    voided = 0
+    for reservation in reservations:
+        try:
+            voided += settle(reservation, amounts={}, reason="expired", now=now)
+        except Exception:  # one that cannot be settled must not keep the others from it
+            log.exception("the hold of %s is expired and could not be given back", reservation)
+    return voided
 
 
 def _refused(brand: Brand, asker: tuple[str, UUID], lines: list[Any]) -> QuotaExceeded | TooManyRunning:

@@ -18,7 +18,7 @@ from lib.errors import Conflict
 from lib.ids import uuid7
 from providers import offers
 from quotas import ledger
-from quotas.models import Hold
+from quotas.models import Bucket, Hold
 from tests import factories
 from tests.quotas.proofs import ask, entitle, numbers, prove
 
@@ -169,6 +169,34 @@ def test_a_hold_for_something_that_is_no_turn_is_left_alone(world, settings):
     assert ledger.settle(export, amounts={"queries": 1})
 
 
+@pytest.mark.parametrize("is_expired", [False, True])
+def test_a_hold_that_cannot_be_given_back_keeps_no_other_from_it(world, settings, is_expired, caplog):
+    """Settling it would leave less than nothing held, which a CHECK refuses."""
+    settings.TURN_LOST_AFTER_S = 0
+    for person in (world.alice, world.bob):
+        entitle(world.act, person, ("queries", "day", 5))
+    purpose = "export" if is_expired else "turn"
+    stuck, *others = [uuid7() for _ in range(3)]
+    for reservation, person in ((stuck, world.alice), (others[0], world.bob), (others[1], world.bob)):
+        asker = ("user", person.pk)
+        ledger.reserve(world.act, asker=asker, amounts={"queries": 1}, reservation=reservation, purpose=purpose)
+    if is_expired:
+        with scope(SERVICE):
+            Hold.objects.update(expires_at=timezone.now() - timedelta(seconds=1))
+    with scope(SERVICE):
+        own = Bucket.objects.get(account__owner_id=world.alice.pk, meter="queries")
+        Bucket.objects.filter(pk=own.pk).update(held=0)
+
+    assert reaper.reap() == (0 if is_expired else 2)
+    assert (held(stuck) > 0, [held(one) for one in others]) == (True, [0, 0])
+    assert str(stuck) in caplog.text
+
+    with scope(SERVICE):
+        Bucket.objects.filter(pk=own.pk).update(held=1)
+    assert reaper.reap() == (0 if is_expired else 1)
+    assert not held(stuck)
+
+
 def silent_since(begun, seconds):
     with scope(SERVICE):
         Turn.objects.filter(pk=begun.turn_id).update(heartbeat_at=timezone.now() - timedelta(seconds=seconds))
@@ -233,3 +261,14 @@ def test_holds_do_not_expire_before_those_who_were_cut_off_could_settle_them(wor
 
     assert reaper.reap() == 0
     assert held(begun.turn_id)
+
+
+def test_looks_that_are_always_late_void_holds_all_the_same(world, alice):
+    """A worker with much to do: each look comes ten seconds after the one before."""
+    begun = turns.begin(alice, world.act, Question(text="Long ago."))
+    with scope(SERVICE):
+        Hold.objects.update(expires_at=timezone.now() - timedelta(seconds=1))
+    looked(10, blind=(20, 10))
+
+    assert reaper.reap() == 0  # the turn lives
+    assert not held(begun.turn_id)
