@@ -108,12 +108,13 @@ def shown(message: Message, partial: str = "") -> dict[str, Any]:
 
 
 def progress(principal: Principal, turn_id: UUID) -> tuple[str, dict[str, Any]]:
-    """How far an answer has come, as stored: its text, and its message as the page draws it."""
+    """How far an answer has come, as stored: its text, and its message as the page draws it, its HTML when it has ended."""
     turn = Turn.objects.filter(pk=turn_id, brand_id=principal.brand_id, owner_id=principal.owner_id).first()
     message = Message.objects.filter(pk=turn.message_id).first() if turn and turn.message_id else None
     if turn is None or message is None:
         raise NotFound("This answer is not here (any more).")
-    return message.content or turn.partial, shown(message, turn.partial)
+    is_running = message.status == Message.Status.PENDING
+    return message.content or turn.partial, shown(message, "" if is_running else turn.partial)
 
 
 def question(message_id: UUID, text: str) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from django.utils import timezone
 
 from accounts.idempotency import KeyReused
 from accounts.models import IdempotencyRecord
-from conversations import reaper, turns
+from conversations import reading, reaper, turns
 from conversations.charging import charge
 from conversations.errors import StillAnswering, TooLong
 from conversations.models import Conversation, Message, Turn
@@ -348,6 +348,20 @@ def test_the_reaper_ends_what_has_no_heartbeat_and_leaves_the_rest(world, alice,
     assert finish(dead) is None
     assert row(Turn, pk=alive.turn_id).status == "streaming"
     finish(alive)
+
+
+def test_an_answer_that_is_being_written_is_not_drawn_for_who_only_wants_to_know_how_far_it_is(world, alice):
+    begun = turns.begin(alice, world.act, Question(text="Tell me much."))
+    turns.checkpoint([(begun.turn_id, "**Half** an ans", 3)])
+    with scope(alice):
+        text, message = reading.progress(alice, begun.turn_id)
+    assert (text, message["status"], message["html"]) == ("**Half** an ans", "pending", "")
+
+    finish(begun, text="**Half** an answer.")
+    with scope(alice):
+        text, message = reading.progress(alice, begun.turn_id)
+    assert (text, message["status"]) == ("**Half** an answer.", "done")
+    assert "<strong>Half</strong>" in message["html"]
 
 
 def test_a_checkpoint_never_wakes_a_turn_that_has_ended(world, alice):
