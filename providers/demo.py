@@ -69,6 +69,10 @@ async def stream(call: Call, *, key: Secret | None, limits: Limits) -> AsyncGene
 
 async def embed(wanted: Embedding, *, key: Secret | None, limits: Limits) -> Vectors:
     """Vectors from hashed words and letters: texts that share some are near each other. No meaning, but no network."""
+    return await asyncio.to_thread(_vectors, wanted)  # a megabyte of text takes a second
+
+
+def _vectors(wanted: Embedding) -> Vectors:
     texts = [text for text in wanted.inputs if isinstance(text, str)]
     counted = {"prompt_tokens": sum(len(TOKEN.findall(text)) for text in texts), "completion_tokens": 0}
     vectors = tuple(_vector(text, wanted.dimensions or DIMENSIONS) for text in texts)

@@ -33,6 +33,8 @@ from providers.shapes import (
 
 VENDOR_URL = "https://api.openai.com/v1"
 OPENROUTER_URL = "https://openrouter.ai/api/v1"
+VECTOR_BYTES = 4096 * 24  # of one in an answer: as many numbers as the door lets anybody ask for, written out
+ANSWER_BYTES = 64 * 1024  # of all the rest
 LIGHT = framing.is_light(openai.AsyncOpenAI, openai.AsyncStream)
 
 
@@ -85,39 +87,68 @@ async def stream(call: Call, *, key: Secret | None, limits: Limits) -> AsyncGene
 
 
 async def embed(wanted: Embedding, *, key: Secret | None, limits: Limits) -> Vectors:
-    """One request, one answer. Raises ProviderError."""
+    """One request, one answer. Raises ProviderError: Garbled also for an answer longer than its vectors can be."""
     base_url = wanted.base_url or settings.OPENAI_BASE_URL or VENDOR_URL
     client = clients.openai_client(base_url, key)
     body: dict[str, Any] = {"model": wanted.model, "input": list(wanted.inputs), "encoding_format": "base64"}
     if wanted.dimensions:
         body["dimensions"] = wanted.dimensions
+    content = b""
     failure: ProviderError | None = None
     with Watch(limits) as watch:
         try:
             async with asyncio.timeout(limits.first_token_s):
-                answer = await client.post("/embeddings", body=body, cast_to=httpx2.Response)
-                told = orjson.loads(answer.content)
-            rows = sorted(told["data"], key=lambda row: row["index"])
-            vectors = tuple(_base64(row["embedding"]) for row in rows)
-            usage = usage_of({**told.get("usage", {}), "completion_tokens": 0}, told.get("model") or "", "stop")
-        except (KeyError, TypeError, AttributeError, orjson.JSONDecodeError):
-            failure = Garbled()
+                stream = await client.post(
+                    "/embeddings",
+                    body=body,
+                    cast_to=object,
+                    options={"timeout": framing.timeout(watch)},
+                    stream=True,  # so that we are the one who reads
+                    stream_cls=openai.AsyncStream[object],
+                )
+                try:
+                    content = await _read(stream.response, ANSWER_BYTES + VECTOR_BYTES * len(wanted.inputs))
+                finally:
+                    await stream.close()
         except (*framing.SDK_ERRORS, *framing.NETWORK_ERRORS, TimeoutError) as error:
             failure = framing.translate(error, watch, has_begun=False, key=key)
-    if failure is None and len(vectors) != len(wanted.inputs):
-        failure = Garbled()
     if failure is not None:  # raised here, so that no traceback leads to the SDK's request and its headers
         raise failure
+    return await asyncio.to_thread(_vectors, content, len(wanted.inputs))  # millions of numbers take a while
+
+
+async def _read(response: httpx2.Response, most_bytes: int) -> bytes:
+    found = bytearray()
+    async for piece in response.aiter_bytes():
+        found += piece
+        if len(found) > most_bytes:
+            raise Garbled
+    return bytes(found)
+
+
+def _vectors(content: bytes, number: int) -> Vectors:
+    """What stands in an answer. Raises Garbled, whatever it is that stands there."""
+    try:
+        told = orjson.loads(content)
+        rows = sorted(told["data"], key=lambda row: row["index"])
+        vectors = tuple(_base64(row["embedding"]) for row in rows)
+        usage = usage_of({**(told.get("usage") or {}), "completion_tokens": 0}, told.get("model") or "", "stop")
+    except (LookupError, TypeError, AttributeError, ValueError, OverflowError, struct.error):
+        raise Garbled from None
+    if len(vectors) != number:
+        raise Garbled
     return Vectors(vectors, usage)
 
 
 def _base64(vector: str | list[float]) -> str:
-    """Some servers know no base64 and send numbers. Raises TypeError for what is no vector."""
+    """Some servers know no base64 and send numbers. Raises TypeError, ValueError and more for what is no vector."""
     if isinstance(vector, list):
-        return base64.b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode()
-    if not vector or len(vector) % 4:
-        raise TypeError
-    return vector
+        packed, written = struct.pack(f"<{len(vector)}f", *vector), ""
+    else:
+        packed, written = base64.b64decode(vector, validate=True), vector
+    if not packed or len(packed) % 4:
+        raise ValueError
+    return written or base64.b64encode(packed).decode()
 
 
 def body_of(call: Call, base_url: str) -> dict[str, Any]:

@@ -467,7 +467,10 @@ class Server:
         return False
 
     async def embeddings(self, request: web.Request) -> web.Response:
-        """Vectors whose first two numbers tell the text; floats=1 knows no base64, short=1 forgets the last one."""
+        """Vectors whose first two numbers tell the text; floats=1 knows no base64, short=1 forgets the last one.
+
+        vector=JSON is each of them instead, and pad=n adds n bytes that nobody asked for.
+        """
         body = json.loads(await request.read())
         options = options_of(body["model"])
         call = {"path": request.path, "model": body["model"], "headers": dict(request.headers), "body": body}
@@ -483,10 +486,15 @@ class Server:
             vector: Any = embedding(item, body.get("dimensions", 8))
             if body.get("encoding_format") == "base64" and "floats" not in options:
                 vector = base64.b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode()
+            if "vector" in options:
+                vector = json.loads(options["vector"])
             data.append({"object": "embedding", "index": index, "embedding": vector})
         tokens = sum(len(item.split()) if isinstance(item, str) else len(item) for item in inputs)
         told = {"prompt_tokens": tokens, "total_tokens": tokens}
-        return web.json_response({"object": "list", "data": data[::-1], "model": body["model"], "usage": told})
+        pad = "x" * int(options.get("pad", 0))
+        return web.json_response(
+            {"object": "list", "data": data[::-1], "model": body["model"], "usage": told, "pad": pad}
+        )
 
     async def models(self, request: web.Request) -> web.Response:
         self.calls.append({"path": request.path, "method": request.method})
