@@ -165,6 +165,18 @@ def test_a_task_that_kills_each_worker_is_laid_down(queue, start, tmp_path):
     wait(lambda: runs(tmp_path, "fine"), worker)
 
 
+def test_a_count_of_deliveries_that_redis_lost_in_between_stops_no_task(settings, tmp_path, monkeypatch):
+    """O-02: it is one, as far as anybody knows"""
+    monkeypatch.setattr(doomed, "DONE", tmp_path)
+    settings.CACHES = {"default": {"BACKEND": "django.core.cache.backends.dummy.DummyCache"}}  # add() keeps nothing
+    doomed.fine.push_request(id="again", called_directly=False, is_eager=False, delivery_info={"redelivered": True})
+    try:
+        doomed.fine("again")
+    finally:
+        doomed.fine.pop_request()
+    assert runs(tmp_path, "again")
+
+
 def test_a_queue_that_is_away_delays_nobody_and_loses_nothing(queue, start, valkey, tmp_path, settings):
     """O-02: what is queued meanwhile is kept and sent later; worker and beat come back by themselves."""
     worker = start("-B", "-s", str(tmp_path / "beat"))
