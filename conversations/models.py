@@ -171,7 +171,7 @@ class Turn(Owned):
     held_tokens = models.BigIntegerField(default=0, db_default=0)  # no more than this is ever charged
     heartbeat_at = models.DateTimeField()
     first_piece_at = models.DateTimeField(null=True)
-    first_piece_ms = models.PositiveIntegerField(null=True)  # from asking the model that answered; null: none came
+    first_piece_ms = models.IntegerField(null=True)  # from asking the model that answered; null: none came
     ended_at = models.DateTimeField(null=True)
     is_charged = models.BooleanField(default=False, db_default=False)
     error_code = models.CharField(max_length=60, blank=True, default="", db_default="")

@@ -8,6 +8,7 @@ import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from django.contrib.postgres.operations import AddIndexConcurrently
 from django.db.migrations.operations.base import Operation
 
 from lib.db import on
@@ -35,6 +36,31 @@ class _OnOwner(Operation):
                 "Walls are built by the owner of the tables: run `manage.py migrate` without --database."
             )
         return True
+
+
+class AddIndexAtWork(AddIndexConcurrently):
+    """Build an index while everybody goes on reading and writing, in a migration of its own with `atomic = False`.
+
+    It waits for every transaction that is open, however long, and keeps nobody waiting by that, so the lock_timeout of
+    `migrate` does not bind it. What an earlier try left unfinished is dropped, and what is there already is left alone.
+    """
+
+    def database_forwards(self, app_label: str, editor: Any, from_state: Any, to_state: Any) -> None:
+        name = editor.quote_name(self.index.name)
+        with editor.connection.cursor() as cursor:
+            cursor.execute("select indisvalid from pg_index where indexrelid = to_regclass(%s)", [name])
+            found = cursor.fetchone()
+            if found and found[0]:
+                return
+            cursor.execute("select current_setting('lock_timeout'), set_config('lock_timeout', '0', false)")
+            before, _ = cursor.fetchone()
+        try:
+            if found:
+                editor.execute(f"drop index concurrently {name}")
+            super().database_forwards(app_label, editor, from_state, to_state)
+        finally:
+            with editor.connection.cursor() as cursor:
+                cursor.execute("select set_config('lock_timeout', %s, false)", [before])
 
 
 class EnableRLS(_OnOwner):

@@ -13,14 +13,6 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name="turn",
             name="first_piece_ms",
-            field=models.PositiveIntegerField(null=True),
-        ),
-        migrations.AddIndex(
-            model_name="turn",
-            index=models.Index(
-                condition=models.Q(("status__in", ["pending", "streaming"]), _negated=True),
-                fields=["brand", "id"],
-                name="turns_ended",
-            ),
+            field=models.IntegerField(null=True),
         ),
     ]

@@ -75,6 +75,27 @@ def sins_of_migration(tree):
                     yield f"line {node.lineno}: RunPython({ast.unparse(work)}) must be wrapped in as_service"
 
 
+def builds_that_block(tree):
+    """An index on a table that is in use: built otherwise, nobody can write there until it is done."""
+    made = {
+        ast.literal_eval(keyword.value).lower()
+        for node in ast.walk(tree)
+        if called(node) == "CreateModel"
+        for keyword in node.keywords
+        if keyword.arg == "name"
+    }
+    is_atomic = not any(
+        isinstance(node, ast.Assign) and ast.unparse(node) == "atomic = False" for node in ast.walk(tree)
+    )
+    for node in ast.walk(tree):
+        names = {keyword.arg: keyword.value for keyword in getattr(node, "keywords", ())}
+        if called(node) in ("AddIndex", "AddIndexConcurrently"):
+            if "model_name" not in names or ast.literal_eval(names["model_name"]).lower() not in made:
+                yield f"line {node.lineno}: {called(node)} on a table in use: AddIndexAtWork, in a migration of its own"
+        elif called(node) == "AddIndexAtWork" and (is_atomic or ast.unparse(tree).count("model_name=") > 1):
+            yield f"line {node.lineno}: AddIndexAtWork wants atomic = False and a migration of its own"
+
+
 def ways_around(tree):
     for node in ast.walk(tree):
         if (
@@ -125,6 +146,12 @@ def test_no_migration_changes_rows_that_it_cannot_see():
     assert found(sins_of_migration, *folders) == []
 
 
+def test_no_index_is_built_while_everybody_waits():
+    assert (
+        found(builds_that_block, *(f"{app}/migrations" for app in OURS if (ROOT / app / "migrations").is_dir())) == []
+    )
+
+
 def test_nothing_goes_around_the_scope():
     """Only lib names a connection by hand; the owner's is for migrations (chatsite.apps gives their rights after one)."""
     assert found(ways_around, *OURS, skip=("migrations", "lib"), except_for={"chatsite/apps.py"}) == []
@@ -146,6 +173,14 @@ def test_nothing_talks_http_but_through_egress():
         (sins_of_migration, "RunSQL(sql='with x as (select 1) delete from a using x')"),
         (sins_of_migration, "migrations.RunPython(seed)"),
         (sins_of_migration, "migrations.RunPython(as_service(seed), unseed)"),
+        (builds_that_block, "migrations.AddIndex(model_name='turn', index=1)"),
+        (builds_that_block, "migrations.CreateModel(name='Look')\nmigrations.AddIndex(model_name='turn', index=1)"),
+        (builds_that_block, "AddIndexConcurrently('turn', 1)"),
+        (builds_that_block, "AddIndexAtWork(model_name='turn', index=1)"),
+        (
+            builds_that_block,
+            "atomic = False\nmigrations.AddField(model_name='turn', name='x')\nAddIndexAtWork(model_name='turn', index=1)",
+        ),
         (ways_around, "Brand.objects.using('service').all()"),
         (ways_around, "Brand.objects.db_manager('owner')"),
         (ways_around, "connections['owner'].cursor()"),
@@ -169,6 +204,8 @@ def test_each_sin_is_seen(sins, source):
         (sins_of_migration, "migrations.RunSQL('grant select, update on x to y', migrations.RunSQL.noop)"),
         (sins_of_migration, "migrations.RunSQL('create trigger t before insert or update on x for each row')"),
         (sins_of_migration, "migrations.RunPython(as_service(seed), migrations.RunPython.noop)"),
+        (builds_that_block, "migrations.CreateModel(name='Turn')\nmigrations.AddIndex(model_name='turn', index=1)"),
+        (builds_that_block, "atomic = False\nAddIndexAtWork(model_name='turn', index=1)"),
         (ways_around, "connections['service'].cursor()"),
         (ways_out, "from urllib.parse import quote"),
         (ways_out, "import httpx2\nexcept_for = httpx2.HTTPError"),
