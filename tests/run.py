@@ -42,7 +42,7 @@ def main(arguments: list[str]) -> int:
                 f"No {package} here, so {count} {marker} tests are skipped. To run them: apt-get install {package}",
                 flush=True,
             )
-    workers = [] if "-n" in arguments else ["-n", str(min(4, max(2, os.cpu_count() or 2))), "--dist", "loadgroup"]
+    workers = [] if "-n" in arguments else ["-n", str(max(4, os.cpu_count() or 2)), "--dist", "loadgroup"]
     os.execv(sys.executable, [*PYTEST, *workers, *arguments])
 
 

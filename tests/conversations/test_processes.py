@@ -293,7 +293,7 @@ async def test_a_rolling_restart_under_load_fails_no_request_and_loses_no_word(s
 
         async def ask_and_read(model: str) -> Seen:
             asked = await browser.ask("Go on.", site.models[model])
-            assert asked.status == 200, (asked.status, asked.body)
+            assert asked.status == 200, (asked, [web.logged()[-8000:] for web in webs])
             begun.append((asked.turn_id, model))
             return await read_to_the_end(browser, asked.turn_id)
 

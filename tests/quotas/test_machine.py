@@ -88,14 +88,14 @@ class Meter:
 
     def reserve(self, brand_id, owner_id, amounts, reservation, now):
         """Returns None, or the reason for the refusal."""
+        if reservation in self.expires:
+            return None  # before a window is opened for it
         lines = [
             (who, meter, amount, self.pot(brand_id, who, meter, now))
             for who in (owner_id, brand_id)
             for meter, amount in amounts.items()
             if meter in self.plans.get((brand_id, who), {})
         ]
-        if reservation in self.expires:
-            return None
         if not any(who == owner_id for who, _, _, _ in lines):
             return "no_plan"
         for who, meter, amount, pot in lines:
