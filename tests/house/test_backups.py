@@ -139,23 +139,18 @@ def test_a_restore_that_is_not_what_was_taken_says_each_difference(taken, capsys
     assert "forced row-level security accounts_brand is in the backup and not here" in said
 
 
-@pytest.mark.parametrize("harm", ["cut", "changed", "no backup"])
-def test_a_mutilated_file_is_refused_before_anything_is_touched(taken, harm):
+def test_a_mutilated_file_is_refused_before_anything_is_touched(taken):
     whole = taken.read_bytes()
     middle = len(whole) // 2
-    taken.write_bytes(
-        {
-            "cut": whole[:middle],
-            "changed": whole[:middle] + bytes([whole[middle] ^ 255]) + whole[middle + 1 :],
-            "no backup": b"PGDMP" + whole[:100],
-        }[harm]
-    )
+    cut, changed = whole[:middle], whole[:middle] + bytes([whole[middle] ^ 255]) + whole[middle + 1 :]
 
     with empty_database() as name:
-        with pytest.raises(CommandError, match="take another one"):
-            call_command("restore", taken)
-        with home(name) as owner:
-            assert owner.execute("select count(*) from pg_tables where schemaname = 'public'").fetchone() == (0,)
+        for harmed in (cut, changed, b"PGDMP" + whole[:100]):
+            taken.write_bytes(harmed)
+            with pytest.raises(CommandError, match="take another one"):
+                call_command("restore", taken)
+            with home(name) as owner:
+                assert owner.execute("select count(*) from pg_tables where schemaname = 'public'").fetchone() == (0,)
 
 
 def test_a_restore_killed_in_the_middle_leaves_an_empty_database(taken, monkeypatch):
