@@ -14,6 +14,7 @@ NEEDED = {
     "pgbouncer": ("pooler", ("pgbouncer",)),
 }
 PATH = os.environ.get("PATH", os.defpath) + ":/usr/sbin"
+WORKERS = "4"  # on two cores too: tests of real processes wait most of the time
 PYTEST = [sys.executable, "-m", "pytest"]
 
 
@@ -42,7 +43,7 @@ def main(arguments: list[str]) -> int:
                 f"No {package} here, so {count} {marker} tests are skipped. To run them: apt-get install {package}",
                 flush=True,
             )
-    workers = [] if "-n" in arguments else ["-n", str(max(4, os.cpu_count() or 2)), "--dist", "loadgroup"]
+    workers = [] if "-n" in arguments else ["-n", WORKERS, "--dist", "loadgroup"]
     os.execv(sys.executable, [*PYTEST, *workers, *arguments])
 
 
