@@ -269,7 +269,7 @@ ANTHROPIC_API_KEY = env("ANTHROPIC_API_KEY")
 ANTHROPIC_BASE_URL = env("ANTHROPIC_BASE_URL")
 OPENROUTER_API_KEY = env("OPENROUTER_API_KEY")
 EGRESS_ALLOW = env("EGRESS_ALLOW")  # exact host:port of private servers the operator vouches for
-PROVIDER_LIMITS = {"connect_s": 5.0, "first_token_s": 30.0, "idle_s": 30.0, "total_s": 600.0}
+PROVIDER_LIMITS = {"connect_s": 5.0, "first_token_s": 30.0, "idle_s": 30.0, "total_s": 600.0, "thinking_s": 300.0}
 PROVIDER_RETRIES = 2  # of a call that failed before its first piece, where a repeat can mend it
 PROVIDER_BREAKER = {
     "failures": 5,

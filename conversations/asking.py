@@ -45,8 +45,10 @@ async def listen(live: Live) -> Usage | None:
 
 async def _ask(live: Live) -> Usage | None:
     """One model, with its repeats: all of them begin within its time for a first piece."""
-    loop, limits = asyncio.get_running_loop(), Limits(**settings.PROVIDER_LIMITS)
-    until, repeats = loop.time() + limits.first_token_s, 0
+    loop, limits, call = asyncio.get_running_loop(), Limits(**settings.PROVIDER_LIMITS), live.begun.call
+    assert call is not None
+    first_token_s = limits.thinking_s if call.thinks else limits.first_token_s
+    until, repeats = loop.time() + first_token_s, 0
     while True:
         live.asked_at = loop.time()
         try:
@@ -65,8 +67,9 @@ async def _call(live: Live, limits: Limits) -> Usage | None:
     assert call is not None
     most_characters = call.max_tokens * CHARACTERS_PER_TOKEN + 10_000
     key = calls.platform_key(call.protocol, call.base_url)
-    with _told(live) as told, breaker.Attempt(call.protocol, call.base_url, call.model, key) as attempt:
-        async with aclosing(calls.stream(call, key=key, limits=limits)) as pieces:
+    name = (call.protocol, call.base_url, call.model, key)
+    with _told(live) as told, breaker.Attempt(*name, thinks=call.thinks) as attempt:
+        async with aclosing(calls.stream(call, key=key, limits=limits, alive=attempt.answered)) as pieces:
             first = await anext(pieces)
             attempt.answered()
             if isinstance(first, Usage):

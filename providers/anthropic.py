@@ -1,7 +1,7 @@
 """Anthropic's messages: what a Call says in OpenAI's chat shape, as blocks, and their events as pieces."""
 
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Iterable, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
@@ -33,14 +33,16 @@ NOT_IN_AN_ID = re.compile(r"[^a-zA-Z0-9_-]")  # of a tool call: other vendors' i
 DATA_URL = re.compile(r"data:([\w/+.-]+);base64,")
 
 
-async def stream(call: Call, *, key: Secret | None, limits: Limits) -> AsyncGenerator[Piece, None]:
+async def stream(
+    call: Call, *, key: Secret | None, limits: Limits, alive: Callable[[], object] | None = None
+) -> AsyncGenerator[Piece, None]:
     base_url = call.base_url or settings.ANTHROPIC_BASE_URL or VENDOR_URL
     client = clients.anthropic_client(base_url, key)
     at_start: Mapping[str, Any] = NOTHING
     at_end: Mapping[str, Any] = NOTHING
     model, stop_reason, stop_sequence, has_ended = "", "", "", False
     tools: dict[Any, _Tool] = {}
-    with Watch(limits) as watch:
+    with Watch(limits, alive) as watch:
         request = framing.Request(
             client=client,
             path="/v1/messages",

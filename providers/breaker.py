@@ -2,7 +2,8 @@
 
 What fails together rests together. A call that reached nobody counts against the address, with all its models; one that
 was answered badly or not in time counts against that model with that key alone: vendors lose single models far more often
-than all at once, and what an own key is refused is nobody else's affair. Only the time before the first piece counts.
+than all at once, and what an own key is refused is nobody else's affair. Only the time before the first sign of life
+counts, and not the silence of a model that was told to think: a member may tell it, and it rests for every brand.
 
 In the memory of the process: asking costs two look-ups, and no process believes another's trouble to be its own.
 """
@@ -112,13 +113,15 @@ def forget() -> None:
 
 
 class Attempt:
-    """One call, from just before it goes out to its first piece.
+    """One call, from just before it goes out to its first piece, or its first thought.
 
+    thinks  it may be silent for long, so that it was says nothing
     Raises  Resting or Busy on the way in, when the call must not go out
     """
 
-    def __init__(self, protocol: str, base_url: str, model: str, key: Secret | None) -> None:
+    def __init__(self, protocol: str, base_url: str, model: str, key: Secret | None, *, thinks: bool = False) -> None:
         self.name = (protocol, base_url, model, key)
+        self.thinks = thinks
         self.address, self.model = _ways(*self.name)
         self.has_answered = False
         self.probed: list[Rest] = []  # those whose one probe this is
@@ -135,7 +138,7 @@ class Attempt:
         return self
 
     def answered(self) -> None:
-        """The first piece is here: all is well, and what comes later is the answer's own affair."""
+        """The first sign of life is here: all is well, and what comes later is the answer's own affair."""
         self.has_answered = True
         _resting.pop(self.address, None)
         _resting.pop(self.model, None)
@@ -156,6 +159,8 @@ class Attempt:
                 _resting[self.model] = Rest(until=clock() + wait_s, is_busy=True)
         elif is_unreachable(error):
             _resting.setdefault(self.address, Rest()).failed(self.rules)
+        elif self.thinks and isinstance(error, TimedOut):
+            pass
         else:
             _resting.pop(self.address, None)
             _resting.setdefault(self.model, Rest()).failed(self.rules)

@@ -1,6 +1,6 @@
 """The one way to ask a model: stream(). Which key goes where: platform_key()."""
 
-from collections.abc import AsyncGenerator, Iterable, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from typing import Any
 
 import orjson
@@ -20,12 +20,15 @@ ADAPTERS = {"openai": openai.stream, "anthropic": anthropic.stream, "demo": demo
 EMBEDDERS = {"openai": openai.embed, "demo": demo.embed}
 
 
-def stream(call: Call, *, key: Secret | None, limits: Limits | None = None) -> AsyncGenerator[Piece, None]:
+def stream(
+    call: Call, *, key: Secret | None, limits: Limits | None = None, alive: Callable[[], object] | None = None
+) -> AsyncGenerator[Piece, None]:
     """Text and tool pieces, then exactly one Usage. Closing it closes the vendor's connection at once; nothing is retried.
 
-    Raises ProviderError, also in the middle. The default limits are settings.PROVIDER_LIMITS.
+    alive   called once, at the first sign that the model is at work: its first piece, or a thought, which is none
+    Raises  ProviderError, also in the middle. The default limits are settings.PROVIDER_LIMITS.
     """
-    return ADAPTERS[call.protocol](call, key=key, limits=limits or Limits(**settings.PROVIDER_LIMITS))
+    return ADAPTERS[call.protocol](call, key=key, limits=limits or Limits(**settings.PROVIDER_LIMITS), alive=alive)
 
 
 async def embed(wanted: Embedding, *, key: Secret | None, limits: Limits | None = None) -> Vectors:
@@ -52,8 +55,11 @@ def _tokens(message: Mapping[str, Any], image_tokens: int) -> int:
     else:
         for part in content or ():
             tokens += len(part["text"].encode("utf-8", "replace")) // 4 + 1 if part["type"] == "text" else image_tokens
+    for name in ("name", "tool_call_id"):
+        if said := message.get(name):
+            tokens += len(said.encode("utf-8", "replace")) // 3 + 1
     for call in message.get("tool_calls") or ():
-        said = call["function"]["name"] + call["function"]["arguments"]
+        said = call.get("id", "") + call["function"]["name"] + call["function"]["arguments"]
         tokens += len(said.encode("utf-8", "replace")) // 3 + 12
     return tokens
 

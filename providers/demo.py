@@ -7,7 +7,7 @@ import math
 import random
 import re
 import struct
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from typing import Any
 
 from django.conf import settings
@@ -48,7 +48,9 @@ CLOSINGS = (
 PLAIN = ("joke", "hello", "hi", "hey", "thanks", "thank", "ping", "test")
 
 
-async def stream(call: Call, *, key: Secret | None, limits: Limits) -> AsyncGenerator[Piece, None]:
+async def stream(
+    call: Call, *, key: Secret | None, limits: Limits, alive: Callable[[], object] | None = None
+) -> AsyncGenerator[Piece, None]:
     """Yield the pieces of answer() at settings.DEMO_TOKENS_PER_SECOND (0 is at once), then one Usage."""
     pieces = TOKEN.findall(answer(question_of(call)))
     finish_reason = "stop" if len(pieces) <= call.max_tokens else "length"

@@ -3,7 +3,7 @@
 import asyncio
 import base64
 import struct
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 from typing import Any
 from uuid import uuid4
@@ -35,16 +35,19 @@ VENDOR_URL = "https://api.openai.com/v1"
 OPENROUTER_URL = "https://openrouter.ai/api/v1"
 VECTOR_BYTES = 4096 * 24  # of one in an answer: as many numbers as the door lets anybody ask for, written out
 ANSWER_BYTES = 64 * 1024  # of all the rest
+THOUGHTS = ("reasoning_content", "reasoning", "reasoning_details")  # DeepSeek and vLLM; OpenRouter and Ollama
 LIGHT = framing.is_light(openai.AsyncOpenAI, openai.AsyncStream)
 
 
-async def stream(call: Call, *, key: Secret | None, limits: Limits) -> AsyncGenerator[Piece, None]:
+async def stream(
+    call: Call, *, key: Secret | None, limits: Limits, alive: Callable[[], object] | None = None
+) -> AsyncGenerator[Piece, None]:
     base_url = call.base_url or settings.OPENAI_BASE_URL or VENDOR_URL
     client = clients.openai_client(base_url, key)
     raw: Mapping[str, Any] = NOTHING
     model, finish_reason, has_ended = "", "", False
     made = ToolCalls()
-    with Watch(limits) as watch:
+    with Watch(limits, alive) as watch:
         request = framing.Request(
             client=client,
             path="/chat/completions",
@@ -76,6 +79,8 @@ async def stream(call: Call, *, key: Secret | None, limits: Limits) -> AsyncGene
                                 watch.text_came()
                             for call_told in told:
                                 yield made.piece(call_told)
+                        elif not watch.has_text and any(delta.get(name) for name in THOUGHTS):
+                            watch.text_came()  # it thinks: that is no text, and no silence either
                 except (AttributeError, IndexError, KeyError, TypeError):
                     raise Garbled from None
                 model = event.get("model") or model

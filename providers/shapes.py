@@ -9,6 +9,7 @@ from typing import Any, Self
 NAME_CHARS = 100  # of a model's name or a finish reason that a vendor sends back
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 FROM_CACHE = "cache_read_input_tokens"  # Anthropic's name
+THINKING_S = 300.0  # a model that was told to think may be silent for this long before its first token
 
 
 def clean(text: str) -> str:
@@ -40,6 +41,11 @@ class Call:
     params: Mapping[str, Any] = field(default_factory=dict)
     tools: tuple[Mapping[str, Any], ...] = ()
     tool_choice: str = ""
+
+    @property
+    def thinks(self) -> bool:
+        """Whether the model is told to think first: OpenAI's say nothing while they do."""
+        return self.params.get("reasoning_effort") not in (None, "none", "minimal")
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +127,7 @@ class Limits:
     first_token_s: float = 30
     idle_s: float = 30
     total_s: float = 600
+    thinking_s: float = THINKING_S  # instead of first_token_s where a model is told to think (see Call.thinks)
 
 
 class Watch:
@@ -130,8 +137,9 @@ class Watch:
     Only time spent waiting for the vendor counts as idle; a slow reader of ours is not the vendor's fault.
     """
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, alive: Callable[[], object] | None = None) -> None:
         self.limits = limits
+        self.alive = alive  # called once, at the first sign of life
         self.loop = asyncio.get_running_loop()
         self.now = self.loop.time
         self.started = self.now()
@@ -154,8 +162,10 @@ class Watch:
         self._check()
 
     def text_came(self) -> None:
-        """The first token is here: from now on the limit is the idle time."""
+        """The first token is here, though it may be of a thought: from now on the limit is the idle time."""
         self.has_text = True
+        if self.alive is not None:
+            self.alive()
         if self._timer is not None:
             self._timer.cancel()
             self._check()

@@ -71,6 +71,16 @@ def test_so_many_failures_in_a_row_and_the_model_rests_alone(clock, error):
     assert is_asked()
 
 
+def test_the_silence_of_a_model_that_was_told_to_think_says_nothing():
+    for error in [TimedOut("first token")] * 10 + [BAD, BAD]:
+        with contextlib.suppress(TimedOut, Down), breaker.Attempt(*ME, thinks=True):
+            raise error
+    assert is_asked()
+    call(error=BAD)
+
+    assert not is_asked()
+
+
 @pytest.mark.parametrize("error", [UNREACHABLE, TimedOut("connect")])
 def test_an_address_that_is_not_reached_rests_with_all_its_models(error):
     for name in (ME, SIBLING, OTHER_KEY):

@@ -307,3 +307,36 @@ async def test_a_nul_never_reaches_us(ask, protocol):
     pieces, _ = await ask(protocol, "echo", messages=messages)
 
     assert "".join(pieces) == "ab ünïcödé 👍 "
+
+
+@pytest.mark.parametrize("thought", ["reasoning_content", "reasoning", "silent"])
+async def test_a_thought_is_a_sign_of_life_and_no_piece(upstream, protocol, path, thought):
+    """O-03: from the first thought on the limit is the idle time, and the caller hears of it at once, once."""
+    url = {"openai": upstream.openai_url, "anthropic": upstream.anthropic_url}[protocol]
+    call = Call(protocol, f"m;tokens=2;thinks=8;delay_ms=100;thought={thought}", QUESTION, 100, url)
+    signs = []
+    items = calls.stream(call, key=KEY, limits=Limits(first_token_s=0.6, idle_s=5), alive=lambda: signs.append("alive"))
+
+    if thought == "silent":
+        with pytest.raises(TimedOut) as caught:
+            await anext(items)
+        assert (caught.value.stage, signs) == ("first token", [])
+        return
+    said = [item async for item in items]
+    assert (said[:2], len(said), signs) == (["w0001 ", "w0002 "], 3, ["alive"])
+
+
+def test_what_a_message_says_beside_its_text_is_counted():
+    """Q-06: names and ids go to the vendor too, and would be free."""
+    plain = calls.estimate_tokens([{"role": "user", "content": "Hello"}])
+    assert calls.estimate_tokens([{"role": "user", "content": "Hello", "name": "n" * 60}]) >= plain + 20
+
+    def made(call_id, told_id):
+        call = {"id": call_id, "type": "function", "function": {"name": "f", "arguments": "{}"}}
+        return [
+            {"role": "assistant", "content": None, "tool_calls": [call]},
+            {"role": "tool", "tool_call_id": told_id, "content": "x"},
+        ]
+
+    assert calls.estimate_tokens(made("c" * 150, "c")) >= calls.estimate_tokens(made("c", "c")) + 49
+    assert calls.estimate_tokens(made("c", "c" * 150)) >= calls.estimate_tokens(made("c", "c")) + 49

@@ -9,6 +9,9 @@ hang=             headers (never answers) | first (begins, no word) | middle (af
 cut=              first | middle (connection dropped after `after` words) | quiet (ends in good order, but unfinished)
 after=10          where the middle is
 usage=            missing | zero | null | negative | string | nan | huge | 2**31 | 2**63 | wrong | list
+thinks=10         so many thoughts before the first word, delay_ms apart; they count as tokens. thought=reasoning names them
+                  as OpenRouter does instead of DeepSeek; thought=silent sends none, as OpenAI itself
+cached=5          so many of the prompt's tokens came from the cache (OpenAI's protocol)
 stamp=1           every word is the time it is sent, in seconds (benchmarks)
 gzip=1            compressed, though nobody asked for it
 redirect=1        a 307 to /v1/models
@@ -83,6 +86,8 @@ class Answer:
     usage: tuple[str, str] | None
     reason: str
     stop: str
+    thoughts: int = 0
+    cached: int = 0
 
 
 def options_of(model: str) -> dict[str, str]:
@@ -179,6 +184,9 @@ class OpenAI:
     def word(self, piece: str) -> str:
         return f'{self.before}{{"content":{json.dumps(piece)}}}{self.after}'
 
+    def thought(self, name: str) -> str:
+        return f'{self.before}{{"{name}":"Hm. "}}{self.after}'
+
     def calls(self, calls: list[Call], *, mixed: bool) -> list[str]:
         each = []
         for index, (call_id, name, pieces) in enumerate(calls):
@@ -193,13 +201,19 @@ class OpenAI:
     def end(self, answer: Answer) -> str:
         last = f'{self.before}{{}},"logprobs":null,"finish_reason":"{answer.reason}"}}]}}\n\n'
         if answer.usage and self.wants_usage:
-            last += f'data: {self.head}"choices":[],"usage":{self.usage(answer.usage)}}}\n\n'
+            last += f'data: {self.head}"choices":[],"usage":{self.usage(answer)}}}\n\n'
         return f"{last}data: [DONE]\n\n"
 
     @staticmethod
-    def usage(usage: tuple[str, str]) -> str:
+    def usage(answer: Answer) -> str:
+        usage = answer.usage or ("null", "null")
         total = int(usage[0]) + int(usage[1]) if usage[0].isdecimal() and usage[1].isdecimal() else 0
-        return f'{{"prompt_tokens":{usage[0]},"completion_tokens":{usage[1]},"total_tokens":{total}}}'
+        details = ""
+        if answer.thoughts:
+            details += f',"completion_tokens_details":{{"reasoning_tokens":{answer.thoughts}}}'
+        if answer.cached:
+            details += f',"prompt_tokens_details":{{"cached_tokens":{answer.cached}}}'
+        return f'{{"prompt_tokens":{usage[0]},"completion_tokens":{usage[1]},"total_tokens":{total}{details}}}'
 
     def whole(self, answer: Answer) -> str:
         message: dict[str, Any] = {"role": "assistant", "content": "".join(answer.pieces) or None, "refusal": None}
@@ -214,7 +228,7 @@ class OpenAI:
             "logprobs": None,
             "finish_reason": answer.reason,
         }
-        told = f',"usage":{self.usage(answer.usage)}' if answer.usage else ""
+        told = f',"usage":{self.usage(answer)}' if answer.usage else ""
         head = self.head.replace("chat.completion.chunk", "chat.completion")
         return f'{head}"choices":[{json.dumps(choice)}]{told}}}'
 
@@ -270,6 +284,9 @@ class Anthropic:
 
     def word(self, piece: str) -> str:
         return f"{self.before}{json.dumps(piece)}}}}}\n\n"
+
+    def thought(self, name: str) -> str:
+        return self.event(type="content_block_delta", index=0, delta={"type": "thinking_delta", "thinking": "Hm. "})
 
     def calls(self, calls: list[Call], *, mixed: bool) -> list[str]:
         told = [self.event(type="content_block_stop", index=0)] if self.blocks else []
@@ -383,15 +400,18 @@ class Server:
             await asyncio.sleep(HANG_S)
         pieces = pieces_of(said.body, options)
         most = said.body.get("max_tokens") or said.body.get("max_completion_tokens") or len(pieces)
-        reason = "stop" if len(pieces) <= most else "length"
-        pieces, stop = cut_at_stop(pieces[:most], said.stops)
+        thoughts = int(options.get("thinks", 0))
+        reason = "stop" if thoughts + len(pieces) <= most else "length"
+        thoughts = min(thoughts, most)
+        pieces, stop = cut_at_stop(pieces[: most - thoughts], said.stops)
         calls = calls_of(said.body, options)
         if calls:
             reason = "tool_calls"
         elif stop:
             reason = "stop"
-        usage = usage_of(said.body, options, len(pieces) + sum(len(arguments) for _, _, arguments in calls))
-        answer = Answer(pieces, calls, usage, reason, stop)
+        counted = thoughts + len(pieces) + sum(len(arguments) for _, _, arguments in calls)
+        usage = usage_of(said.body, options, counted)
+        answer = Answer(pieces, calls, usage, reason, stop, thoughts, int(options.get("cached", 0)))
         if not said.body.get("stream"):
             await asyncio.sleep(
                 (int(options.get("first_ms", 0)) + len(pieces) * int(options.get("delay_ms", 0))) / 1000
@@ -416,6 +436,11 @@ class Server:
         delay_s = int(options.get("delay_ms", 0)) / 1000
         middle = min(int(options.get("after", 10)), len(answer.pieces))
         await response.write(said.begin(answer).encode())
+        name = options.get("thought", "reasoning_content")
+        for _ in range(answer.thoughts):
+            if name != "silent":
+                await response.write(said.thought(name).encode())
+            await asyncio.sleep(delay_s)
         due = loop.time() + int(options.get("first_ms", 0)) / 1000
         chunks = [said.word(piece).encode() for piece in answer.pieces]
         for number in range(len(chunks) + 1):
