@@ -103,9 +103,17 @@ where t.id = %(turn)s and t.status = 'interrupted' and m.id = t.message_id
 ENDED = """
 select t.status, t.is_charged, t.error_code, t.produced_tokens, m.content, m.error_detail, m.cost_microusd,
        (m.token_usage ->> 'prompt_tokens')::bigint as prompt_tokens, m.token_usage ->> 'finish_reason' as finish_reason,
-       m.function_call::json
+       (m.token_usage ->> 'cached_tokens')::bigint as cached_tokens,
+       (m.token_usage ->> 'reasoning_tokens')::bigint as reasoning_tokens, m.function_call::json
 from conversations_turn t left join conversations_message m on m.id = t.message_id
 where t.id = %(turn)s and t.status not in ('pending', 'streaming')
+"""
+
+# Which model answers a turn, and which were asked before it.
+ASKED = """
+select t.provider_id, t.attempts::json, m.metadata ->> 'instead_of' as instead_of
+from conversations_turn t left join conversations_message m on m.id = t.message_id
+where t.id = %(turn)s
 """
 
 # Before the other model is asked, so that whoever ends the turn knows whose price it is.

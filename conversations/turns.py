@@ -20,6 +20,7 @@ from conversations.charging import charge
 from conversations.errors import StillAnswering, TooLong
 from conversations.statements import (
     ASK_TO_STOP,
+    ASKED,
     BEGIN,
     BEGIN_UNSTORED,
     CHECKPOINT,
@@ -45,7 +46,7 @@ from lib.ids import uuid7
 from lib.logs import request_id
 from providers import breaker, calls, fallback
 from providers.calls import Call, Usage
-from providers.offers import Offer, offer
+from providers.offers import Offer, known, offer
 from providers.shapes import clean
 from quotas import ledger
 from quotas.errors import QuotaExceeded, TooManyRunning
@@ -125,6 +126,7 @@ class Begun:
     is_new: bool = False
     params: Mapping[str, Any] = field(default_factory=dict)  # what was asked for, without the model's own defaults
     instead_of: str = ""  # name of the model that was asked first and could not answer
+    attempts: Sequence[Mapping[str, Any]] = ()  # of a turn that was begun before: its calls that failed
 
 
 @dataclass(frozen=True, slots=True)
@@ -516,10 +518,12 @@ def _store(ready: Begun, question: Question) -> None:
 
 
 def _again(principal: Principal, turn_id: UUID, body: Mapping[str, Any]) -> Begun:
+    """What the same request began before, in the open scope; its model is the one that answered, offered still or not."""
+    (row,) = send((ASKED, {"turn": turn_id}))[0]
     return Begun(
         turn_id=turn_id,
         principal=principal,
-        offer=offer(UUID(body["provider_id"])),
+        offer=known()[row.provider_id],
         call=None,
         held_tokens=0,
         prompt_tokens=0,
@@ -529,6 +533,8 @@ def _again(principal: Principal, turn_id: UUID, body: Mapping[str, Any]) -> Begu
         answer_id=UUID(body["answer_id"]),
         title=body["title"],
         is_new=False,
+        instead_of=row.instead_of or "",
+        attempts=row.attempts,
     )
 
 
@@ -553,13 +559,14 @@ def finish(
 
     has_arrived            what came has no tokens of its own, as vectors have none
     tool_calls             whole ones only: half an argument is no JSON
-    own_completion_tokens  our count of what arrived; 0 = nothing did, so nothing is charged
+    own_completion_tokens  our count of what arrived; 0 = no text and no call did: only what the vendor counted for an
+                           answer that came to its end is charged then
     attempts               the calls that failed before the last one; empty leaves what hand_over() stored
     """
-    has_arrived = has_arrived or own_completion_tokens > 0
     due = charge(
         usage,
         has_arrived=has_arrived,
+        is_done=status == "done",
         own_prompt_tokens=own_prompt_tokens,
         own_completion_tokens=own_completion_tokens,
         held_tokens=held_tokens,
@@ -569,7 +576,7 @@ def finish(
     finished = Finished(
         status=status,
         text=text,
-        is_charged=has_arrived,
+        is_charged=due.has_arrived,
         prompt_tokens=due.prompt_tokens,
         completion_tokens=due.completion_tokens,
         cost_microusd=cost,
@@ -670,6 +677,8 @@ def as_ended(turn_id: UUID, *, text: str) -> Finished | None:
         error_detail=row.error_detail or "",
         seconds=0,
         tool_calls=(row.function_call or {}).get("calls") or (),
+        cached_tokens=row.cached_tokens or 0,
+        reasoning_tokens=row.reasoning_tokens or 0,
     )
 
 

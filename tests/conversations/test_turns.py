@@ -116,7 +116,24 @@ def test_without_usage_we_count_ourselves_and_never_charge_more_than_was_held():
 def test_when_nothing_arrived_nothing_is_charged_whatever_the_vendor_says(usage):
     """Q-08"""
     due = charge(usage, own_prompt_tokens=30, own_completion_tokens=0, held_tokens=100)
-    assert (due.tokens, due.source, due.excess_tokens) == (0, "", 0)
+    assert (due.tokens, due.source, due.excess_tokens, due.has_arrived) == (0, "", 0, False)
+
+
+@pytest.mark.parametrize(
+    ("usage", "charged", "excess"),
+    [
+        (None, 0, 0),
+        (Usage(None, None), 0, 0),
+        (Usage(0, 0), 0, 0),
+        (Usage(10, 0), 10, 0),
+        (Usage(10, 50), 60, 0),
+        (Usage(30, 100), 30, 100),  # beyond the hold: our own count, the rest is the house's
+    ],
+)
+def test_an_answer_that_came_to_its_end_costs_what_the_vendor_counted_also_without_text(usage, charged, excess):
+    """Q-05: a model may only have thought, or met a stop sequence at once."""
+    due = charge(usage, own_prompt_tokens=30, own_completion_tokens=0, held_tokens=100, is_done=True)
+    assert (due.tokens, due.excess_tokens, due.has_arrived) == (charged, excess, charged > 0)
 
 
 # begin()
