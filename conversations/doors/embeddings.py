@@ -25,7 +25,6 @@ from conversations.doors.fields import BadField
 from conversations.models import Turn
 from conversations.turns import Begun, Finished
 from lib.db import db
-from lib.errors import Unavailable
 from providers import breaker, calls
 from providers.calls import Embedding, Vectors
 from providers.errors import ProviderError
@@ -68,25 +67,28 @@ async def _embed(request: HttpRequest) -> tuple[Wanted, Begun, Vectors, Finished
         with suppress(Exception):  # one heartbeat may be missed
             await db(turns.checkpoint, [(begun.turn_id, None, 0)], by_the_clock=True)
     error = calling.exception()
-    finished = await db(
-        turns.finish,
-        begun.turn_id,
-        by_the_clock=True,
-        status=str(Turn.Status.FAILED if error else Turn.Status.DONE),
-        text="",
-        usage=None if error else calling.result().usage,
-        error=error if isinstance(error, ProviderError) else runner.Bug() if error else None,
-        offer=chosen,
-        own_prompt_tokens=begun.prompt_tokens,
-        own_completion_tokens=0,
-        held_tokens=begun.held_tokens,
-        started_at=begun.started_at,
-        has_arrived=error is None,
-    )
+    try:
+        finished = await db(
+            turns.finish,
+            begun.turn_id,
+            by_the_clock=True,
+            status=str(Turn.Status.FAILED if error else Turn.Status.DONE),
+            text="",
+            usage=None if error else calling.result().usage,
+            error=error if isinstance(error, ProviderError) else runner.Bug() if error else None,
+            offer=chosen,
+            own_prompt_tokens=begun.prompt_tokens,
+            own_completion_tokens=0,
+            held_tokens=begun.held_tokens,
+            started_at=begun.started_at,
+            has_arrived=error is None,
+        )
+    except Exception as failure:  # not settled: the reaper gives the hold back
+        raise errors.after_hold(failure, is_charged=False) from failure
     if error:
-        raise error
+        raise errors.after_hold(error, is_charged=False) if isinstance(error, Exception) else error
     if finished is None:
-        raise Unavailable("This took too long and was given up. Nothing was charged; try again.")
+        raise exchange.Lost("This took too long and was given up. Nothing was charged; try again.")
     return wanted, begun, calling.result(), finished
 
 

@@ -47,6 +47,27 @@ class WrongMethod(DomainError):
     status, code = 405, "method_not_allowed"
 
 
+class Ended(DomainError):
+    """The answer was cut off. What had arrived is charged; ask again for the rest.
+
+    Why a call ended after it had begun, in its cause's words: never a 503, which proxies and clients may repeat unseen. Of
+    what was charged, no client of the vendors' repeats anything by itself.
+    """
+
+    status = 502
+
+    def __init__(self, cause: Exception, *, is_charged: bool) -> None:
+        told = refusal(cause)
+        super().__init__(message(told), **{} if is_charged else told.extra)
+        self.code, self.is_charged = told.code, is_charged
+
+
+def after_hold(cause: Exception, *, is_charged: bool) -> Exception:
+    """How a call is refused that had begun: 503 is kept for those of which nothing was held and nobody was asked."""
+    told = refusal(cause)
+    return Ended(told, is_charged=is_charged) if is_charged or status(told) == 503 else told
+
+
 def refusal(error: Exception) -> DomainError:
     """The refusal that an exception means. What is none goes on as the bug it is."""
     if database_is_away(error):
@@ -81,6 +102,8 @@ def answer(error: DomainError, body: Any, number: int) -> HttpResponse:
     if isinstance(error, WrongMethod):
         response.headers["Allow"] = error.extra["allow"]
     wait = error.retry_after if isinstance(error, ProviderError) else error.extra.get("retry_after")
+    if isinstance(error, Ended) and error.is_charged:
+        response.headers["X-Should-Retry"] = "false"  # both vendors' clients go by it
     if wait:
         response.headers["Retry-After"] = str(max(1, int(wait)))
     return response

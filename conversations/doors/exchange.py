@@ -18,12 +18,12 @@ from django.views.decorators.csrf import csrf_exempt
 from accounts import brands
 from accounts.access import View, api_key, key_holder
 from conversations import runner, turns
-from conversations.doors.errors import Shape, WrongMethod
+from conversations.doors.errors import Shape, WrongMethod, after_hold
 from conversations.live import Live
 from conversations.models import Turn
 from conversations.turns import Begun, Finished, Question
 from lib.db import db
-from lib.errors import Conflict, DomainError, TooLarge, Unavailable
+from lib.errors import Conflict, DomainError, TooLarge
 from providers.calls import ToolPiece
 
 SCOPE = "chat"
@@ -39,12 +39,19 @@ class Wanted(Protocol):
 
 
 W = TypeVar("W", bound=Wanted)
+ANSWERED = (Turn.Status.DONE, Turn.Status.STOPPED)
 
 
 class FailedBefore(DomainError):
     """The first request with this Idempotency-Key failed. Use a new key to try again."""
 
     status, code = 502, "failed_before"
+
+
+class Lost(DomainError):
+    """The answer was interrupted. Ask again for it."""
+
+    status, code = 502, "interrupted"
 
 
 def door(*methods: str, shape: Shape) -> Callable[[View], View]:
@@ -83,7 +90,7 @@ def body_of(request: HttpRequest) -> bytes:
 async def ask(request: HttpRequest, read: Callable[[bytes], W]) -> tuple[W, Live]:
     """Begin what `read` finds in the body, and wait for its first piece: until then a failure is still an HTTP status.
 
-    Raises what refuses the call, and what ended it before anything was charged.
+    Raises what refuses the call, and what ended it before anything was charged; the latter is never a 503.
     """
     runner.accept()
     asking = asyncio.ensure_future(_ask(request, read))
@@ -98,8 +105,8 @@ async def ask(request: HttpRequest, read: Callable[[bytes], W]) -> tuple[W, Live
     except BaseException:
         leave(live)
         raise
-    if live.finished and not live.finished.is_charged and live.finished.status != Turn.Status.DONE:
-        raise live.error or Unavailable("The answer was interrupted. Nothing was charged; try again.")
+    if live.finished and not live.finished.is_charged and live.finished.status not in ANSWERED:
+        raise _refusal(live, live.finished)
     if live.begun.instead_of:
         request.asked_first = live.attempts[0]["model"]  # type: ignore[attr-defined]
     return wanted, live
@@ -126,6 +133,7 @@ async def _told_before(begun: Begun) -> Live:
     if finished is None:
         raise Conflict("The same request is being worked on. Ask again in a moment for its answer.", retry_after=1)
     live = Live(begun)
+    live.attempts = [dict(attempt) for attempt in begun.attempts]
     if finished.text:
         live.push(finished.text)
     for index, call in enumerate(finished.tool_calls):
@@ -180,11 +188,16 @@ async def news(live: Live) -> AsyncGenerator[tuple[str, list[ToolPiece]] | None,
 
 
 def ended(live: Live) -> Finished:
-    """How it ended. Raises what cut it off, in words."""
+    """How it ended; an answer that its person stopped is one too. Raises what cut it off, in words."""
     assert live.finished is not None
-    if live.finished.status != Turn.Status.DONE:
-        raise live.error or Unavailable("The answer was cut off. What had arrived is charged; try again for the rest.")
+    if live.finished.status not in ANSWERED:
+        raise _refusal(live, live.finished)
     return live.finished
+
+
+def _refusal(live: Live, finished: Finished) -> Exception:
+    told = "What had arrived is charged; ask again for the rest." if finished.is_charged else "Nothing was charged."
+    return after_hold(live.error or Lost(f"The answer was interrupted. {told}"), is_charged=finished.is_charged)
 
 
 def made_at(row_id: UUID) -> int:

@@ -18,6 +18,7 @@ from conversations import turns
 from conversations.doors import errors, exchange, messages_input
 from conversations.doors.exchange import SCOPE, as_json, door
 from conversations.live import Live
+from conversations.models import Turn
 from conversations.turns import Finished
 from lib.db import db, scope
 from lib.errors import DomainError
@@ -51,7 +52,8 @@ async def messages(request: HttpRequest) -> HttpResponseBase:
     if wanted.is_stream:
         return EventStream(_events(live))
     finished = await exchange.whole(live)
-    blocks = _blocks(_in_order(live, finished.text, live.tool_pieces))
+    is_stopped = finished.status == Turn.Status.STOPPED  # half a tool call is none
+    blocks = _blocks(_in_order(live, finished.text, () if is_stopped else live.tool_pieces))
     return as_json({**_message(live), "content": blocks, **_stop(live, finished), "usage": _usage(finished)})
 
 
@@ -180,7 +182,9 @@ def _message(live: Live) -> dict[str, Any]:
 
 def _stop(live: Live, finished: Finished) -> dict[str, str | None]:
     reason = STOP_REASONS.get(finished.finish_reason, "end_turn")
-    if reason == "end_turn" and live.tool_pieces:
+    if finished.status == Turn.Status.STOPPED:
+        reason = "end_turn"
+    elif reason == "end_turn" and live.tool_pieces:
         reason = "tool_use"  # some vendors say "stop" for it
     elif reason == "end_turn" and finished.stop_sequence:
         reason = "stop_sequence"

@@ -101,6 +101,8 @@ def _response(turn_id: UUID, model: str, conversation_id: UUID | None, asked: Ma
 
 def _ended(head: Mapping[str, Any], output: Sequence[Item], finished: Finished) -> dict[str, Any]:
     reason = INCOMPLETE.get(finished.finish_reason) if finished.status == Turn.Status.DONE else None
+    if finished.status == Turn.Status.STOPPED:
+        output = [{**item, "status": "incomplete"} for item in output]
     return {
         **head,
         "status": "incomplete" if reason else STATUS[Turn.Status(finished.status)],
@@ -189,15 +191,17 @@ class Growing:
                 "response.function_call_arguments.delta", item_id=item["id"], output_index=at, delta=piece.arguments
             )
 
-    def done(self, text: str) -> Iterator[bytes]:
-        """Close every item: only the end says that no more of it comes."""
+    def done(self, text: str, *, is_stopped: bool) -> Iterator[bytes]:
+        """Close every item: only the end says that no more of it comes. Half a tool call is not called done."""
         for at, item in enumerate(self.items):
+            if is_stopped:
+                item["status"] = "incomplete"
             if item["type"] == "message":
                 (part,) = item["content"]
                 part["text"] = text
                 yield self.event("response.output_text.done", **self._part(), text=text, logprobs=[])
                 yield self.event("response.content_part.done", **self._part(), part=part)
-            else:
+            elif not is_stopped:
                 yield self.event(
                     "response.function_call_arguments.done",
                     item_id=item["id"],
@@ -232,9 +236,11 @@ async def _events(live: Live, wanted: Wanted) -> AsyncGenerator[bytes, None]:
         yield growing.event("response.failed", response={**failed, "output": growing.items})
         return
     frames = [] if growing.items else list(growing.text(""))  # an answer that says nothing still is one
-    frames += growing.done(finished.text)
+    is_stopped = finished.status == Turn.Status.STOPPED
+    frames += growing.done(finished.text, is_stopped=is_stopped)
     ended = _ended(head, growing.items, finished)
-    yield b"".join([*frames, growing.event(f"response.{ended['status']}", response=ended)])
+    kind = "incomplete" if is_stopped else ended["status"]  # the protocol has no event of a response that is cancelled
+    yield b"".join([*frames, growing.event(f"response.{kind}", response=ended)])
 
 
 def _turn(principal: Principal, response_id: str) -> tuple[Turn, Message]:

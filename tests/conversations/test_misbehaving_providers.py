@@ -10,7 +10,7 @@ import pytest
 from conversations import reaper
 from conversations.models import Conversation
 from lib.db import SERVICE, db, scope
-from providers.models import Fallback
+from providers.models import AIProvider, Fallback
 from quotas.models import Hold
 from tests import factories
 from tests.conversations import rows
@@ -20,7 +20,7 @@ from tests.upstream import blackhole
 
 REST_S = 1.5
 BREAKER = {"failures": 3, "window_s": 60, "rest_s": REST_S, "longest_rest_s": 60, "longest_busy_s": 3}
-LIMITS = {"connect_s": 0.5, "first_token_s": 3, "idle_s": 1, "total_s": 4}
+LIMITS = {"connect_s": 0.5, "first_token_s": 3, "idle_s": 1, "total_s": 4, "thinking_s": 1}
 # Each test asks models of its own, so that what one breaks is well for the next.
 MODELS = {
     "fine": "m;tokens=20;x=1",
@@ -44,6 +44,10 @@ MODELS = {
     "hangs-for-all": "m;hang=headers;x=2",
     "stops-calling": "m;tokens=0;calls=1;hang=call",
     "stops": "m;hang=middle;after=5;x=3",
+    "muses": "m;thinks=2;hang=first;x=4",
+    "broods": "m;hang=first;x=5",
+    "down-once": "m;status=500;x=8",
+    "thinks": "m;tokens=5;thinks=3;cached=2;x=3",
 }
 
 
@@ -211,6 +215,55 @@ async def test_a_program_is_told_which_model_answered(site, browser, models, htt
         assert (await db(charged, turn.pk))["queries"] == 1
 
 
+async def test_a_call_repeated_with_its_key_is_told_again_as_it_was_though_its_models_are_gone(
+    site, browser, models, http
+):
+    """Q-12, Q-28: the model that answered, the one that was asked, and every number of the bill."""
+    await db(give_chain, browser.person.brand, models["thinks"])
+    url, headers = f"{browser.web.url}/v1", {"Authorization": f"Bearer {browser.person.key}"}
+    ask = {"model": "f-down-once", "messages": [{"role": "user", "content": "Once"}], "store": True}
+
+    async def tell():
+        given = {**headers, "Idempotency-Key": "once"}
+        async with http.post(f"{url}/chat/completions", json=ask, headers=given) as response:
+            return response.status, response.headers.get("X-Fallback-From"), await response.json()
+
+    first = await tell()
+    assert first[:2] == (200, "f-down-once")
+    assert first[2]["model"] == "f-thinks"
+    assert first[2]["usage"]["prompt_tokens_details"] == {"cached_tokens": 2}
+    assert first[2]["usage"]["completion_tokens_details"] == {"reasoning_tokens": 3}
+
+    def switch_off():
+        AIProvider.objects.using("owner").filter(pk__in=[models["down-once"], models["thinks"]]).update(is_active=False)
+
+    await db(switch_off)
+
+    async def are_gone():
+        async with http.get(f"{url}/models", headers=headers) as response:
+            return not {"f-down-once", "f-thinks"} & {model["id"] for model in (await response.json())["data"]}
+
+    await eventually(are_gone)
+    assert await tell() == first
+
+
+@pytest.mark.parametrize(("model", "asked"), [("muses", {}), ("broods", {"reasoning_effort": "high"})])
+async def test_a_model_that_thinks_too_long_for_one_member_rests_for_nobody(site, browser, models, http, model, asked):
+    """O-03: with three failures in a row a model rests."""
+    ask = {"model": f"f-{model}", "messages": [{"role": "user", "content": "Think."}], **asked}
+    headers = {"Authorization": f"Bearer {browser.person.key}"}
+
+    async def status():
+        async with http.post(f"{browser.web.url}/v1/chat/completions", json=ask, headers=headers) as response:
+            return response.status
+
+    assert await asyncio.gather(*(status() for _ in range(BREAKER["failures"]))) == [504] * BREAKER["failures"]
+    assert await status() == 504
+    assert called(site) == {model: BREAKER["failures"] + 1}
+    for turn in await db(rows.of, browser.person):
+        assert (turn.error_code, turn.is_charged) == ("provider_timeout", False)
+
+
 async def test_an_answer_that_breaks_off_in_the_middle_is_nobody_elses(site, browser, models):
     """Q-09, Q-28: no fallback once a piece is there; the part is kept and charged."""
     await db(give_chain, browser.person.brand, models["fine"])
@@ -229,7 +282,7 @@ async def test_a_tool_call_that_has_begun_is_a_first_piece_too(site, browser, mo
     ask = {"model": "f-stops-calling", "messages": [{"role": "user", "content": "Call."}], "tools": [tool]}
     headers = {"Authorization": f"Bearer {browser.person.key}"}
     async with browser.session.post(f"{browser.web.url}/v1/chat/completions", json=ask, headers=headers) as response:
-        assert response.status == 504
+        assert (response.status, response.headers["X-Should-Retry"]) == (502, "false")
         assert "F-Stops-Calling took too long" in await response.text()
 
     assert called(site) == {"stops-calling": 1}
