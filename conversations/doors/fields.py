@@ -14,6 +14,7 @@ from providers.offers import NoSuchModel
 
 DEEPEST = 32
 MOST_PARTS = 50_000  # looked at one by one on the way in
+MOST_VALUES = 400_000  # so that reading them costs less than a tenth of a second; one embeddings request has 300,000
 MOST_QUOTES = 500_000  # so that finding the texts of a hostile body costs a tenth of a second, not a whole one
 TEXTS = re.compile(rb'"(?:[^"\\]++|\\.?)*+"?', re.DOTALL)  # an unclosed one too: linear whatever comes
 MOST_TOOLS = 128
@@ -33,10 +34,10 @@ class BadField(Invalid):
 
 def json_object(body: bytes) -> dict[str, Any]:
     """Parse a body. Raises Invalid also for what other parsers let pass: NaN, equal names, absurd depth."""
-    if _brackets(body) > MOST_PARTS and (  # a text may have more: somebody's code
-        body.count(b'"') > MOST_QUOTES or _brackets(TEXTS.sub(b"", body)) > MOST_PARTS
+    if _is_crowded(body) and (  # a text may have more: somebody's code
+        body.count(b'"') > MOST_QUOTES or _is_crowded(TEXTS.sub(b"", body))
     ):
-        raise Invalid(f"The body has more than {MOST_PARTS:,} objects and lists.")
+        raise Invalid(f"The body has more than {MOST_PARTS:,} objects and lists, or {MOST_VALUES:,} values.")
     try:
         asked = orjson.loads(body)  # refuses NaN, lone surrogates, bad UTF-8 and absurd depth
     except orjson.JSONDecodeError as error:
@@ -52,8 +53,8 @@ def json_object(body: bytes) -> dict[str, Any]:
     return asked
 
 
-def _brackets(body: bytes) -> int:
-    return body.count(b"[") + body.count(b"{")
+def _is_crowded(body: bytes) -> bool:
+    return body.count(b"[") + body.count(b"{") > MOST_PARTS or body.count(b",") > MOST_VALUES
 
 
 def _refuse_twice(pairs: list[tuple[str, Any]]) -> None:
@@ -62,14 +63,15 @@ def _refuse_twice(pairs: list[tuple[str, Any]]) -> None:
 
 
 def _depth(value: Any) -> int:
+    """How deep objects and lists stand in each other."""
     deepest, level = 0, [value]
     while level and deepest <= DEEPEST:
         deepest += 1
         level = [
             inner
             for outer in level
-            if isinstance(outer, dict | list)
             for inner in (outer.values() if isinstance(outer, dict) else outer)
+            if type(inner) in (dict, list)  # as orjson makes them
         ]
     return deepest
 
