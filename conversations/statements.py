@@ -27,10 +27,10 @@ left join conversations_message a on a.id = t.message_id""",
 )
 
 NEW_CONVERSATION = """
-insert into conversations_conversation (id, brand_id, owner_id, title, model, provider_id, system_prompt_id, system_prompt,
-                                        source, metadata, message_count, created_at, updated_at, last_message_at)
-values (%(conversation)s, %(brand)s, %(owner)s, %(title)s, %(model)s, %(provider)s, %(prompt)s, %(system)s,
-        %(source)s, %(metadata)s, %(messages)s, now(), now(), now())
+insert into conversations_conversation (id, brand_id, owner_id, title, model, provider_id, system_prompt_id, source,
+                                        metadata, message_count, created_at, updated_at, last_message_at)
+values (%(conversation)s, %(brand)s, %(owner)s, %(title)s, %(model)s, %(provider)s, %(prompt)s, %(source)s,
+        %(metadata)s, %(messages)s, now(), now(), now())
 returning id
 """
 OLD_CONVERSATION = """

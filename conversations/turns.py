@@ -75,7 +75,7 @@ class Question:
     model        id or api_identifier; None = the conversation's, else the first one offered
     messages     what a program says, in the shape of providers.Call; None = a page's `text` in a conversation
     after        the turn whose answer a program continues; with `conversation_id` it continues that one's end
-    system       a program's instructions for this answer
+    system       a program's instructions for this answer; no later one has them
     is_stored    keep a program's messages and the answer as a conversation of its person
     is_fitted    drop the oldest messages of a program's conversation that do not fit, instead of refusing
     metadata     of a program, for the conversation
@@ -502,7 +502,6 @@ def _store(ready: Begun, question: Question) -> None:
             "answer": ready.answer_id,
             "title": ready.title[:200],
             "text": question.text,
-            "system": "" if is_page else question.system,
             "metadata": _json(dict(question.metadata)),
             "messages": 2 if is_page else len(ready.said) + 1,
             "model": ready.offer.api_identifier,

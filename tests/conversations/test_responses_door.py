@@ -76,7 +76,7 @@ async def test_an_answer_is_kept_as_its_persons_chat_and_can_be_read_again(site,
 
 
 async def test_a_response_continues_another_and_a_second_time_is_a_fork(site, client, person):
-    """previous_response_id brings what was said, but not the instructions; what was said later is not in it."""
+    """What goes on brings what was said, but not the instructions; what was said later is not in it."""
     first = await client.responses.create(model="words", input="One?", instructions="Only now.", max_output_tokens=2)
     assert (first.status, first.incomplete_details.reason) == ("incomplete", "max_output_tokens")
     second = await client.responses.create(model="words", input="Two?", previous_response_id=first.id)
@@ -90,7 +90,7 @@ async def test_a_response_continues_another_and_a_second_time_is_a_fork(site, cl
         ["One?", said(2), "Two?"],
         ["One?", said(2), "Three?"],
         ["One?", said(2), "Two?", said(20), "Four?"],
-        ["Only now.", "One?", said(2), "Two?", said(20), "Five?"],
+        ["One?", said(2), "Two?", said(20), "Five?"],
     ]
     assert second.conversation.id == first.conversation.id == by_chat.conversation.id
     assert fork.conversation.id != first.conversation.id
@@ -101,6 +101,7 @@ async def test_a_response_continues_another_and_a_second_time_is_a_fork(site, cl
         ["One?", said(2), "Three?", said(20)],
     ]
     assert [chat.message_count for chat, _ in found] == [6, 4]
+    assert [chat.system_prompt for chat, _ in found] == ["", ""]
     with pytest.raises(openai.NotFoundError):
         await client.responses.retrieve(loose.id)
 
