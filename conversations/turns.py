@@ -324,6 +324,23 @@ def require(chosen: Offer, params: Mapping[str, Any], tool_choice: str, messages
         raise Invalid(f"{chosen.name} never calls a tool, so it cannot be told to.", param="tool_choice")
     if not chosen.image_tokens and calls.has_images(messages):
         raise Invalid(f"{chosen.name} takes no images, only text. Choose another model.", param="messages")
+    if chosen.protocol == "anthropic":
+        _require_of_anthropic(chosen, params, messages)
+
+
+def _require_of_anthropic(chosen: Offer, params: Mapping[str, Any], messages: Messages) -> None:
+    """What its protocol has no word for, though it would change the answer."""
+    if (params.get("temperature") or 0) > 1:
+        raise Invalid(f"{chosen.name} takes a temperature from 0 to 1.", param="temperature")
+    for number, message in enumerate(messages):
+        if message.get("name"):
+            raise Invalid(
+                f"{chosen.name} knows no names of speakers: leave name out, or say it in the text.",
+                param=f"messages[{number}].name",
+            )
+        parts = message["content"] if isinstance(message["content"], list) else ()
+        if any(part["type"] == "image_url" and part["image_url"].get("detail", "auto") != "auto" for part in parts):
+            raise Invalid(f"{chosen.name} chooses the detail of a picture itself: leave it out.", param="detail")
 
 
 def _refuse_if_nobody_stands_in(ready: Begun, rest: breaker.Rest) -> None:

@@ -8,7 +8,11 @@ import openai
 import pytest
 from pydantic import BaseModel
 
+from conversations import turns
 from lib.db import db
+from lib.errors import Invalid
+from lib.ids import uuid7
+from providers.offers import Offer
 from tests.conversations import rows
 from tests.conversations.rows import charged
 from tests.server import eventually
@@ -139,6 +143,36 @@ async def test_pictures_go_to_a_model_that_takes_them_and_are_held_for(site, cli
     with pytest.raises(openai.BadRequestError) as refused:
         await client.chat.completions.create(model="words", messages=[{"role": "user", "content": parts[:2]}])
     assert "Words takes no images" in refused.value.message
+
+
+async def test_what_claude_has_no_word_for_is_refused_by_name(site, client):
+    """Nothing that changes an answer is dropped quietly, and no fallback drops it either."""
+    named = [{"role": "user", "content": "x"}, {"role": "user", "content": "y", "name": "bob"}]
+    for wrong, param in (({"temperature": 1.2}, "temperature"), ({"messages": named}, "messages[1].name")):
+        with pytest.raises(openai.BadRequestError) as refused:
+            await client.chat.completions.create(**{"model": "claude", "messages": ASK, **wrong})
+        assert refused.value.param == param
+    assert site.upstream.calls() == []
+    await client.chat.completions.create(model="claude", messages=ASK, temperature=1)
+    await client.chat.completions.create(model="words", messages=named, temperature=1.2)
+
+
+def test_claude_takes_no_detail_of_a_picture_but_its_own():
+    of = {"api_identifier": "c", "description": "", "kind": "chat", "base_url": "", "max_tokens": 9, "params": {}}
+    claude = Offer(
+        id=uuid7(), name="Claude", protocol="anthropic", model="c", context_window=99, image_tokens=9, is_active=True,
+        lacks_key=False, input_price=1, output_price=1, **of,
+    )  # fmt: skip
+
+    def picture(**detail):
+        url = {"url": "https://example.com/a.png", **detail}
+        return ({"role": "user", "content": [{"type": "image_url", "image_url": url}]},)
+
+    turns.require(claude, {}, "", picture())
+    turns.require(claude, {}, "", picture(detail="auto"))
+    with pytest.raises(Invalid) as refused:
+        turns.require(claude, {}, "", picture(detail="low"))
+    assert refused.value.extra["param"] == "detail"
 
 
 async def test_a_demo_model_takes_tools_but_no_order_to_call_one(site, client):
