@@ -17,10 +17,11 @@ from accounts.models import ApiKey, Brand, User
 from lib.db import Principal, current_alias, pipeline
 from lib.errors import Invalid, NotAuthenticated
 
+READ, WRITE = "conversations:read", "conversations:write"
 SCOPES = {
-    "chat": "ask models, with the member's plan and quota",
-    "conversations:read": "read the member's conversations",
-    "conversations:write": "change and delete them",
+    "chat": "ask models, with the member's plan and quota; read, continue and delete what was asked with this key",
+    READ: "read and continue the member's conversations",
+    WRITE: "change and delete them",
     "messages:record": "record messages with token counts of one's own",
 }
 LOOK_UP = """

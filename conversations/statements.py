@@ -3,17 +3,33 @@
 _LOAD = """
 select c.id, c.title, c.provider_id, c.system_prompt_id, c.system_prompt,
        c.settings::json,  -- Django leaves jsonb as text in cursors of one's own
-       (select coalesce(json_agg(json_build_object('id', m.id, 'role', m.role, 'content', m.content, 'parts', m.parts,
-                                                   'function_call', m.function_call) order by m.id), '[]')
-        from (select id, role, content, function_call, metadata -> 'parts' as parts from conversations_message
-              where conversation_id = c.id and (content <> '' or function_call is not null) {until}
-              order by id desc limit %(most)s) m) as history,
+       -- Null when it is too large: the sizes are read without what they measure.
+       (with m as materialized (
+            select id, role, content, function_call, metadata from conversations_message
+            where conversation_id = c.id and (role <> 'assistant' or content <> '' or function_call is not null) {until}
+            order by id desc limit %(most)s)
+        select case when (select sum(octet_length(content)::bigint + pg_column_size(metadata)
+                                     + coalesce(pg_column_size(function_call), 0)) from m) > %(most_bytes)s
+               then null
+               else (select coalesce(json_agg(json_build_object(
+                         'id', m.id, 'role', m.role, 'content', m.content, 'parts', m.metadata -> 'parts',
+                         'name', m.metadata ->> 'name', 'function_call', m.function_call) order by m.id), '[]')
+                     from m) end) as history,
        (select prompt_text from providers_systemprompt
         where id = coalesce(%(prompt)s::uuid, c.system_prompt_id) and is_active) as prompt_text {more}
 from (select 1) one {after}
 left join conversations_conversation c on c.id = {conversation} and c.deleted_at is null
+     and (%(only_key)s::uuid is null or c.source = 'api' and {by_key})
 """
-LOAD = _LOAD.format(until="", more="", after="", conversation="%(conversation)s")
+# `only_key` is a key that may not read what is its person's: it reaches what was asked with itself alone.
+LOAD = _LOAD.format(
+    until="",
+    more="",
+    after="",
+    conversation="%(conversation)s",
+    by_key="""not exists (
+         select from conversations_turn where conversation_id = c.id and api_key_id is distinct from %(only_key)s::uuid)""",
+)
 # What a program continues by naming an answer: the conversation up to there. Later messages make it a fork.
 LOAD_AFTER = _LOAD.format(
     until="and id <= a.id",
@@ -24,6 +40,7 @@ LOAD_AFTER = _LOAD.format(
 left join conversations_turn t on t.id = %(after)s
 left join conversations_message a on a.id = t.message_id""",
     conversation="a.conversation_id",
+    by_key="t.api_key_id = %(only_key)s::uuid",
 )
 
 NEW_CONVERSATION = """

@@ -15,6 +15,7 @@ import orjson
 from django.db import IntegrityError
 
 from accounts import idempotency
+from accounts.keys import READ
 from accounts.models import Brand
 from conversations.charging import charge
 from conversations.errors import StillAnswering, TooLong
@@ -39,7 +40,7 @@ from conversations.statements import (
 from events import stream
 from lib import clock, metrics
 from lib.db import SERVICE, Principal, opening, scope, send, serve
-from lib.errors import Conflict, DomainError, Invalid, NotFound
+from lib.errors import Conflict, DomainError, Invalid, NotFound, TooLarge
 from lib.faults import fault
 from lib.html import plain
 from lib.ids import uuid7
@@ -62,6 +63,7 @@ UNKNOWN_TO = {
 }
 MOST_HISTORY = 400  # messages read back at most; what does not fit into the model's window is dropped anyway
 MOST_EXCHANGE = 4000  # of a program's, where nothing is dropped unless it says so
+MOST_HISTORY_BYTES = 16 * 1024**2  # of either: pictures are large, and a fork copies them
 TOOLS_TOKENS = 600  # held for what a vendor says around tools; Anthropic's words for them are up to 500
 PROMPT_MARGIN = 1.25  # the hold leans upwards: an estimate may be 6 % low for code or Chinese
 
@@ -165,6 +167,8 @@ def begin(principal: Principal, brand: Brand, question: Question, *, key: str = 
             "after": question.after,
             "prompt": question.prompt_id,
             "most": MOST_HISTORY if question.messages is None else MOST_EXCHANGE,
+            "most_bytes": MOST_HISTORY_BYTES,
+            "only_key": None if principal.may(READ) else principal.key_id,
         }
         with opening(principal, (LOAD_AFTER if question.after else LOAD, names)) as (loaded,):
             if key:
@@ -235,6 +239,11 @@ def _prepare(principal: Principal, question: Question, turn_id: UUID, loaded: An
             raise _no_such(question)
         if question.after and loaded.after_status == "pending":
             raise StillAnswering("The answer that this continues is still being written. Wait for it.")
+        if loaded.history is None:
+            raise TooLarge(
+                f"This conversation holds more than {MOST_HISTORY_BYTES // 1024**2} MB of texts and pictures, too much to "
+                "go on with. Start a new one, and leave out pictures that are not needed any more."
+            )
         title, conversation_id, history = loaded.title, loaded.id, loaded.history
         model, prompt_id = model or loaded.provider_id, prompt_id or loaded.system_prompt_id
         if prompt_id and loaded.prompt_text is None:
@@ -407,6 +416,7 @@ def replayed(history: Sequence[Mapping[str, Any]], *, is_trusted: bool) -> Itera
     asked = {call["id"] for row in history if row["role"] == "assistant" for call in _calls(row)}
     for row in history:
         content = row["parts"] or row["content"]
+        name = {"name": row["name"]} if row["name"] else {}
         if row["role"] == "function":
             call_id = (row["function_call"] or {}).get("call_id")
             if is_trusted or call_id in asked:
@@ -422,9 +432,9 @@ def replayed(history: Sequence[Mapping[str, Any]], *, is_trusted: bool) -> Itera
                 }
                 for call in made
             ]
-            yield row["id"], {"role": "assistant", "content": content or None, "tool_calls": tool_calls}
+            yield row["id"], {"role": "assistant", "content": content or None, "tool_calls": tool_calls, **name}
         elif content:
-            yield row["id"], {"role": row["role"], "content": content}
+            yield row["id"], {"role": row["role"], "content": content, **name}
 
 
 def _calls(row: Mapping[str, Any]) -> list[dict[str, str]]:
@@ -434,7 +444,8 @@ def _calls(row: Mapping[str, Any]) -> list[dict[str, str]]:
 
 def _row(message: Mapping[str, Any], turn_id: UUID) -> dict[str, Any]:
     """A program's message as a row; replayed() is the way back."""
-    content, function_call, metadata = message["content"] or "", None, {}
+    content, function_call = message["content"] or "", None
+    metadata = {"name": message["name"]} if message.get("name") else {}
     if not isinstance(content, str):
         metadata["parts"] = content
         content = "\n".join(part["text"] for part in content if part["type"] == "text")
@@ -454,7 +465,7 @@ def _row(message: Mapping[str, Any], turn_id: UUID) -> dict[str, Any]:
 
 
 def _copy(row: Mapping[str, Any]) -> dict[str, Any]:
-    metadata = {"parts": row["parts"]} if row["parts"] else {}
+    metadata = {name: row[name] for name in ("parts", "name") if row[name]}
     kept = {name: row[name] for name in ("role", "content", "function_call")}
     return {**kept, "id": uuid7(), "turn_id": None, "status": "done", "metadata": metadata}
 

@@ -13,6 +13,7 @@ from django.http.response import HttpResponseBase
 
 from accounts import idempotency
 from accounts.access import key_holder
+from accounts.keys import READ, WRITE
 from conversations.doors import errors, exchange, fields, responses_input
 from conversations.doors.exchange import SCOPE, as_json, door
 from conversations.doors.responses_input import Wanted, turn_id_of
@@ -243,13 +244,19 @@ async def _events(live: Live, wanted: Wanted) -> AsyncGenerator[bytes, None]:
     yield b"".join([*frames, growing.event(f"response.{kind}", response=ended)])
 
 
-def _turn(principal: Principal, response_id: str) -> tuple[Turn, Message]:
-    """A stored response of this person, in the open scope. Raises NotFound, the same for what is somebody else's."""
-    turn = Turn.objects.filter(
-        pk=turn_id_of(response_id), brand_id=principal.brand_id, owner_id=principal.owner_id, sent__has_key="asked"
-    ).first()
+def _turn(principal: Principal, response_id: str, needed: str = READ) -> tuple[Turn, Message]:
+    """A stored response of this person, in the open scope. Raises NotFound, the same for what is somebody else's.
+
+    needed  the scope without which a key reaches only what was asked with itself, in a program's conversation
+    """
+    turns = Turn.objects.filter(brand_id=principal.brand_id, owner_id=principal.owner_id, sent__has_key="asked")
+    answers = Message.objects.filter(conversation__deleted_at=None)
+    if not principal.may(needed):
+        turns = turns.filter(api_key_id=principal.key_id)
+        answers = answers.filter(conversation__source=Conversation.Source.API)
+    turn = turns.filter(pk=turn_id_of(response_id)).first()
     if turn and turn.message_id and turn.sent["asked"]:
-        answer = Message.objects.filter(pk=turn.message_id, conversation__deleted_at=None).first()
+        answer = answers.filter(pk=turn.message_id).first()
         if answer:
             return turn, answer
     raise NotFound("There is no such response here (any more).")
@@ -288,7 +295,7 @@ def _delete(request: HttpRequest, response_id: str) -> None:
     """Delete what was asked and what was answered; what it cost stays."""
     principal = key_holder(request, SCOPE)
     with scope(principal):
-        turn, answer = _turn(principal, response_id)
+        turn, answer = _turn(principal, response_id, WRITE)
         if turn.status in OPEN_STATES:
             raise Conflict("This response is still being written. Delete it when it has ended.", retry_after=5)
         said = Message.objects.filter(conversation_id=answer.conversation_id)

@@ -1,6 +1,7 @@
 """/v1/responses with the official client: kept, continued, called, parsed, read again, deleted, and billed once."""
 
 import asyncio
+import base64
 import json
 import uuid
 
@@ -8,6 +9,7 @@ import openai
 import pytest
 from pydantic import BaseModel
 
+from accounts import keys
 from conversations.models import Conversation, Message
 from lib.db import SERVICE, db, scope
 from tests.conversations import rows
@@ -302,6 +304,103 @@ async def test_what_is_somebody_elses_is_as_unknown_as_what_never_was(site, web,
     assert told == {"There is no such response here (any more)."}
     assert site.upstream.calls() == []
     assert await db(rows.leftovers, person) == {"messages": 0, "turns": 0, "holds": 0}
+
+
+def another_key(person, *scopes):
+    with scope(SERVICE):
+        return keys.create(person.brand, person.user, name="another", scopes=["chat", *scopes])[1]
+
+
+async def test_a_key_reaches_what_is_its_persons_only_with_the_scope_for_it(site, http, web, client, person):
+    """I-09: without it, another key's answers and what is said on the page are as unknown as what never was."""
+    theirs = await client.responses.create(model="words", input="One?")
+    browser = Browser(http, web, person)
+    asked = await browser.ask("On the page.", site.models["words"])
+    await browser.read(asked.turn_id)
+    on_page = f"conv_{(await db(kept, person))[-1][0].pk.hex}"
+    page_answer = f"resp_{uuid.UUID(str(asked.turn_id)).hex}"
+
+    def works(at, response_id, chat_id):
+        return {
+            "retrieve": lambda: at.responses.retrieve(response_id),
+            "items": lambda: at.responses.input_items.list(response_id),
+            "after": lambda: at.responses.create(
+                model="words", input="x", previous_response_id=response_id, store=False
+            ),
+            "chat": lambda: at.responses.create(model="words", input="x", conversation=chat_id, store=False),
+            "delete": lambda: at.responses.delete(response_id),
+        }
+
+    async def reached(scopes, response_id, chat_id):
+        key = await db(another_key, person, *scopes)
+        async with openai.AsyncOpenAI(base_url=f"{web.url}/v1", api_key=key, max_retries=0) as at:
+            found, told = set(), set()
+            for name, work in works(at, response_id, chat_id).items():
+                try:
+                    await work()
+                except openai.NotFoundError as refused:
+                    told.add(refused.body["message"])
+                else:
+                    found.add(name)
+        assert told <= {
+            "There is no such response here (any more).",
+            "There is no such conversation here (any more).",
+        }
+        return found
+
+    chat_id = theirs.conversation.id
+    assert await reached([], theirs.id, chat_id) == set()
+    assert await reached([], page_answer, on_page) == set()
+    reading = {"retrieve", "items", "after", "chat"}
+    assert await reached(["conversations:read"], page_answer, on_page) == {"after", "chat"}  # no response, but said
+    assert await reached(["conversations:read"], theirs.id, chat_id) == reading
+    own = await client.responses.create(model="words", input="Two?", conversation=chat_id)
+    asked = await browser.ask("Said on the page.", site.models["words"], uuid.UUID(hex=chat_id[5:]))
+    await browser.read(asked.turn_id)
+    with pytest.raises(openai.NotFoundError):  # the key that began it does not hear what its person said later
+        await client.responses.create(model="words", input="x", conversation=chat_id)
+    assert (await client.responses.create(model="words", input="x", previous_response_id=own.id)).output_text == said(
+        20
+    )
+    assert await reached(["conversations:write"], theirs.id, chat_id) == {"delete"}
+    await client.responses.delete(own.id)
+
+
+async def test_a_conversation_of_too_many_bytes_is_refused_before_it_is_read(site, http, web, client, person):
+    """F-01: pictures of zeros, which a table would keep as a hundredth of what reading them takes."""
+    large = "data:image/png;base64," + base64.b64encode(bytes(5_500_000)).decode()
+    picture = [{"role": "user", "content": [{"type": "input_image", "image_url": large, "detail": "auto"}]}]
+    last = None
+    for _ in range(3):
+        last = (await client.responses.create(model="seer", input=picture, previous_response_id=last)).id
+    first_of_all, *_ = (turn.pk for turn in await db(rows.of, person))
+    sent = [len(call["body"]["messages"]) for call in site.upstream.calls()]
+    assert sent == [1, 3, 5]  # pictures without a word are replayed too
+    for going_on in ({"previous_response_id": last}, {"previous_response_id": last, "truncation": "auto"}):
+        with pytest.raises(openai.APIStatusError) as refused:
+            await client.responses.create(model="seer", input="And?", **going_on)
+        assert (refused.value.status_code, refused.value.code) == (413, "too_large")
+        assert "16 MB" in refused.value.message
+        assert "Start a new one" in refused.value.message
+    assert len(site.upstream.calls()) == len(sent)
+    early = f"resp_{first_of_all.hex}"  # what was said by then is small enough
+    assert (await client.responses.create(model="seer", input="And?", previous_response_id=early)).output_text == said(
+        20
+    )
+    assert await db(rows.leftovers, person) | {"messages": 0, "turns": 0} == {"messages": 0, "turns": 0, "holds": 0}
+
+
+async def test_the_name_of_a_speaker_is_sent_again_when_a_stored_chat_goes_on(site, client, person):
+    said_by_bob = {"role": "user", "content": "One?", "name": "bob"}
+    rules = {"role": "system", "content": "Be brief."}
+    await client.chat.completions.create(model="words", messages=[rules, said_by_bob], store=True)
+    ((chat, _),) = await db(kept, person)
+    at_end = f"conv_{chat.pk.hex}"
+    first = await client.responses.create(model="words", input="Two?", conversation=at_end)
+    await client.responses.create(model="words", input="Three?", previous_response_id=first.id)
+    fork = await client.responses.create(model="words", input="Four?", previous_response_id=first.id)
+    await client.responses.create(model="words", input="Five?", conversation=fork.conversation.id)
+    assert [call["body"]["messages"][:2] for call in site.upstream.calls()] == [[rules, said_by_bob]] * 5
 
 
 async def test_a_stored_answer_goes_on_when_its_program_has_gone(site, client, person):

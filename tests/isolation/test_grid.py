@@ -176,7 +176,9 @@ def scene(world, caplog):
             "key_of_suspended": (world.act, frank),
         }  # fmt: skip
         for actor, (brand, user) in holders.items():
-            scopes = ["conversations:read"] if actor == "key_wrong_scope" else ["chat"]
+            scopes = ["conversations:read", "conversations:write"]
+            if actor != "key_wrong_scope":
+                scopes.append("chat")
             key, made.keys[actor] = keys.create(brand, user, name=actor, scopes=scopes)
             if actor == "key_revoked":
                 ApiKey.objects.filter(pk=key.pk).update(is_active=False)
