@@ -310,7 +310,8 @@ def test_any_order_of_events_leaves_every_balance_proved(world):
             database=None,
             suppress_health_check=list(HealthCheck),
             print_blob=True,
-            phases=set(Phase) - {Phase.explain},  # it traces every line of every step, which takes longer than the steps
+            phases=set(Phase)
+            - {Phase.explain},  # it traces every line of every step, which takes longer than the steps
         ),
     )
 
