@@ -13,6 +13,12 @@ class TooLong(TooLarge):
     code = "too_long"
 
 
+class Dismissed(DomainError):
+    """Your right to ask here was withdrawn while this was being answered. What had arrived is charged."""
+
+    status, code = 403, "dismissed"
+
+
 class Restarting(DomainError):
     """This server is about to stop and takes no new questions."""
 

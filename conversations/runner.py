@@ -15,7 +15,7 @@ from django.conf import settings
 from django.db import InterfaceError, OperationalError
 
 from conversations import asking, relay, turns
-from conversations.errors import Restarting
+from conversations.errors import Dismissed, Restarting
 from conversations.live import Live, hub
 from conversations.models import Turn
 from conversations.turns import Begun, Finished
@@ -92,7 +92,7 @@ async def _end(live: Live, listening: asyncio.Task[Usage | None]) -> None:
             usage = listening.result()
         fault("after_provider")
         finished = await _finish(live, str(status), usage, error)
-        live.error = error
+        live.error = error or live.error
         live.close(finished)
     finally:
         hub.ended(live)  # also when the loop itself is being closed
@@ -178,7 +178,7 @@ async def _checkpoints() -> None:
             if beat % LOOK_FOR_UNWELCOME_EVERY == 0:
                 ids = [live.begun.turn_id for live in live_turns]
                 for turn_id in await db(turns.unwelcome, ids, by_the_clock=True):
-                    stop(turn_id)
+                    _dismiss(turn_id)
         except Exception as away:  # the next beat tries again; a database that stays away is the reaper's case
             log.warning("checkpoint of %d turns failed: %s", len(changes), away)
 
@@ -195,6 +195,14 @@ def stop(turn_id: UUID) -> bool:
         return live is not None
     live.stop()
     return True
+
+
+def _dismiss(turn_id: UUID) -> None:
+    """Stop an answer whose asker may not ask any more; a program hears it as an error, not as an end like any other."""
+    live = hub.get(turn_id)
+    if live is not None and not live.finished:
+        live.error = Dismissed()
+        live.stop()
 
 
 async def end_all() -> None:

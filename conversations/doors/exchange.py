@@ -190,7 +190,7 @@ async def news(live: Live) -> AsyncGenerator[tuple[str, list[ToolPiece]] | None,
 def ended(live: Live) -> Finished:
     """How it ended; an answer that its person stopped is one too. Raises what cut it off, in words."""
     assert live.finished is not None
-    if live.finished.status not in ANSWERED:
+    if live.finished.status not in ANSWERED or live.error:
         raise _refusal(live, live.finished)
     return live.finished
 
