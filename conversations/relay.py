@@ -24,11 +24,11 @@ from redis.backoff import NoBackoff
 from redis.commands.core import AsyncScript
 from redis.exceptions import RedisError
 
-from conversations.live import Growing, Live, hub
+from conversations.live import BUSY_ANSWERS, Growing, Live, hub
 
 log = logging.getLogger(__name__)
 
-COPY_EVERY_S, READ_EVERY_S = 0.25, 0.1
+COPY_EVERY_S, COPY_BUSY_EVERY_S, READ_EVERY_S = 0.25, 0.5, 0.1  # busy: more than BUSY_ANSWERS are written here
 PATIENCE_S = 1.0  # a Redis that takes longer is away
 AGAIN_S = 1.0  # after it was away
 KEPT_S, KEPT_ENDED_S = 900, 60  # no answer takes longer than ten minutes
@@ -98,7 +98,7 @@ class Writer:
             copy = redis.register_script(COPY)
             try:
                 while self._copied:
-                    await asyncio.sleep(COPY_EVERY_S)
+                    await asyncio.sleep(COPY_BUSY_EVERY_S if len(self._copied) > BUSY_ANSWERS else COPY_EVERY_S)
                     try:
                         await self._copy(copy)
                     except AWAY as error:
