@@ -5,7 +5,7 @@ and may be called any number of times, by the runner and by the reaper: the firs
 """
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
@@ -17,8 +17,10 @@ from django.db import IntegrityError
 from accounts import idempotency
 from accounts.keys import READ
 from accounts.models import Brand
+from conversations import history
 from conversations.charging import charge
 from conversations.errors import StillAnswering, TooLong
+from conversations.history import Messages
 from conversations.statements import (
     ASK_TO_STOP,
     ASKED,
@@ -42,7 +44,6 @@ from lib import clock, metrics
 from lib.db import SERVICE, Principal, opening, scope, send, serve
 from lib.errors import Conflict, DomainError, Invalid, NotFound, TooLarge
 from lib.faults import fault
-from lib.html import plain
 from lib.ids import uuid7
 from lib.logs import request_id
 from providers import breaker, calls, fallback
@@ -66,8 +67,6 @@ MOST_EXCHANGE = 4000  # of a program's, where nothing is dropped unless it says 
 MOST_HISTORY_BYTES = 16 * 1024**2  # of either: pictures are large, and a fork copies them
 TOOLS_TOKENS = 600  # held for what a vendor says around tools; Anthropic's words for them are up to 500
 PROMPT_MARGIN = 1.25  # the hold leans upwards: an estimate may be 6 % low for code or Chinese
-
-Messages = tuple[dict[str, Any], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,7 +230,7 @@ def begin_embedding(principal: Principal, brand: Brand, chosen: Offer, *, prompt
 
 def _prepare(principal: Principal, question: Question, turn_id: UUID, loaded: Any) -> Begun:
     settings: dict[str, Any] = {}
-    title, system, history = "", question.system, []
+    title, system, rows = "", question.system, []
     model, prompt_id, conversation_id = question.model, question.prompt_id, question.conversation_id
     is_page = question.messages is None
     if loaded:
@@ -244,7 +243,7 @@ def _prepare(principal: Principal, question: Question, turn_id: UUID, loaded: An
                 f"This conversation holds more than {MOST_HISTORY_BYTES // 1024**2} MB of texts and pictures, too much to "
                 "go on with. Start a new one, and leave out pictures that are not needed any more."
             )
-        title, conversation_id, history = loaded.title, loaded.id, loaded.history
+        title, conversation_id, rows = loaded.title, loaded.id, loaded.history
         model, prompt_id = model or loaded.provider_id, prompt_id or loaded.system_prompt_id
         if prompt_id and loaded.prompt_text is None:
             raise NotFound("This prompt is not offered here (any more). Choose another one.")
@@ -259,10 +258,10 @@ def _prepare(principal: Principal, question: Question, turn_id: UUID, loaded: An
     require(chosen, question.params, question.tool_choice, new)
     max_tokens = min(question.max_tokens or settings.get("max_tokens") or chosen.max_tokens, chosen.max_tokens)
     first: Messages = ({"role": "system", "content": system},) if system else ()
-    said = list(replayed(history, is_trusted=not is_page))
+    said = list(history.replayed(rows, is_trusted=not is_page))
     if is_page or question.is_fitted:
         extra = calls.estimate_tokens((), question.tools)
-        said = _fit(first, said, new, chosen.context_window - max_tokens - extra, chosen.image_tokens)
+        said = history.fitting(first, said, new, chosen.context_window - max_tokens - extra, chosen.image_tokens)
     messages = (*first, *(message for _, message in said), *new)
     prompt_tokens = calls.estimate_tokens(messages, question.tools, image_tokens=chosen.image_tokens)
     if schema := question.params.get("response_format"):
@@ -298,16 +297,16 @@ def _prepare(principal: Principal, question: Question, turn_id: UUID, loaded: An
         _refuse_if_nobody_stands_in(ready, rest)
     if not is_stored:
         return ready
-    copied = [_copy(row) for row in history] if is_fork else []
+    copied = [history.copied(row) for row in rows] if is_fork else []
     return replace(
         ready,
         conversation_id=uuid7() if is_new or conversation_id is None else conversation_id,
         question_id=uuid7() if is_page else None,
-        said=() if is_page else [*copied, *(_row(message, turn_id) for message in new)],
+        said=() if is_page else [*copied, *(history.as_row(message, turn_id) for message in new)],
         answer_id=uuid7(),
         prompt_id=UUID(str(prompt_id)) if prompt_id else None,
         history=[row_id for row_id, _ in said],
-        title=title or _title(new) or "New chat",
+        title=title or history.title_of(new) or "New chat",
         is_new=is_new,
     )
 
@@ -402,91 +401,6 @@ def hand_over(begun: Begun, attempts: Sequence[Mapping[str, Any]]) -> Begun | No
             "attempts": _json(attempts),
         }
         return following if send((HAND_OVER, names))[0] else None
-
-
-def replayed(history: Sequence[Mapping[str, Any]], *, is_trusted: bool) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Stored rows as messages for a model, each with its id: tool calls and their results as they were (C10).
-
-    is_trusted  as a program left them. A person goes on from anywhere: a call without its result, or a result without
-                its call, would be refused by the vendor, so these are left out
-    """
-    answered = {
-        row["function_call"]["call_id"] for row in history if row["role"] == "function" and row["function_call"]
-    }
-    asked = {call["id"] for row in history if row["role"] == "assistant" for call in _calls(row)}
-    for row in history:
-        content = row["parts"] or row["content"]
-        name = {"name": row["name"]} if row["name"] else {}
-        if row["role"] == "function":
-            call_id = (row["function_call"] or {}).get("call_id")
-            if is_trusted or call_id in asked:
-                yield row["id"], {"role": "tool", "tool_call_id": call_id, "content": content}
-            continue
-        made = [call for call in _calls(row) if is_trusted or call["id"] in answered]
-        if row["role"] == "assistant" and made:
-            tool_calls = [
-                {
-                    "id": call["id"],
-                    "type": "function",
-                    "function": {"name": call["name"], "arguments": call["arguments"]},
-                }
-                for call in made
-            ]
-            yield row["id"], {"role": "assistant", "content": content or None, "tool_calls": tool_calls, **name}
-        elif content:
-            yield row["id"], {"role": row["role"], "content": content, **name}
-
-
-def _calls(row: Mapping[str, Any]) -> list[dict[str, str]]:
-    found: list[dict[str, str]] = (row["function_call"] or {}).get("calls") or []
-    return found
-
-
-def _row(message: Mapping[str, Any], turn_id: UUID) -> dict[str, Any]:
-    """A program's message as a row; replayed() is the way back."""
-    content, function_call = message["content"] or "", None
-    metadata = {"name": message["name"]} if message.get("name") else {}
-    if not isinstance(content, str):
-        metadata["parts"] = content
-        content = "\n".join(part["text"] for part in content if part["type"] == "text")
-    if message["role"] == "tool":
-        function_call = {"call_id": message["tool_call_id"]}
-    elif tool_calls := message.get("tool_calls"):
-        function_call = {"calls": [{"id": call["id"], **call["function"]} for call in tool_calls]}
-    return {
-        "id": uuid7(),
-        "turn_id": turn_id,
-        "role": "function" if message["role"] == "tool" else message["role"],
-        "content": content,
-        "status": "done",
-        "function_call": function_call,
-        "metadata": metadata,
-    }
-
-
-def _copy(row: Mapping[str, Any]) -> dict[str, Any]:
-    metadata = {name: row[name] for name in ("parts", "name") if row[name]}
-    kept = {name: row[name] for name in ("role", "content", "function_call")}
-    return {**kept, "id": uuid7(), "turn_id": None, "status": "done", "metadata": metadata}
-
-
-def _title(messages: Messages) -> str:
-    asked = next((message["content"] for message in messages if message["role"] == "user"), "")
-    return plain(asked if isinstance(asked, str) else next((part["text"] for part in asked if "text" in part), ""))
-
-
-def _fit(
-    first: Messages, said: list[tuple[str, dict[str, Any]]], last: Messages, budget_tokens: int, image_tokens: int
-) -> list[tuple[str, dict[str, Any]]]:
-    """The earlier messages that fit, oldest dropped first; the system prompt and the question always stay."""
-    left = budget_tokens - calls.estimate_tokens((*first, *last), image_tokens=image_tokens)
-    fitting = len(said)
-    while fitting and left >= 0:
-        left -= calls.estimate_tokens((said[fitting - 1][1],), image_tokens=image_tokens)
-        fitting -= left >= 0
-    while fitting < len(said) and said[fitting][1]["role"] in ("assistant", "tool"):  # begin where somebody asks
-        fitting += 1
-    return said[fitting:]
 
 
 def _store(ready: Begun, question: Question) -> None:

@@ -167,15 +167,21 @@ def schema(name: str, value: Any) -> dict[str, Any]:
 
 def function(where: str, given: Any) -> dict[str, Any]:
     """What a model may call: {"name", "description", "parameters", "strict"}, as far as given."""
+    return _named_schema(where, given, "parameters")
+
+
+def json_schema(where: str, given: Any) -> dict[str, Any]:
+    """The schema an answer must fit, in the shape of chat completions' response_format.json_schema."""
+    return _named_schema(where, given, "schema")
+
+
+def _named_schema(where: str, given: Any, form: str) -> dict[str, Any]:
     told = mapping(where, given)
-    known(told, ("name", "description", "parameters", "strict"), where)
+    known(told, ("name", "description", form, "strict"), where)
     made: dict[str, Any] = {"name": tool_name(f"{where}.name", told.get("name"))}
-    if told.get("description") is not None:
-        made["description"] = text(f"{where}.description", told["description"])
-    if told.get("parameters") is not None:
-        made["parameters"] = schema(f"{where}.parameters", told["parameters"])
-    if told.get("strict") is not None:
-        made["strict"] = boolean(f"{where}.strict", told["strict"])
+    for name, read in (("description", text), (form, schema), ("strict", boolean)):
+        if told.get(name) is not None:
+            made[name] = read(f"{where}.{name}", told[name])
     return made
 
 
@@ -209,20 +215,6 @@ def tool_choice(chosen: Any, tools: Collection[Mapping[str, Any]], named: Any) -
     if name not in {tool["name"] for tool in tools}:
         raise BadField("tool_choice", f"tool_choice names {name}, which is not among the tools.")
     return f"={name}"
-
-
-def json_schema(where: str, given: Any) -> dict[str, Any]:
-    """The schema an answer must fit, in the shape of chat completions' response_format.json_schema."""
-    told = mapping(where, given)
-    known(told, ("name", "description", "schema", "strict"), where)
-    made: dict[str, Any] = {"name": tool_name(f"{where}.name", told.get("name"))}
-    if told.get("schema") is not None:
-        made["schema"] = schema(f"{where}.schema", told["schema"])
-    if told.get("description") is not None:
-        made["description"] = text(f"{where}.description", told["description"])
-    if told.get("strict") is not None:
-        made["strict"] = boolean(f"{where}.strict", told["strict"])
-    return made
 
 
 def image(where: str, url: Any, detail: Any) -> dict[str, Any]:

@@ -139,7 +139,7 @@ async def test_a_hundred_questions_a_second_run_no_more_at_once_than_the_caps_an
 
     await eventually(over, seconds=300)
     spent = await db(numbers, brand, brand.pk, "tokens")
-    quiet, loud = (statistics.quantiles(times, n=20)[-1] for times in (quiet_ms, loud_ms))
+    quiet, loud = (sorted(times)[len(times) * 95 // 100] for times in (quiet_ms, loud_ms))
     tell(
         "abuse, one brand",
         seconds=round(ABUSE_S),
