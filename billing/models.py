@@ -5,6 +5,8 @@ from django.db import models
 from django.db.models import Q
 
 from accounts.models import BrandOwned, Owned
+from billing.standin.models import StandInObject as StandInObject
+from billing.standin.models import StandInRequest as StandInRequest
 from lib.windows import WindowKind
 from quotas.models import Meter
 

@@ -34,6 +34,8 @@ RIGHTS = {
     "auth_permission": {"app_service": "siud"},
     "billing_plan": {"app_user": "s", "app_visitor": "s", "app_brand": "s", "app_service": "siud"},
     "billing_planlimit": {"app_user": "s", "app_visitor": "s", "app_brand": "s", "app_service": "siud"},
+    "billing_standinobject": {"app_service": "siud"},
+    "billing_standinrequest": {"app_service": "siud"},
     "billing_subscription": {"app_user": "s", "app_brand": "s", "app_service": "siud"},
     "conversations_conversation": {"app_user": "siud", "app_visitor": "siu", "app_brand": "s", "app_service": "siud"},
     "conversations_look": {"app_service": "siud"},
