@@ -1,10 +1,10 @@
-"""What happened: one append-only stream for programs, one log for people who must answer for what they did, and what is wrong
-now for those who run the house."""
+"""What happened: one append-only stream for programs, one log for people who must answer for what they did, what people were
+told and mailed, and what is wrong now for those who run the house."""
 
 from django.db import models
 from django.db.models import Q
 
-from accounts.models import BrandOwned, User
+from accounts.models import Brand, BrandOwned, Owned, User
 from lib.ids import uuid7
 
 
@@ -42,6 +42,107 @@ class Activity(BrandOwned):
 
     def __str__(self) -> str:
         return self.action
+
+
+class Reader(models.Model):
+    """How far somebody who follows the stream has come. What is read again is told once all the same."""
+
+    name = models.CharField(max_length=40, primary_key=True)
+    read_until = models.DateTimeField()
+
+    def __str__(self) -> str:
+        return f"{self.name} until {self.read_until:%Y-%m-%d %H:%M:%S}"
+
+
+class Notification(Owned):
+    """Something one person should know, behind the bell of the page, where it is marked as read."""
+
+    class Type(models.TextChoices):
+        NEW_CONVERSATION = "new_conversation"
+        NEW_LEAD = "new_lead"
+        NEW_MESSAGE = "new_message"
+        USAGE_LIMIT = "usage_limit"
+        BILLING_UPDATE = "billing_update"
+        KEY_UPDATE = "key_update"
+        SYSTEM = "system"
+
+    class Priority(models.TextChoices):
+        LOW = "low"
+        NORMAL = "normal"
+        HIGH = "high"
+        URGENT = "urgent"
+
+    type = models.CharField(max_length=40, choices=Type)
+    title = models.CharField(max_length=120)
+    message = models.CharField(max_length=600)
+    priority = models.CharField(max_length=10, choices=Priority, default=Priority.NORMAL)
+    action_url = models.CharField(max_length=300, blank=True)  # a path of this site
+    action_label = models.CharField(max_length=60, blank=True)
+    agent_id = models.UUIDField(null=True)  # which agent it is about
+    once = models.CharField(max_length=120, blank=True)  # told once for each person; "" = as often as it happens
+    read_at = models.DateTimeField(null=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["brand", "owner_id", "once"], condition=~Q(once=""), name="told_once_to_each_person"
+            )
+        ]
+        indexes = [models.Index(fields=["brand", "owner_id", "-id"], name="notifications_of_a_person")]
+
+    def __str__(self) -> str:
+        return self.title
+
+
+class EmailLog(models.Model):
+    """One mail to one address, from the moment it was decided on. What it says is made from its template when it is sent.
+
+    No column is called brand_id: a mail may be on no brand's behalf (to ADMINS), and nobody but staff reads this table.
+    """
+
+    class Status(models.TextChoices):
+        QUEUED = "queued"
+        SENT = "sent", "sent: the mail server took it"
+        FAILED = "failed", "failed: not sent, and will not be"
+        DELIVERED = "delivered"  # this and what follows only a provider that reports back can tell
+        BOUNCED = "bounced"
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    created_at = models.DateTimeField(auto_now_add=True)
+    brand = models.ForeignKey(Brand, models.PROTECT, null=True, related_name="+", db_column="of_brand_id")
+    user = models.ForeignKey(User, models.SET_NULL, null=True, related_name="+", db_constraint=False)
+    to_email = models.EmailField()
+    from_email = models.CharField(max_length=320)
+    subject = models.CharField(max_length=300)
+    email_type = models.CharField(max_length=40)
+    template_id = models.CharField(max_length=80)
+    template_data = models.JSONField(default=dict)  # never a link that opens a door, nor a token
+    once = models.CharField(max_length=160, blank=True)  # sent once for each brand; "" = each time
+    status = models.CharField(max_length=10, choices=Status, default=Status.QUEUED)
+    provider = models.CharField(max_length=40, blank=True)
+    provider_message_id = models.CharField(max_length=200, blank=True)
+    attempts = models.PositiveSmallIntegerField(default=0)
+    next_attempt_at = models.DateTimeField()  # while it is queued; moved on by whoever tries, so that nobody else does
+    error = models.CharField(max_length=300, blank=True)
+    sent_at = models.DateTimeField(null=True)
+    delivered_at = models.DateTimeField(null=True)
+    opened_at = models.DateTimeField(null=True)
+    clicked_at = models.DateTimeField(null=True)
+
+    class Meta:
+        verbose_name = "e-mail"
+        constraints = [
+            models.UniqueConstraint(
+                fields=["brand", "once"], condition=~Q(once=""), nulls_distinct=False, name="one_mail_for_each_cause"
+            )
+        ]
+        indexes = [
+            models.Index(fields=["next_attempt_at"], condition=Q(status="queued"), name="mails_waiting"),
+            models.Index(fields=["created_at"], condition=Q(status="failed"), name="mails_failed"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.email_type} to {self.to_email}"
 
 
 class Alarm(models.Model):
