@@ -37,6 +37,7 @@ RIGHTS = {
     "billing_standinobject": {"app_service": "siud"},
     "billing_standinrequest": {"app_service": "siud"},
     "billing_subscription": {"app_user": "s", "app_brand": "s", "app_service": "siud"},
+    "billing_subscriptionhistory": {"app_user": "s", "app_brand": "s", "app_service": "si"},
     "conversations_conversation": {"app_user": "siud", "app_visitor": "siu", "app_brand": "s", "app_service": "siud"},
     "conversations_look": {"app_service": "siud"},
     "conversations_message": {"app_user": "siud", "app_visitor": "siu", "app_brand": "s", "app_service": "siud"},
