@@ -174,6 +174,9 @@ class Turn(Owned):
     first_piece_ms = models.IntegerField(null=True)  # from asking the model that answered; null: none came
     ended_at = models.DateTimeField(null=True)
     is_charged = models.BooleanField(default=False, db_default=False)
+    pocket = models.CharField(
+        max_length=10, blank=True, default="", db_default=""
+    )  # what pays: plan, pack, overage, own_key
     error_code = models.CharField(max_length=60, blank=True, default="", db_default="")
     request_id = models.CharField(max_length=64, blank=True, default="", db_default="")  # of the request that asked
     stop_asked_at = models.DateTimeField(null=True)  # a person wants it stopped, whichever process writes it

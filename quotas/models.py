@@ -190,3 +190,52 @@ class Entry(Owned):
 
     def __str__(self) -> str:
         return f"{self.kind} {self.limit_delta or self.used_delta}"
+
+
+class UsageLog(Owned):
+    """One thing that was used (S1 and S3 `usage_logs`): what a person or a bill asks about a use, beside the ledger that
+    proves the sums. Written in the transaction that ends the work, never changed, and no content: it outlives the chat.
+    """
+
+    class Type(models.TextChoices):
+        MESSAGE = "message"
+        CONVERSATION = "conversation"
+        KNOWLEDGE_CHUNK = "knowledge_chunk"
+        EMBEDDING = "embedding"
+        API_CALL = "api_call"
+        EXPORT = "export"
+
+    usage_type = models.CharField(max_length=20, choices=Type)
+    reservation = models.UUIDField()  # the turn's id, mostly; the ledger's entries carry it too
+    agent_id = models.UUIDField(null=True)
+    provider_id = models.UUIDField(null=True)
+    model = models.CharField(max_length=80, blank=True, default="", db_default="")  # api_identifier of what answered
+    prompt_tokens = models.BigIntegerField(default=0, db_default=0)
+    completion_tokens = models.BigIntegerField(default=0, db_default=0)
+    total_tokens = models.BigIntegerField(default=0, db_default=0)
+    pocket = models.CharField(max_length=10, blank=True, default="", db_default="")  # plan, pack, overage, own_key
+    counted_against_quota = models.BooleanField(default=False, db_default=False)
+    overage = models.BooleanField(default=False, db_default=False)
+    byok = models.BooleanField(default=False, db_default=False)
+    unit_cost_microusd = models.BigIntegerField(
+        default=0, db_default=0
+    )  # what one unit cost its member beyond the plan
+    total_cost_microusd = models.BigIntegerField(default=0, db_default=0)  # what its member owes for it
+    model_cost_microusd = models.BigIntegerField(default=0, db_default=0)  # what its tokens cost at the model's price
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["brand", "reservation", "usage_type"], name="one_usage_per_reservation"),
+            models.CheckConstraint(
+                condition=Q(prompt_tokens__gte=0, completion_tokens__gte=0, total_tokens__gte=0),
+                name="usage_tokens_whole",
+            ),
+            models.CheckConstraint(
+                condition=Q(overage=False, total_cost_microusd=0) | Q(overage=True, total_cost_microusd__gte=0),
+                name="only_overage_costs",
+            ),
+        ]
+        indexes = [models.Index(fields=["brand", "owner_id", "id"], name="usage_of_an_owner")]
+
+    def __str__(self) -> str:
+        return f"{self.usage_type} from {self.pocket or 'nothing'}"

@@ -55,7 +55,7 @@ def every_role_is_bounded(cursor: Any) -> Proof:
 
 
 GRANTS = """
-    select case when c.relkind = 'S' then 'sequence' else 'table' end, n.nspname || '.' || c.relname,
+    select case c.relkind when 'S' then 'sequence' when 'v' then 'view' else 'table' end, n.nspname || '.' || c.relname,
            coalesce(nullif(g.grantee, 0)::regrole::text, 'everybody'), lower(g.privilege_type), g.is_grantable
     from pg_class c join pg_namespace n on n.oid = c.relnamespace, aclexplode(c.relacl) g
     where n.nspname in ('public', 'lookup') and g.grantee <> c.relowner
@@ -86,10 +86,10 @@ ROWS = {"select", "insert", "update", "delete"}
 
 
 def grants(cursor: Any) -> dict[tuple[str, str], set[str]]:
-    """The rights on every table, by (table, role)."""
+    """The rights on every table and view, by (name, role)."""
     given: dict[tuple[str, str], set[str]] = {}
     for kind, name, role, right, _ in rows(cursor, GRANTS):
-        if kind == "table":
+        if kind in ("table", "view"):
             given.setdefault((name.removeprefix("public."), role), set()).add(right)
     return given
 
@@ -114,6 +114,8 @@ def every_right_was_meant(cursor: Any) -> Proof:
                 pass
             case "table", _ if role in TENANT and name in here and right in ROWS:
                 pass
+            case "view", _ if role in (*TENANT, "app_service") and right == "select":
+                pass  # it shows what its reader may see: every_view_obeys_its_reader
             case (("sequence" | "new sequence"), "app_service") if right == "select":
                 pass
             case "new table", "app_service" if right in ROWS:
