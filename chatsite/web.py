@@ -28,6 +28,7 @@ from uvicorn.supervisors import ChangeReload
 from chatsite.asgi import django_application
 from conversations import relay, runner
 from conversations.live import hub
+from providers import calls
 
 log = logging.getLogger("chatsite.web")
 CLOSING = (b"connection", b"close")
@@ -38,7 +39,9 @@ TELL_S = 5  # for readers to hear of an end that came with the process's own
 class Server(uvicorn.Server):
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
         self._loop, self._hurry = asyncio.get_running_loop(), asyncio.Event()
+        warming = self._loop.create_task(calls.warm_up())
         await super().serve(sockets)
+        await warming
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Uvicorn would send itself the signal again at the end, and so never exit with 0; this does not remember it."""

@@ -68,6 +68,7 @@ async def _call(live: Live, limits: Limits) -> Usage | None:
     most_characters = call.max_tokens * CHARACTERS_PER_TOKEN + 10_000
     key = calls.platform_key(call.protocol, call.base_url)
     name = (call.protocol, call.base_url, call.model, key)
+    await calls.ready(call.protocol)
     with _told(live) as told, breaker.Attempt(*name, thinks=call.thinks) as attempt:
         async with aclosing(calls.stream(call, key=key, limits=limits, alive=attempt.answered)) as pieces:
             first = await anext(pieces)

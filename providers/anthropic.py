@@ -13,9 +13,9 @@ from django.conf import settings
 from lib.secret import Secret
 from providers import clients, framing
 from providers.errors import CutOff, Garbled, refusal
-from providers.shapes import NAME_CHARS, NOTHING, Call, Limits, Piece, ToolPiece, Usage, Watch, clean
+from providers.shapes import NAME_CHARS, NOTHING, Call, Limits, Piece, ToolPiece, Usage, Watch, clean, input_of
+from providers.vendors import ANTHROPIC_URL
 
-VENDOR_URL = "https://api.anthropic.com"
 LIGHT = framing.is_light(anthropic.AsyncAnthropic, anthropic.AsyncStream)
 FINISH_REASONS = {
     "end_turn": "stop",
@@ -36,7 +36,7 @@ DATA_URL = re.compile(r"data:([\w/+.-]+);base64,")
 async def stream(
     call: Call, *, key: Secret | None, limits: Limits, alive: Callable[[], object] | None = None
 ) -> AsyncGenerator[Piece, None]:
-    base_url = call.base_url or settings.ANTHROPIC_BASE_URL or VENDOR_URL
+    base_url = call.base_url or settings.ANTHROPIC_BASE_URL or ANTHROPIC_URL
     client = clients.anthropic_client(base_url, key)
     at_start: Mapping[str, Any] = NOTHING
     at_end: Mapping[str, Any] = NOTHING
@@ -51,6 +51,7 @@ async def stream(
             light=LIGHT,
             stock=lambda: _stock(client, call, watch),
             key=key,
+            errors=anthropic.AnthropicError,
         )
         async with aclosing(framing.events(request, watch)) as events:
             async for event in events:
@@ -215,15 +216,6 @@ def _text(message: Mapping[str, Any]) -> str:
 
 def _id(call_id: str) -> str:
     return NOT_IN_AN_ID.sub("_", call_id)
-
-
-def input_of(arguments: str) -> dict[str, Any]:
-    """A call's arguments as the object that is wanted; what a model left unfinished goes along as it stands."""
-    try:
-        given = orjson.loads(arguments or "{}")
-    except orjson.JSONDecodeError:
-        given = None
-    return given if isinstance(given, dict) else {"arguments": arguments}
 
 
 def _numbers(usage: object) -> Mapping[str, Any]:

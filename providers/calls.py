@@ -1,6 +1,8 @@
 """The one way to ask a model: stream(). Which key goes where: platform_key()."""
 
+import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
+from importlib import import_module
 from typing import Any
 
 import orjson
@@ -8,16 +10,40 @@ from django.conf import settings
 
 from lib import egress
 from lib.secret import Secret
-from providers import anthropic, demo, openai
 from providers.shapes import Call, Embedding, Limits, Piece, ToolPiece, Usage, Vectors
+from providers.vendors import ANTHROPIC_URL, OPENAI_URL, OPENROUTER_URL
 
 __all__ = [
     "Call", "Embedding", "Limits", "ToolPiece", "Usage", "Vectors", "embed", "estimate_tokens", "has_images",
-    "platform_key", "stream",
+    "platform_key", "ready", "stream", "warm_up",
 ]  # fmt: skip
 
-ADAPTERS = {"openai": openai.stream, "anthropic": anthropic.stream, "demo": demo.stream}
-EMBEDDERS = {"openai": openai.embed, "demo": demo.embed}
+PROTOCOLS = {"openai", "anthropic", "demo"}  # each has an adapter of its name here
+_ready: set[str] = set()
+
+
+def _adapter(protocol: str) -> Any:
+    if protocol not in PROTOCOLS:
+        raise LookupError(protocol)
+    return import_module(f"providers.{protocol}")
+
+
+async def ready(protocol: str) -> None:
+    """Have the adapter's SDK here before its first call. Importing one takes most of a second: not on the event loop."""
+    if protocol not in _ready:
+        await asyncio.to_thread(_adapter, protocol)
+        _ready.add(protocol)
+
+
+async def warm_up() -> None:
+    """Have the SDKs here of those vendors that gave us a key, before anybody asks."""
+    keys = {
+        "openai": settings.OPENAI_API_KEY or settings.OPENROUTER_API_KEY,
+        "anthropic": settings.ANTHROPIC_API_KEY,
+    }
+    for protocol, key in keys.items():
+        if key:
+            await ready(protocol)
 
 
 def stream(
@@ -28,12 +54,18 @@ def stream(
     alive   called once, at the first sign that the model is at work: its first piece, or a thought, which is none
     Raises  ProviderError, also in the middle. The default limits are settings.PROVIDER_LIMITS.
     """
-    return ADAPTERS[call.protocol](call, key=key, limits=limits or Limits(**settings.PROVIDER_LIMITS), alive=alive)
+    pieces: AsyncGenerator[Piece, None] = _adapter(call.protocol).stream(
+        call, key=key, limits=limits or Limits(**settings.PROVIDER_LIMITS), alive=alive
+    )
+    return pieces
 
 
 async def embed(wanted: Embedding, *, key: Secret | None, limits: Limits | None = None) -> Vectors:
     """Vectors of texts, in one request that is never repeated. Raises ProviderError."""
-    return await EMBEDDERS[wanted.protocol](wanted, key=key, limits=limits or Limits(**settings.PROVIDER_LIMITS))
+    await ready(wanted.protocol)
+    limits = limits or Limits(**settings.PROVIDER_LIMITS)
+    vectors: Vectors = await _adapter(wanted.protocol).embed(wanted, key=key, limits=limits)
+    return vectors
 
 
 def estimate_tokens(
@@ -76,10 +108,10 @@ def has_images(messages: Iterable[Mapping[str, Any]]) -> bool:
 def lacks_key(protocol: str, base_url: str) -> bool:
     """Whether a vendor that lets nobody in without a key would be asked without one. An own server may need none."""
     homes = {"openai": settings.OPENAI_BASE_URL, "anthropic": settings.ANTHROPIC_BASE_URL}
-    vendors = {"openai": openai.VENDOR_URL, "anthropic": anthropic.VENDOR_URL}
+    vendors = {"openai": OPENAI_URL, "anthropic": ANTHROPIC_URL}
     if protocol not in vendors or platform_key(protocol, base_url):
         return False
-    needing = {egress.origin(url) for url in (*vendors.values(), openai.OPENROUTER_URL)}
+    needing = {egress.origin(url) for url in (*vendors.values(), OPENROUTER_URL)}
     return egress.origin(base_url or homes[protocol] or vendors[protocol]) in needing
 
 
@@ -87,13 +119,13 @@ def platform_key(protocol: str, base_url: str) -> Secret | None:
     """Our own key, for its vendor's own host or the host of the environment's *_BASE_URL; None for others (Q-27)."""
     homes = {
         "openai": [
-            (settings.OPENAI_BASE_URL or openai.VENDOR_URL, settings.OPENAI_API_KEY),
-            (openai.VENDOR_URL, settings.OPENAI_API_KEY),
-            (openai.OPENROUTER_URL, settings.OPENROUTER_API_KEY),
+            (settings.OPENAI_BASE_URL or OPENAI_URL, settings.OPENAI_API_KEY),
+            (OPENAI_URL, settings.OPENAI_API_KEY),
+            (OPENROUTER_URL, settings.OPENROUTER_API_KEY),
         ],
         "anthropic": [
-            (settings.ANTHROPIC_BASE_URL or anthropic.VENDOR_URL, settings.ANTHROPIC_API_KEY),
-            (anthropic.VENDOR_URL, settings.ANTHROPIC_API_KEY),
+            (settings.ANTHROPIC_BASE_URL or ANTHROPIC_URL, settings.ANTHROPIC_API_KEY),
+            (ANTHROPIC_URL, settings.ANTHROPIC_API_KEY),
         ],
     }.get(protocol, [])
     for home, key in homes:

@@ -3,18 +3,22 @@
 import asyncio
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 import aiohttp
-import anthropic
 import httpx2
-import openai
 from yarl import URL
 
 from lib import egress
 from lib.secret import Secret
 from providers.errors import Down
+
+if TYPE_CHECKING:  # each takes most of a second to import: only who speaks its protocol does
+    import anthropic
+    import openai
+
+    SDK = openai.AsyncOpenAI | anthropic.AsyncAnthropic
 
 HTTP_CLIENTS, SDK_CLIENTS = 128, 512  # per event loop; the longest unused leave
 ERROR_BYTES = 64 * 1024  # of an error's body; nobody reads more
@@ -22,7 +26,6 @@ BODY = "chatsite.body"  # our aiohttp response among the httpx2 response's exten
 # What may leave with a request. The SDKs add whatever OPENAI_ORG_ID, *_CUSTOM_HEADERS ... say, to every base URL.
 SENT_HEADERS = {"accept", "accept-encoding", "anthropic-version", "authorization", "content-type", "user-agent"}
 NO_KEY = "no-key"  # None would make an SDK look into the environment; this one stays here
-SDK = openai.AsyncOpenAI | anthropic.AsyncAnthropic
 
 
 class Body(httpx2.AsyncByteStream):
@@ -133,7 +136,7 @@ class Clients:
                 task.add_done_callback(self.closing.discard)
                 return
 
-    def sdk(self, kind: type[SDK], base_url: str, key: Secret | None) -> Any:
+    def sdk(self, kind: "type[SDK]", base_url: str, key: Secret | None) -> Any:
         transport = self.transport(base_url)
         known = (kind, base_url, key)
         if known not in self.sdks:
@@ -166,9 +169,13 @@ async def close() -> None:
         await asyncio.gather(*clients.closing)
 
 
-def openai_client(base_url: str, key: Secret | None) -> openai.AsyncOpenAI:
-    return _clients().sdk(openai.AsyncOpenAI, base_url, key)
+def openai_client(base_url: str, key: Secret | None) -> "openai.AsyncOpenAI":
+    from openai import AsyncOpenAI
+
+    return _clients().sdk(AsyncOpenAI, base_url, key)
 
 
-def anthropic_client(base_url: str, key: Secret | None) -> anthropic.AsyncAnthropic:
-    return _clients().sdk(anthropic.AsyncAnthropic, base_url, key)
+def anthropic_client(base_url: str, key: Secret | None) -> "anthropic.AsyncAnthropic":
+    from anthropic import AsyncAnthropic
+
+    return _clients().sdk(AsyncAnthropic, base_url, key)

@@ -10,12 +10,10 @@ import json
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import aiohttp
-import anthropic
 import httpx2
-import openai
 import orjson
 
 from lib.secret import Secret
@@ -25,7 +23,6 @@ from providers.shapes import Watch
 
 FRAME_BYTES = 4 * 1024 * 1024  # one event may be this long
 DRAIN_S = 0.05  # after the end, for the last bytes that let the connection be used again
-SDK_ERRORS = (openai.OpenAIError, anthropic.AnthropicError)
 NETWORK_ERRORS = (httpx2.HTTPError, aiohttp.ClientError, OSError)
 Event = dict[str, Any]
 DONE: Event = {}  # the end as OpenAI's protocol says it
@@ -36,6 +33,7 @@ class Request:
     """One streaming request, both ways to make it.
 
     stock   the SDK's own stream; each of its models must offer to_dict()
+    errors  what the SDK raises
     """
 
     client: Any
@@ -45,6 +43,7 @@ class Request:
     light: bool
     stock: Callable[[], Awaitable[AsyncIterator[Any]]]
     key: Secret | None
+    errors: type[Exception]
 
 
 def is_light(client_class: type, stream_class: type) -> bool:
@@ -75,7 +74,7 @@ async def events(request: Request, watch: Watch) -> AsyncGenerator[Event, None]:
         else:
             while (model := await _next_model(stream, watch)) is not None:
                 yield model.to_dict(warnings=False)
-    except (*SDK_ERRORS, *NETWORK_ERRORS, ValueError) as error:
+    except (request.errors, *NETWORK_ERRORS, ValueError) as error:
         failure = translate(error, watch, has_begun=stream is not None, key=request.key)
     finally:
         if stream is not None:
@@ -208,12 +207,13 @@ def translate(error: Exception, watch: Watch, *, has_begun: bool, key: Secret | 
         return TimedOut(watch.due()[1])
     if isinstance(error.__cause__, httpx2.ConnectTimeout):
         return TimedOut("connect")
-    if isinstance(error, openai.APIStatusError | anthropic.APIStatusError):
-        retry_after = _seconds(error.response.headers.get("retry-after"))
-        return refusal(error.body or error.message, status=error.status_code, retry_after=retry_after, key=key)
-    if isinstance(error, openai.APIError) and error.body is not None:  # the stock stream's error in the middle
-        return refusal(error.body, key=key)
-    if isinstance(error, ValueError) and not isinstance(error, SDK_ERRORS):
+    body, status = getattr(error, "body", None), getattr(error, "status_code", None)  # of both SDKs' own errors
+    if status is not None and status >= 300:
+        retry_after = _seconds(cast(Any, error).response.headers.get("retry-after"))
+        return refusal(body or str(error), status=status, retry_after=retry_after, key=key)
+    if body is not None:  # the stock stream's error in the middle
+        return refusal(body, key=key)
+    if isinstance(error, ValueError):
         return Garbled()
     return CutOff() if has_begun else Down()
 

@@ -30,9 +30,8 @@ from providers.shapes import (
     Watch,
     clean,
 )
+from providers.vendors import OPENAI_URL
 
-VENDOR_URL = "https://api.openai.com/v1"
-OPENROUTER_URL = "https://openrouter.ai/api/v1"
 VECTOR_BYTES = 4096 * 24  # of one in an answer: as many numbers as the door lets anybody ask for, written out
 ANSWER_BYTES = 64 * 1024  # of all the rest
 THOUGHTS = ("reasoning_content", "reasoning", "reasoning_details")  # DeepSeek and vLLM; OpenRouter and Ollama
@@ -42,7 +41,7 @@ LIGHT = framing.is_light(openai.AsyncOpenAI, openai.AsyncStream)
 async def stream(
     call: Call, *, key: Secret | None, limits: Limits, alive: Callable[[], object] | None = None
 ) -> AsyncGenerator[Piece, None]:
-    base_url = call.base_url or settings.OPENAI_BASE_URL or VENDOR_URL
+    base_url = call.base_url or settings.OPENAI_BASE_URL or OPENAI_URL
     client = clients.openai_client(base_url, key)
     raw: Mapping[str, Any] = NOTHING
     model, finish_reason, has_ended = "", "", False
@@ -56,6 +55,7 @@ async def stream(
             light=LIGHT,
             stock=lambda: client.chat.completions.create(**body_of(call, base_url), timeout=framing.timeout(watch)),
             key=key,
+            errors=openai.OpenAIError,
         )
         async with aclosing(framing.events(request, watch)) as events:
             async for event in events:
@@ -93,7 +93,7 @@ async def stream(
 
 async def embed(wanted: Embedding, *, key: Secret | None, limits: Limits) -> Vectors:
     """One request, one answer. Raises ProviderError: Garbled also for an answer longer than its vectors can be."""
-    base_url = wanted.base_url or settings.OPENAI_BASE_URL or VENDOR_URL
+    base_url = wanted.base_url or settings.OPENAI_BASE_URL or OPENAI_URL
     client = clients.openai_client(base_url, key)
     body: dict[str, Any] = {"model": wanted.model, "input": list(wanted.inputs), "encoding_format": "base64"}
     if wanted.dimensions:
@@ -115,7 +115,7 @@ async def embed(wanted: Embedding, *, key: Secret | None, limits: Limits) -> Vec
                     content = await _read(stream.response, ANSWER_BYTES + VECTOR_BYTES * len(wanted.inputs))
                 finally:
                     await stream.close()
-        except (*framing.SDK_ERRORS, *framing.NETWORK_ERRORS, TimeoutError) as error:
+        except (openai.OpenAIError, *framing.NETWORK_ERRORS, TimeoutError) as error:
             failure = framing.translate(error, watch, has_begun=False, key=key)
     if failure is not None:  # raised here, so that no traceback leads to the SDK's request and its headers
         raise failure
@@ -158,7 +158,7 @@ def _base64(vector: str | list[float]) -> str:
 
 def body_of(call: Call, base_url: str) -> dict[str, Any]:
     # OpenAI's own reasoning models refuse max_tokens; most others know nothing else.
-    own = egress.origin(base_url) == egress.origin(VENDOR_URL)
+    own = egress.origin(base_url) == egress.origin(OPENAI_URL)
     body = {
         **call.params,
         "model": call.model,

@@ -6,10 +6,21 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Self
 
+import orjson
+
 NAME_CHARS = 100  # of a model's name or a finish reason that a vendor sends back
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 FROM_CACHE = "cache_read_input_tokens"  # Anthropic's name
 THINKING_S = 300.0  # a model that was told to think may be silent for this long before its first token
+
+
+def input_of(arguments: str) -> dict[str, Any]:
+    """A call's arguments as the object that is wanted; what a model left unfinished goes along as it stands."""
+    try:
+        given = orjson.loads(arguments or "{}")
+    except orjson.JSONDecodeError:
+        given = None
+    return given if isinstance(given, dict) else {"arguments": arguments}
 
 
 def clean(text: str) -> str:

@@ -198,7 +198,6 @@ class Site:
             "LIVE_DB": self.name,
             "OPENAI_API_KEY": "sk-test-0123456789abcdef",
             "OPENAI_BASE_URL": self.upstream.openai_url,
-            "ANTHROPIC_API_KEY": "sk-test-0123456789abcdef",
             "ANTHROPIC_BASE_URL": self.upstream.anthropic_url,
             "EGRESS_ALLOW": self.upstream.host_port,
             "DEMO_TOKENS_PER_SECOND": "0",

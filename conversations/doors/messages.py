@@ -25,9 +25,9 @@ from lib.errors import DomainError
 from lib.logs import request_id
 from lib.sse import EventStream
 from providers import calls
-from providers.anthropic import input_of
 from providers.calls import ToolPiece
 from providers.offers import offer
+from providers.shapes import input_of
 
 PING = b'event: ping\ndata: {"type": "ping"}\n\n'
 STOP_REASONS = {"length": "max_tokens", "tool_calls": "tool_use", "content_filter": "refusal"}

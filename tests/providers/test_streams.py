@@ -12,6 +12,7 @@ import pytest
 from providers import anthropic, calls, clients, openai
 from providers.calls import Call, Limits
 from providers.errors import Busy, CutOff, Down, Garbled, KeyRefused, ProviderError, Rejected, TimedOut
+from providers.vendors import OPENAI_URL, OPENROUTER_URL
 from tests.providers.conftest import KEY, QUESTION
 from tests.upstream import blackhole
 
@@ -77,8 +78,8 @@ async def test_anthropic_gets_system_apart_and_only_the_parameters_it_knows(ask,
 def test_openai_itself_gets_the_name_that_its_reasoning_models_accept():
     call = Call("openai", "gpt", QUESTION, 9)
 
-    assert openai.body_of(call, openai.VENDOR_URL)["max_completion_tokens"] == 9
-    assert openai.body_of(call, openai.OPENROUTER_URL)["max_tokens"] == 9
+    assert openai.body_of(call, OPENAI_URL)["max_completion_tokens"] == 9
+    assert openai.body_of(call, OPENROUTER_URL)["max_tokens"] == 9
 
 
 @pytest.mark.parametrize(
