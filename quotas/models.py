@@ -1,9 +1,11 @@
 """The meter. A Hold is a promise, an Entry is a fact; every number in a Bucket is the sum of its Entries and open Holds."""
 
+from datetime import datetime
+
 from django.db import models
 from django.db.models import F, Q
 
-from accounts.models import BrandOwned, Owned
+from accounts.models import Owned
 from lib.windows import WindowKind
 
 
@@ -32,14 +34,25 @@ class Account(Owned):
     kind = models.CharField(max_length=10, choices=Kind)
     plan_code = models.CharField(max_length=40, blank=True)
     plan_name = models.CharField(max_length=80, blank=True)
-    features = models.JSONField(
-        default=dict, blank=True
-    )  # retention_days, byok_allowed, overage price and cap, rate limits, concurrent_turns
+    # What the plan says beside its limits: unit (the meter that packs and overage stand for), overage_allowed,
+    # overage_by_default, overage_price_microusd, overage_cap_microusd, is_billable, byok_allowed, retention_days,
+    # concurrent_turns, rate_limit_per_minute.
+    features = models.JSONField(default=dict, blank=True)
+    overage_on = models.BooleanField(default=False, db_default=False, help_text="The member's own choice.")
+    overage_cap_microusd = models.BigIntegerField(
+        null=True, blank=True, help_text="The member's own cap per month; empty = the plan's."
+    )
+    # Of what was taken back after it was used; == used of the bucket of the pocket `arrears`. No overage while it is owed.
+    arrears_microusd = models.BigIntegerField(default=0, db_default=0)
 
     class Meta:
         constraints = [
             models.UniqueConstraint(fields=["brand", "kind", "owner_id"], name="one_account_per_subject"),
             models.UniqueConstraint(fields=["brand", "owner_id", "id"], name="account_of_owner"),
+            models.CheckConstraint(
+                condition=Q(arrears_microusd__gte=0) & (Q(overage_cap_microusd=None) | Q(overage_cap_microusd__gte=0)),
+                name="account_owes_and_caps_no_less_than_nothing",
+            ),
         ]
 
     def __str__(self) -> str:
@@ -51,7 +64,11 @@ LOCK_RANK = {kind: rank for rank, kind in enumerate(Account.Kind.values)}
 
 
 class Entitlement(Owned):
-    """How much of one meter an account has in each window. Billing sets it; `ends_at` null = in force."""
+    """How much of one meter an account has in each window. Billing sets it; `ends_at` null = the plan's, in force.
+
+    An override for one member stands beside the plan's until `overrides_until`, and only its limit counts, in the plan's
+    window. It is known to end, so nothing has to happen then: whoever comes next finds it over, and clears that date.
+    """
 
     account = models.ForeignKey(Account, models.PROTECT, related_name="entitlements", db_constraint=False)
     meter = models.CharField(max_length=20, choices=Meter)
@@ -61,11 +78,17 @@ class Entitlement(Owned):
         null=True, help_text="Start of the subscription, from which its months are counted."
     )
     ends_at = models.DateTimeField(null=True)
+    overrides_until = models.DateTimeField(null=True, help_text="An override's end, until it was carried out.")
+    reason = models.CharField(max_length=200, blank=True, db_default="")
+    actor_id = models.UUIDField(null=True)  # the member of staff whose override it is
 
     class Meta:
         constraints = [
             models.UniqueConstraint(
                 fields=["account", "meter"], condition=Q(ends_at=None), name="one_entitlement_in_force_per_meter"
+            ),
+            models.UniqueConstraint(
+                fields=["account", "meter"], condition=~Q(overrides_until=None), name="one_override_per_meter"
             ),
             models.CheckConstraint(condition=Q(limit__gte=0), name="entitlement_limit_not_negative"),
         ]
@@ -80,7 +103,8 @@ class Bucket(Owned):
     class Pocket(models.TextChoices):
         PLAN = "plan"
         PACK = "pack"
-        OVERAGE = "overage"
+        OVERAGE = "overage"  # micro-dollars to the cap
+        ARREARS = "arrears"  # micro-dollars owed for what was used of a pack whose money was taken back
         HOUSE = "house"
 
     account = models.ForeignKey(Account, models.PROTECT, related_name="buckets", db_constraint=False)
@@ -93,6 +117,8 @@ class Bucket(Owned):
     limit = models.BigIntegerField(null=True)  # == Sum(Entry.limit_delta); null = no limit
     used = models.BigIntegerField(default=0)  # == Sum(Entry.used_delta)
     held = models.BigIntegerField(default=0)  # == Sum(Hold.amount) of the open holds
+    # How far used + held stood above the limit when it sank, and still do: what is in flight settles, nothing new begins.
+    excess = models.BigIntegerField(default=0, db_default=0)
 
     class Meta:
         constraints = [
@@ -104,9 +130,13 @@ class Bucket(Owned):
             models.UniqueConstraint(fields=["brand", "owner_id", "id"], name="bucket_of_owner"),
             models.UniqueConstraint(fields=["brand", "id"], name="bucket_of_brand"),
             models.CheckConstraint(
-                condition=Q(limit=None) | Q(limit__gte=F("used") + F("held")), name="bucket_never_overspent"
+                condition=Q(limit=None) | Q(limit__gte=F("used") + F("held") - F("excess")),
+                name="bucket_never_overspent",
             ),
             models.CheckConstraint(condition=Q(used__gte=0, held__gte=0), name="bucket_not_negative"),
+        ]
+        indexes = [
+            models.Index(fields=["account", "meter"], condition=Q(pocket="pack"), name="packs_of_an_account"),
         ]
 
     def __str__(self) -> str:
@@ -117,15 +147,30 @@ class Bucket(Owned):
         return None if self.limit is None else max(0, self.limit - self.used - self.held)
 
 
-class Pack(BrandOwned):
-    """A bought pack of queries. Its balance is a bucket of the pocket `pack`; here stands what was bought."""
+class Pack(Owned):
+    """What was bought or given: so many units of one meter. Its balance is a bucket of the pocket `pack`."""
 
     bucket = models.OneToOneField(Bucket, models.PROTECT, related_name="pack", db_constraint=False)
     name = models.CharField(max_length=80)
     price_microusd = models.PositiveBigIntegerField(default=0)
+    amount = models.BigIntegerField(db_default=0, help_text="Units bought; what is left stands in the bucket.")
+    taken_back = models.BigIntegerField(default=0, db_default=0, help_text="Units of it whose money went back.")
+    source = models.CharField(max_length=120, help_text="What it came from, once: checkout:cs_1, staff:...")
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["brand", "source"], name="one_pack_per_source"),
+            models.CheckConstraint(
+                condition=Q(taken_back__gte=0, taken_back__lte=F("amount")), name="pack_taken_back_once"
+            ),
+        ]
 
     def __str__(self) -> str:
         return self.name
+
+    @property
+    def expires_at(self) -> datetime | None:
+        return self.bucket.closes_at
 
 
 class Hold(Owned):
@@ -137,13 +182,16 @@ class Hold(Owned):
     purpose = models.CharField(max_length=20, default="turn", db_default="turn")
     bucket = models.ForeignKey(Bucket, models.PROTECT, related_name="holds", db_constraint=False)
     meter = models.CharField(max_length=20)
-    amount = models.BigIntegerField()
+    amount = models.BigIntegerField()  # in the bucket's unit: `rate` of them for each unit of the meter asked
+    rate = models.BigIntegerField(default=1, db_default=1)  # overage: micro-dollars per unit; everything else: 1
+    own_key = models.BooleanField(default=False, db_default=False)
     expires_at = models.DateTimeField()
 
     class Meta:
         constraints = [
             models.UniqueConstraint(fields=["reservation", "bucket"], name="one_hold_per_reservation_and_bucket"),
             models.CheckConstraint(condition=Q(amount__gte=0), name="hold_not_negative"),
+            models.CheckConstraint(condition=Q(rate__gte=1), name="hold_has_a_rate"),
         ]
         indexes = [
             models.Index(fields=["expires_at"], name="holds_by_expiry"),
@@ -169,6 +217,8 @@ class Entry(Owned):
     used_delta = models.BigIntegerField(default=0)
     reservation = models.UUIDField(null=True)
     hold_id = models.UUIDField(null=True, unique=True)  # the hold this line replaced: the database says "once"
+    rate = models.BigIntegerField(default=1, db_default=1)  # the hold's: used_delta / rate units of the meter asked
+    own_key = models.BooleanField(default=False, db_default=False)  # asked with the member's own key: costs nothing
     cost_microusd = models.BigIntegerField(default=0)
     reason = models.CharField(max_length=200, blank=True)
     actor_id = models.UUIDField(null=True)  # the member of staff who did it, if a person did

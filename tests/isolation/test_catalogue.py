@@ -62,7 +62,7 @@ RIGHTS = {
     "quotas_entitlement": {"app_user": "s", "app_visitor": "s", "app_brand": "s", "app_service": "siu"},
     "quotas_entry": {"app_user": "s", "app_brand": "s", "app_service": "si"},
     "quotas_hold": {"app_user": "s", "app_brand": "s", "app_visitor": "s", "app_service": "siud"},
-    "quotas_pack": {"app_brand": "s", "app_service": "siu"},
+    "quotas_pack": {"app_user": "s", "app_brand": "s", "app_service": "siu"},
     "quotas_usagelog": {"app_user": "s", "app_brand": "s", "app_service": "si"},
     # views, which show what their reader may see
     "daily_quota_usage": {"app_user": "s", "app_brand": "s", "app_service": "s"},
