@@ -5,6 +5,12 @@ from django.db import models
 from django.db.models import F, Q
 
 from accounts.models import BrandOwned, Owned
+from billing.books import BillingTransaction as BillingTransaction
+from billing.books import CreditPackOffer as CreditPackOffer
+from billing.books import Customer as Customer
+from billing.books import OverageReport as OverageReport
+from billing.books import Provider as Provider
+from billing.books import StripeEvent as StripeEvent
 from billing.standin.models import StandInObject as StandInObject
 from billing.standin.models import StandInRequest as StandInRequest
 from lib.windows import WindowKind

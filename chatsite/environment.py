@@ -197,6 +197,28 @@ SECTIONS: dict[str, tuple[Variable, ...]] = {
         ),
         Variable("DEMO_TOKENS_PER_SECOND", int, 40, "Speed of the demo model; 0 = at once."),
     ),
+    "Money": (
+        Variable(
+            "STRIPE_SECRET_KEY",
+            str,
+            "",
+            "The key of your Stripe account: `sk_live_…`, or `sk_test_…` to try. Empty: nothing can be bought, unless "
+            "STRIPE_STAND_IN is on.",
+        ),
+        Variable(
+            "STRIPE_WEBHOOK_SECRET",
+            str,
+            "",
+            "`whsec_…` of the endpoint `https://…/stripe/webhook/` that you made at Stripe, in the same mode as the key. "
+            "Without it nothing that is paid arrives.",
+        ),
+        Variable(
+            "STRIPE_STAND_IN",
+            bool,
+            "(on; with a key, or in production: off)",
+            "Sell at a local stand-in for Stripe, where no money moves: to try, never in production.",
+        ),
+    ),
     "Limits": (
         Variable(
             "CONCURRENT_TURNS_PER_MEMBER",

@@ -10,6 +10,7 @@ from typing import Any
 
 from csp.constants import NONCE, NONE, SELF
 from django.core.exceptions import ImproperlyConfigured
+from django.utils.crypto import salted_hmac
 
 from chatsite import environment
 from lib import logs
@@ -279,6 +280,14 @@ PROVIDER_BREAKER = {
     "longest_busy_s": 300.0,
 }
 DEMO_TOKENS_PER_SECOND = env("DEMO_TOKENS_PER_SECOND")
+
+# Money. What is paid arrives at /stripe/webhook/; the stand-in signs what it sends there with a secret that both can derive.
+
+STRIPE_SECRET_KEY = env("STRIPE_SECRET_KEY")
+STRIPE_STAND_IN = env.bool("STRIPE_STAND_IN", default=DEVELOPMENT) and not STRIPE_SECRET_KEY
+STRIPE_WEBHOOK_SECRET = env("STRIPE_WEBHOOK_SECRET")
+if STRIPE_STAND_IN and not STRIPE_WEBHOOK_SECRET:
+    STRIPE_WEBHOOK_SECRET = "whsec_" + salted_hmac("billing.standin", "webhook", secret=SECRET_KEY).hexdigest()
 
 # Turns
 

@@ -3,7 +3,10 @@
 import os
 
 os.environ.setdefault("DEVELOPMENT", "1")
-for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL", "ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL", "OPENROUTER_API_KEY"):
+for name in (
+    *("OPENAI_API_KEY", "OPENAI_BASE_URL", "ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL", "OPENROUTER_API_KEY"),
+    *("STRIPE_SECRET_KEY", "STRIPE_WEBHOOK_SECRET", "STRIPE_STAND_IN"),
+):
     os.environ.pop(name, None)  # a test never calls a real vendor
 
 from chatsite.settings import *  # noqa: E402, F403
