@@ -189,6 +189,15 @@ SECTIONS: dict[str, tuple[Variable, ...]] = {
         Variable("ANTHROPIC_BASE_URL", str, "", "Another server that speaks Anthropic's protocol."),
         Variable("OPENROUTER_API_KEY", str, "", "The platform's key at OpenRouter, sent to its own host only."),
         Variable(
+            "ENCRYPTION_KEYS",
+            str,
+            "",
+            "Seal members' own keys: `2026b:<64 hex>,2026a:<64 hex>`, the same in every process. The first one seals, all of "
+            "them open; `openssl rand -hex 32` makes one. Empty: nobody can store a key of their own. Keep them apart from "
+            "the backups, which are of no use for those keys without them ([own-keys.md](own-keys.md)).",
+        ),
+        Variable("ENCRYPTION_KEY", str, "", "One such key without a name, 64 hex; it is taken as `0:<64 hex>`."),
+        Variable(
             "EGRESS_ALLOW",
             list,
             [],

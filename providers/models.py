@@ -3,10 +3,11 @@
 from django.core.exceptions import ValidationError
 from django.core.validators import MinValueValidator
 from django.db import models
-from django.db.models import Q
+from django.db.models import F, Func, Q
 
-from accounts.models import BrandOwned
+from accounts.models import BrandOwned, Owned
 from lib.ids import uuid7
+from lib.sealed import SealedTextField
 
 
 class AIProvider(models.Model):
@@ -114,3 +115,54 @@ class Fallback(BrandOwned):
 
     def __str__(self) -> str:
         return f"{self.position}: {self.provider_id}"
+
+
+class ProviderKey(Owned):
+    """A member's own key at one vendor (BYOK). Nobody but the engine opens it, and it goes to that vendor's host alone."""
+
+    class Vendor(models.TextChoices):
+        OPENAI = "openai", "OpenAI"
+        ANTHROPIC = "anthropic", "Anthropic"
+        OPENROUTER = "openrouter", "OpenRouter"
+
+    class Status(models.TextChoices):
+        VALID = "valid", "Valid"
+        INVALID = "invalid", "Refused by its vendor"
+        UNCHECKED = "unchecked", "Not checked yet"
+
+    vendor = models.CharField(max_length=20, choices=Vendor)
+    secret = SealedTextField(bind=("pk", "brand_id", "owner_id", "vendor"))
+    last_four = models.CharField(max_length=4)
+    status = models.CharField(max_length=10, choices=Status)
+    checked_at = models.DateTimeField(null=True)
+    vendor_message = models.CharField(max_length=300, blank=True)  # the vendor's reason, without the key
+    is_used = models.BooleanField(default=True)  # off: it is kept, and the member's plan pays
+    last_used_at = models.DateTimeField(null=True)
+    updated_at = models.DateTimeField(auto_now=True)
+    # Which key of the ring sealed it, read by the database from the envelope itself.
+    key_id = models.GeneratedField(
+        expression=Func(
+            F("secret"),
+            template="encode(substring(%(expressions)s from 3 for get_byte(%(expressions)s, 1)), 'escape')",
+            output_field=models.TextField(),
+        ),
+        output_field=models.TextField(),
+        db_persist=True,
+    )
+
+    class Meta:
+        ordering = ["vendor"]
+        verbose_name = "own key"
+        constraints = [
+            models.UniqueConstraint(fields=["brand", "owner_id", "vendor"], name="one_own_key_per_vendor"),
+            models.CheckConstraint(
+                condition=Q(vendor__in=["openai", "anthropic", "openrouter"]), name="own_key_vendor_known"
+            ),
+            models.CheckConstraint(
+                condition=Q(status__in=["valid", "invalid", "unchecked"]), name="own_key_status_known"
+            ),
+        ]
+        indexes = [models.Index(fields=["key_id"], name="own_keys_by_ring_key")]
+
+    def __str__(self) -> str:
+        return f"{self.get_vendor_display()} …{self.last_four}"

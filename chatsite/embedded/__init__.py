@@ -50,6 +50,10 @@ def servers(
             (env if broker == "valkey" else private)["REDIS_URL"] = valkey.url()
         if "SECRET_KEY" not in given:
             env["SECRET_KEY"] = written.get("SECRET_KEY") or secrets.token_urlsafe(48)
+        if not given & {"ENCRYPTION_KEYS", "ENCRYPTION_KEY"}:
+            if "ENCRYPTION_KEYS" not in written:
+                say(f"Made a key that seals members' own keys: ENCRYPTION_KEYS in {var_dir() / 'run' / 'env'}.")
+            env["ENCRYPTION_KEYS"] = written.get("ENCRYPTION_KEYS") or f"dev:{secrets.token_hex(32)}"
         lines = [f"{name}={value}\n" for name, value in {**written, **env}.items()]
         write_private(var_dir() / "run" / "env", "".join(lines))
         yield {**env, **private}

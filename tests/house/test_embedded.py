@@ -17,6 +17,7 @@ import redis
 
 from chatsite.embedded import Postgres, Valkey, processes, servers
 from chatsite.embedded.processes import CannotStart
+from lib.keyring import KeyRing
 
 PROJECT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.xdist_group("embedded")
@@ -171,9 +172,26 @@ def test_a_database_of_ones_own_is_used_and_nothing_is_started_in_its_place(post
         assert ask(env["DATABASE_URL"], "select current_user || '@' || current_database()") == ("web@mine",)
         assert ask(env["DATABASE_OWNER_URL"], "select current_user::text") == ("owner",)
 
-    assert len(said) == 1
+    assert [line.split()[0] for line in said] == ["Your", "Made"]  # the log-ins, and the key that seals members' keys
     assert "REDIS_URL" not in env
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+def test_the_key_that_seals_is_made_once_and_never_where_one_is_given(postgres, tmp_path, monkeypatch):
+    monkeypatch.setenv("VAR_DIR", str(tmp_path))
+    given = {"DATABASE_URL": postgres.url(), "REDIS_URL": "redis://example.com/0"}
+    said: list[str] = []
+
+    with servers(given, say=said.append) as env:
+        made = env["ENCRYPTION_KEYS"]
+    with servers(given, say=said.append) as env:
+        assert env["ENCRYPTION_KEYS"] == made
+    for name in ("ENCRYPTION_KEYS", "ENCRYPTION_KEY"):
+        with servers({**given, name: "a key of one's own"}, say=said.append) as env:
+            assert "ENCRYPTION_KEYS" not in env
+
+    assert len([line for line in said if "ENCRYPTION_KEYS" in line and made not in line]) == 1
+    assert KeyRing.parse(made).sealing_id == "dev"
 
 
 def test_a_database_of_ones_own_that_is_away_is_said_in_words(tmp_path, monkeypatch):

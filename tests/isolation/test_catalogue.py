@@ -60,6 +60,7 @@ RIGHTS = {
     "events_reader": {"app_service": "siud"},
     "providers_aiprovider": {"app_public": "s", "app_service": "siud"},
     "providers_fallback": {"app_user": "s", "app_visitor": "s", "app_brand": "siud", "app_service": "siud"},
+    "providers_providerkey": {"app_user": "siud", "app_service": "siud"},
     "providers_price": {"app_public": "s", "app_service": "siud"},
     "providers_systemprompt": {"app_user": "s", "app_visitor": "s", "app_brand": "siud", "app_service": "siud"},
     "quotas_account": {"app_user": "s", "app_visitor": "s", "app_brand": "s", "app_service": "siud"},
