@@ -75,17 +75,17 @@ with conversation as ({conversation}), said as (
     update accounts_idempotencyrecord set status = 200, body = %(body)s where id = %(turn)s
 )
 insert into conversations_turn (id, brand_id, owner_id, conversation_id, message_id, provider_id, api_key_id, sent,
-                                prompt_tokens_estimate, held_tokens, request_id, heartbeat_at, created_at)
+                                prompt_tokens_estimate, held_tokens, pocket, request_id, heartbeat_at, created_at)
 select %(turn)s, %(brand)s, %(owner)s, conversation.id, %(answer)s, %(provider)s, %(key)s, %(sent)s,
-       %(prompt_tokens)s, %(held_tokens)s, %(request)s, now(), now()
+       %(prompt_tokens)s, %(held_tokens)s, %(pocket)s, %(request)s, now(), now()
 from conversation where exists (select from quotas_hold where reservation = %(turn)s)
 returning id
 """
 BEGIN_UNSTORED = """
 insert into conversations_turn (id, brand_id, owner_id, provider_id, api_key_id, prompt_tokens_estimate, held_tokens,
-                                request_id, heartbeat_at, created_at)
+                                pocket, request_id, heartbeat_at, created_at)
 select %(turn)s, %(brand)s, %(owner)s, %(provider)s, %(key)s, %(prompt_tokens)s, %(held_tokens)s,
-       %(request)s, now(), now()
+       %(pocket)s, %(request)s, now(), now()
 where exists (select from quotas_hold where reservation = %(turn)s)
 returning id
 """
@@ -155,7 +155,7 @@ with ended as (
         is_charged = %(is_charged)s, error_code = %(error_code)s, first_piece_ms = %(first_piece_ms)s,
         attempts = coalesce(%(attempts)s, attempts)
     where id = %(turn)s and status in ('pending', 'streaming')
-    returning id, brand_id, owner_id, conversation_id, message_id
+    returning id, brand_id, owner_id, conversation_id, message_id, pocket
 ), answered as (
     update conversations_message m
     set content = %(text)s, status = %(status)s, error_code = %(error_code)s, error_detail = %(error_detail)s,
@@ -169,7 +169,7 @@ with ended as (
         last_message_at = now(), updated_at = now()
     from ended where c.id = ended.conversation_id
 )
-select brand_id, owner_id, conversation_id, message_id from ended
+select brand_id, owner_id, conversation_id, message_id, pocket from ended
 """
 
 # A look that comes late was preceded by a time in which nobody could look: the database was away, or the worker.

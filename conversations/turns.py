@@ -41,7 +41,7 @@ from conversations.statements import (
 )
 from events import stream
 from lib import clock, metrics
-from lib.db import SERVICE, Principal, opening, scope, send, serve
+from lib.db import SERVICE, Principal, Statement, opening, scope, send, serve
 from lib.errors import Conflict, DomainError, Invalid, NotFound, TooLarge
 from lib.faults import fault
 from lib.ids import uuid7
@@ -51,6 +51,7 @@ from providers.calls import Call, Usage
 from providers.offers import Offer, known, offer
 from providers.shapes import clean
 from quotas import ledger
+from quotas import usage as usage_log
 from quotas.errors import QuotaExceeded, TooManyRunning
 
 log = logging.getLogger(__name__)
@@ -128,6 +129,7 @@ class Begun:
     params: Mapping[str, Any] = field(default_factory=dict)  # what was asked for, without the model's own defaults
     instead_of: str = ""  # name of the model that was asked first and could not answer
     attempts: Sequence[Mapping[str, Any]] = ()  # of a turn that was begun before: its calls that failed
+    pocket: str = ""  # what pays for it, as reserve() said
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,13 +180,14 @@ def begin(principal: Principal, brand: Brand, question: Question, *, key: str = 
             ready = _prepare(principal, question, turn_id, loaded[0])
     fault("after_claim")
     try:
-        ledger.reserve(
+        pocket = ledger.reserve(
             brand,
             asker=("visitor" if principal.role == "app_visitor" else "user", principal.owner_id),
             amounts={"queries": 1, "messages": 1, "conversations": int(ready.is_new), "tokens": ready.held_tokens},
             reservation=turn_id,
         )
         fault("after_reserve")
+        ready = replace(ready, pocket=pocket)
         _store(ready, question)
     except BaseException as error:
         told = str(error) if isinstance(error, IntegrityError) else ""
@@ -217,9 +220,10 @@ def begin_embedding(principal: Principal, brand: Brand, chosen: Offer, *, prompt
         prompt_tokens=prompt_tokens,
         started_at=clock.now(),
     )
-    amounts = {"queries": 1, "messages": 0, "tokens": ready.held_tokens}
+    amounts = {"queries": 1, "messages": 0, "conversations": 0, "tokens": ready.held_tokens}
     try:
-        ledger.reserve(brand, asker=("user", principal.owner_id), amounts=amounts, reservation=ready.turn_id)
+        pocket = ledger.reserve(brand, asker=("user", principal.owner_id), amounts=amounts, reservation=ready.turn_id)
+        ready = replace(ready, pocket=pocket)
         _store(ready, Question())
     except BaseException as error:
         if not isinstance(error, QuotaExceeded | TooManyRunning):
@@ -412,6 +416,7 @@ def _store(ready: Begun, question: Question) -> None:
         "key": ready.principal.key_id,
         "prompt_tokens": ready.prompt_tokens,
         "held_tokens": ready.held_tokens,
+        "pocket": ready.pocket,
         "request": request_id.get(),
     }
     sql = BEGIN_UNSTORED
@@ -453,7 +458,18 @@ def _store(ready: Begun, question: Question) -> None:
             "sent": _json(sent),
             "body": _json({**body, "provider_id": ready.offer.id, "title": ready.title}),
         }
-    with opening(ready.principal, (sql, names), key=ready.turn_id) as (stored,):  # the reaper takes the same key
+    begun: list[Statement] = [(sql, names)]
+    if ready.is_new:
+        begun.append(
+            stream.publishing(
+                ready.principal.brand_id,
+                "conversation.started",
+                subject=("conversation", names["conversation"]),
+                owner_id=ready.principal.owner_id,
+                data={"source": names["source"], "model": names["model"]},
+            )
+        )
+    with opening(ready.principal, *begun, key=ready.turn_id) as (stored, *_):  # the reaper takes the same key
         if not stored:
             raise Conflict("This could not be begun in time, so nothing was asked. Send it again.", retry_after=1)
 
@@ -557,8 +573,8 @@ def finish(
         "first_piece_ms": first_piece_ms,
         "attempts": _json(attempts) if attempts else None,
     }
-    used = {"queries": 1, "messages": 1, "conversations": 1, "tokens": due.tokens} if finished.is_charged else {}
-    settling = ledger.settling(turn_id, amounts=used, cost_microusd=cost, reason=status)
+    units = {"queries": 1, "messages": 1, "conversations": 1, "tokens": due.tokens} if finished.is_charged else {}
+    settling = ledger.settling(turn_id, amounts=units, cost_microusd=cost, reason=status)
     # A turn that had ended before was settled with its end, so the second statement then finds nothing to settle.
     with opening(SERVICE, (FINISH, names), settling) as (ended, settled):
         fault("in_finish")
@@ -566,7 +582,7 @@ def finish(
             return None
         if finished.is_charged and not settled:
             log.error("turn %s is charged, but its hold was gone: nothing stands in the ledger", turn_id)
-        brand_id, owner_id, conversation_id, message_id = ended[0]
+        brand_id, owner_id, conversation_id, message_id, pocket = ended[0]
         if due.excess_tokens:
             ledger.charge_house(brand_id, tokens=due.excess_tokens, reservation=turn_id)
         data = {
@@ -581,13 +597,30 @@ def finish(
             claimed = list(usage.raw.items())[:8]
             data["usage_anomaly"] = {clean(str(name))[:40]: clean(str(value))[:40] for name, value in claimed}
         kind, subject_id = ("message", message_id) if message_id else ("turn", turn_id)
-        stream.publish(
+        news = stream.publishing(
             brand_id,
             f"{kind}.{'completed' if finished.is_charged else 'failed'}",
             subject=(kind, subject_id),
             owner_id=owner_id,
             data=data,
         )
+        if not finished.is_charged:
+            send(news)
+        else:
+            used_for = "embedding" if offer.kind == "embedding" else "message" if message_id else "api_call"
+            used = usage_log.logging(
+                brand_id,
+                owner_id,
+                usage_type=used_for,
+                reservation=turn_id,
+                pocket=pocket,
+                model=offer.api_identifier,
+                provider_id=offer.id,
+                prompt_tokens=due.prompt_tokens,
+                completion_tokens=due.completion_tokens,
+                model_cost_microusd=cost,
+            )
+            send(used, news)
     metrics.turns_ended.labels(status).inc()
     if finished.is_charged:
         metrics.tokens.labels("prompt").inc(due.prompt_tokens)

@@ -6,7 +6,7 @@ from uuid import UUID
 import orjson
 
 from events.models import Activity
-from lib.db import send
+from lib.db import Statement, send
 from lib.ids import uuid7
 
 PUBLISH = """
@@ -24,6 +24,18 @@ def publish(
     data: dict[str, Any] | None = None,
 ) -> None:
     """Record that something happened to `subject` (kind, id). Never content: readers may be strangers' servers."""
+    send(publishing(brand_id, name, subject=subject, owner_id=owner_id, data=data))
+
+
+def publishing(
+    brand_id: UUID,
+    name: str,
+    *,
+    subject: tuple[str, UUID],
+    owner_id: UUID | None = None,
+    data: dict[str, Any] | None = None,
+) -> Statement:
+    """publish() as a statement, for a caller who sends others along."""
     kind, subject_id = subject
     names = {
         "id": uuid7(),
@@ -34,7 +46,7 @@ def publish(
         "owner": owner_id,
         "data": orjson.dumps(data or {}).decode(),
     }
-    send((PUBLISH, names))
+    return PUBLISH, names
 
 
 def record(

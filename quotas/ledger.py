@@ -51,13 +51,14 @@ def reserve(
     reservation: UUID,
     purpose: str = "turn",
     now: datetime | None = None,
-) -> None:
+) -> str:
     """Hold room on every account that applies: the asker's and the brand's. Settle it exactly once.
 
     asker        (Account.Kind, id): ("user", user_id) or ("visitor", visitor_id)
     amounts      upper bounds in units of each meter: {"queries": 1, "tokens": prompt + max_tokens}
     reservation  the turn's id; a second call with it changes nothing
     purpose      what that id is an id of; what is not "turn" stands until it is settled, for HOLD_FOR at most
+    Returns      the pocket that pays
     Raises       QuotaExceeded, TooManyRunning; nothing is held then
     Durable      with the caller's next commit: until that one stores what the hold is for, nothing was asked
     Source       S0 "Check Before Sending", S1 can_user_query(), S2 check_conversation_limit()
@@ -82,7 +83,7 @@ def reserve(
     for _ in range(ATTEMPTS):
         lines = serve((LOCK, names), (RESERVE, names), lazily=True)[-1]
         if lines[0].go or lines[0].is_made:
-            return
+            return Bucket.Pocket.PLAN.value
         undecided = [line for line in lines if line.meter and line.enough is None]
         if not undecided:
             break
