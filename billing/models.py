@@ -93,6 +93,15 @@ class Plan(BrandOwned):
         return self.name
 
     @property
+    def monthly_microusd(self) -> int:
+        """Its price for a month, to compare plans by; what has no period costs nothing by itself."""
+        return {"month": self.price_microusd, "year": self.price_microusd // 12}.get(self.period, 0)
+
+    @property
+    def begins_with_trial(self) -> bool:
+        return bool(self.trial_days and self.price_microusd)
+
+    @property
     def features(self) -> dict[str, object]:
         """What chat must know of the plan, as quotas hands it on."""
         return {
@@ -136,7 +145,7 @@ class Cycle(models.TextChoices):
 class Subscription(Owned):
     """Which plan a member (or the brand: `owner_id` is the brand's id) has agreed to, and how that stands.
 
-    What it entitles to at an instant, `lifecycle.standing()` reads from this row alone. Source: S1 user_subscriptions,
+    What it entitles to at an instant, lifecycle.in_force() reads from this row alone. Source: S1 user_subscriptions,
     S2 user_plans, S3 subscription_status.
     """
 

@@ -1,18 +1,21 @@
 """Plans are data: catalogues to start from, and the one function that puts somebody on a plan."""
 
 import json
-from datetime import datetime
+from dataclasses import replace
+from datetime import datetime, timedelta
 from pathlib import Path
 from uuid import UUID
 
-from accounts.models import Brand
-from billing.models import Plan, PlanLimit, Subscription
-from events import stream
-from lib import clock
-from lib.db import SERVICE, scope
-from lib.errors import Invalid, NotFound
-from quotas import ledger
+from django.db.models import Q
 
+from accounts.models import Brand
+from billing.lifecycle import Facts, current, entitle, fallback_plan, had_trial, take
+from billing.models import Plan, PlanLimit, Subscription
+from lib import clock
+from lib.db import SERVICE, opening, scope
+from lib.errors import Invalid, NotFound
+
+Status = Subscription.Status
 CATALOGUES = Path(__file__).parent / "catalogues"
 
 
@@ -34,61 +37,60 @@ def install_catalogue(brand: Brand, name: str) -> list[Plan]:
     return made
 
 
-def assign_plan(brand: Brand, plan: Plan, *, user_id: UUID | None = None, now: datetime | None = None) -> Subscription:
-    """Put a member, or the brand itself when `user_id` is None, on a plan. A repeat changes nothing.
+def assign_plan(
+    brand: Brand,
+    plan: Plan,
+    *,
+    user_id: UUID | None = None,
+    on_trial: bool = False,
+    actor_id: UUID | None = None,
+    now: datetime | None = None,
+) -> Subscription:
+    """Put a member, or the brand itself when `user_id` is None, on a plan that nobody collects money for.
 
-    Must run in the service scope. Source: S1 user_subscriptions, S2 user_plans.
+    A repeat changes nothing. In the service scope.
+    on_trial  for the plan's trial days only
+    Raises    Invalid for a plan that is switched off or for somebody else; AlreadySubscribed for who pays for a plan
+    Source    S1 user_subscriptions, S2 user_plans
     """
     now = now or clock.now()
-    kind, owner_id = ("user", user_id) if user_id else ("brand", brand.pk)
-    if (plan.subject == Plan.Subject.BRAND) != (user_id is None):
-        raise Invalid(f"The plan {plan.code} is for {plan.get_subject_display()}.")
-    with scope(SERVICE):
-        current = Subscription.objects.select_for_update().filter(brand=brand, owner_id=owner_id, ended_at=None).first()
-        if current and current.plan_id != plan.pk:
-            current.ended_at = now
-            current.save(update_fields=["ended_at"])
-        if current is None or current.ended_at:
-            before = current.plan.code if current else None
-            current = Subscription.objects.create(brand=brand, owner_id=owner_id, plan=plan, started_at=now)
-            stream.publish(
-                brand.pk,
-                "plan.changed",
-                subject=(kind, owner_id),
-                owner_id=user_id,
-                data={"from": before, "to": plan.code},
-            )
-        _entitle(plan, owner_id, now=now)
-        return current
-
-
-def push(plan: Plan) -> int:
-    """Give everybody on a plan its limits as they stand now, one transaction each. Returns how many; safe to repeat."""
-    with scope(SERVICE):
-        owners = list(Subscription.objects.filter(plan=plan, ended_at=None).values_list("owner_id", flat=True))
-    for owner_id in owners:
-        with scope(SERVICE):
-            if Subscription.objects.filter(plan=plan, owner_id=owner_id, ended_at=None).exists():
-                _entitle(plan, owner_id, now=clock.now())
-    return len(owners)
-
-
-def _entitle(plan: Plan, owner_id: UUID, *, now: datetime) -> None:
-    ledger.entitle(
-        plan.brand,
-        kind="brand" if plan.subject == Plan.Subject.BRAND else "user",
-        owner_id=owner_id,
-        grants=[ledger.Grant(limit.meter, limit.window, limit.limit) for limit in plan.limits.order_by("meter")],
-        plan_code=plan.code,
-        plan_name=plan.name,
-        features=plan.features,
-        now=now,
-    )
+    if not plan.is_active:
+        raise Invalid(f"The plan {plan.code} is switched off. Switch it on in /admin/ first, or choose another.")
+    if on_trial and not plan.trial_days:
+        raise Invalid(f"The plan {plan.code} has no trial.")
+    facts = Facts(plan, actor_id=actor_id)
+    if on_trial:
+        facts = replace(facts, status=Status.TRIALING, trial_ends_at=now + timedelta(days=plan.trial_days))
+    subscription = take(brand, user_id, facts, now=now)
+    assert subscription is not None  # it is the one that was just given
+    return subscription
 
 
 def assign_default_plan(brand: Brand, user_id: UUID) -> None:
-    """What a new member gets; a brand without a default plan gives nothing, and its members cannot ask yet."""
+    """What a new member gets; a brand without a default plan gives nothing, and its members cannot ask yet.
+
+    Whoever comes back to a brand and still pays there keeps that, and nobody begins a second trial.
+    """
     with scope(SERVICE):
         plan = Plan.objects.filter(brand=brand, code=brand.default_plan, is_active=True).first()
-        if plan:
-            assign_plan(brand, plan, user_id=user_id)
+        paid = Subscription.objects.filter(brand=brand, owner_id=user_id, ended_at=None).exclude(provider="").exists()
+        if plan and plan.begins_with_trial and had_trial(brand, user_id):
+            plan = fallback_plan(brand, user_id)
+        if plan and not paid:
+            assign_plan(brand, plan, user_id=user_id, on_trial=plan.begins_with_trial)
+
+
+def push(plan: Plan) -> int:
+    """Give everybody on a plan its limits as they stand now, one transaction each. Returns how many; safe to repeat.
+
+    Also those who have fallen back to it because they have not paid for another.
+    """
+    with scope(SERVICE):
+        rows = Subscription.objects.filter(brand=plan.brand, ended_at=None)
+        owners = list(rows.filter(Q(plan=plan) | Q(status=Status.PAST_DUE)).values_list("owner_id", flat=True))
+    for owner_id in owners:
+        with opening(SERVICE, key=owner_id):
+            row = current(plan.brand, owner_id)
+            if row:
+                entitle(plan.brand, owner_id, row, now=clock.now())
+    return len(owners)

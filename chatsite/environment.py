@@ -242,6 +242,12 @@ SECTIONS: dict[str, tuple[Variable, ...]] = {
             200,
             "Answers that one brand may have running at once; 0 = no cap. Its plan's `concurrent_turns` wins.",
         ),
+        Variable(
+            "BILLING_GRACE_DAYS",
+            int,
+            7,
+            "Days that a member keeps a plan whose payment failed; then the brand's default plan holds until it is paid.",
+        ),
     ),
     "Processes": (
         Variable(

@@ -306,6 +306,8 @@ CONCURRENT_TURNS = {  # answers at once, 0 = no cap; what billing pushes down fo
     "brand": env("CONCURRENT_TURNS_PER_BRAND"),
 }
 
+BILLING_GRACE_DAYS = env("BILLING_GRACE_DAYS")  # a plan whose payment failed is kept this long
+
 # What an operator sees; docs/monitoring.md says what to watch.
 
 LOGGING = logs.config(
