@@ -12,28 +12,37 @@ join quotas_account a on a.brand_id = %(brand)s and a.kind = w.kind and a.owner_
 order by w.rank for no key update of a
 """
 
-# Decide and take. `line`: which buckets count for this turn, of the asker's account and the brand's, by the plan in force,
-# in the window that is open; a null bucket_id is a window that nobody has opened yet. A cap counts the account's open
-# reservations themselves, whichever window or meter they hold; the account's lock makes the count exact, and `limit` no
-# dearer than the cap. `verdict` is all or nothing.
+# Decide and take. `line`: which meters count for this turn, on each account, by the plan in force, with the bucket of the
+# window that is open; a null bucket_id is a window that nobody has opened yet, or whose override is over. A cap counts the
+# account's open reservations themselves, whichever window or meter they hold; the account's lock makes the count exact,
+# and `limit` no dearer than the cap. `room`: the bucket that pays. That is the plan's; only where it has no room for the
+# asker's unit, the packs and then overage are looked at, and the first with room for all of it pays alone.
+# `verdict` is all or nothing.
 RESERVE = """
 with want (kind, owner_id, most, meter, amount) as (
     select * from unnest(%(kinds)s::text[], %(owners)s::uuid[], %(caps)s::int[], %(meters)s::text[], %(amounts)s::bigint[])
 ), line as materialized (
     select w.meter, w.amount, a.kind, a.id as account_id, b.id as bucket_id,
-           coalesce((a.features ->> 'concurrent_turns')::int, w.most) as most
+           coalesce((a.features ->> 'concurrent_turns')::int, w.most) as most,
+           w.kind = %(asker)s and w.meter = coalesce(a.features ->> 'unit', 'queries') as is_unit,
+           case when (a.features ->> 'overage_allowed')::boolean and (a.features ->> 'is_billable')::boolean
+                   and (a.overage_on or (a.features ->> 'overage_by_default')::boolean) and a.arrears_microusd = 0
+                then nullif((a.features ->> 'overage_price_microusd')::bigint, 0) end as price
     from want w
     join quotas_account a on a.brand_id = %(brand)s and a.kind = w.kind and a.owner_id = w.owner_id
     join quotas_entitlement e on e.account_id = a.id and e.meter = w.meter and e.ends_at is null
+    left join quotas_entitlement ended on ended.account_id = a.id and ended.meter = w.meter
+        and ended.overrides_until <= coalesce(%(now)s, now())
     left join lateral (
         select id from quotas_bucket
-        where account_id = a.id and meter = w.meter and pocket = 'plan' and "window" = e."window"
+        where ended.id is null and account_id = a.id and meter = w.meter and pocket = 'plan' and "window" = e."window"
             and opens_at <= coalesce(%(now)s, now()) and (closes_at is null or closes_at > coalesce(%(now)s, now()))
         order by opens_at desc limit 1
     ) b on true
-), room as materialized (
-    select b.id, b.owner_id, line.meter, line.amount, b."limit", b.used + b.held as taken, b.closes_at,
-           b."limit" is null or b.used + b.held + line.amount <= b."limit" as enough,
+), plan as materialized (
+    select b.id, b.owner_id, line.account_id, line.meter, line.amount, line.is_unit, line.price, b."limit",
+           b.used + b.held as taken, b.closes_at,
+           line.amount = 0 or b."limit" is null or b.used + b.held + line.amount <= b."limit" as enough,
            line.most > 0 and line.most <= (
                select count(*) from (
                    select distinct reservation from quotas_hold
@@ -42,33 +51,59 @@ with want (kind, owner_id, most, meter, amount) as (
            ) as is_full
     from line join quotas_bucket b on b.id = line.bucket_id
     where not exists (select from line where bucket_id is null)
+), room as materialized (
+    select plan.*, coalesce(pack.id, case when beyond.enough then beyond.id end, plan.id) as pays_id,
+           case when beyond.enough then plan.price else 1 end as rate,
+           case when pack.id is not null then 'pack' when beyond.enough then 'overage' else 'plan' end as pocket,
+           plan.enough or pack.id is not null or beyond.enough is true as pays,
+           plan.is_unit and not plan.enough and plan.price is not null and pack.id is null and beyond.id is null
+               as is_overage_shut
+    from plan
+    left join lateral (
+        select b.id from quotas_bucket b
+        where plan.is_unit and not plan.enough and b.account_id = plan.account_id and b.meter = plan.meter
+            and b.pocket = 'pack' and (b.closes_at is null or b.closes_at > coalesce(%(now)s, now()))
+            and b.used + b.held + plan.amount <= b."limit"
+        order by b.closes_at nulls last, b.opens_at, b.id limit 1
+    ) pack on true
+    left join lateral (
+        select b.id, b.used + b.held + plan.amount * plan.price <= b."limit" as enough from quotas_bucket b
+        where plan.is_unit and not plan.enough and plan.price is not null and pack.id is null
+            and b.account_id = plan.account_id and b.meter = 'overage_microusd' and b.pocket = 'overage'
+            and b."window" = 'month' and b.opens_at <= coalesce(%(now)s, now())
+            and b.closes_at > coalesce(%(now)s, now())
+        order by b.opens_at desc limit 1
+    ) beyond on true
 ), before as materialized (
     select exists (select from quotas_hold where reservation = %(reservation)s)
            or exists (select from quotas_entry where reservation = %(reservation)s) as is_made
 ), verdict as (
-    select before.is_made, not before.is_made and coalesce(bool_and(room.enough and not room.is_full), true)
+    select before.is_made, not before.is_made and coalesce(bool_and(room.pays and not room.is_full), true)
            and count(room.id) = (select count(*) from line) and exists (select from line where kind = %(asker)s) as go
     from before left join room on true group by before.is_made
 ), taken as (
-    update quotas_bucket b set held = b.held + room.amount
-    from room, verdict where b.id = room.id and verdict.go
+    update quotas_bucket b set held = b.held + room.amount * room.rate
+    from room, verdict where b.id = room.pays_id and verdict.go
     returning b.id
 ), held as (
-    insert into quotas_hold (id, brand_id, owner_id, reservation, purpose, bucket_id, meter, amount,
+    insert into quotas_hold (id, brand_id, owner_id, reservation, purpose, bucket_id, meter, amount, rate, own_key,
                              created_at, expires_at)
-    select gen_random_uuid(), %(brand)s, room.owner_id, %(reservation)s, %(purpose)s, room.id, room.meter, room.amount,
+    select gen_random_uuid(), %(brand)s, room.owner_id, %(reservation)s, %(purpose)s, room.pays_id, room.meter,
+           room.amount * room.rate, room.rate, %(own_key)s,
            coalesce(%(now)s, now()), coalesce(%(now)s, now()) + %(hold_for)s
-    from room join taken on taken.id = room.id
+    from room join taken on taken.id = room.pays_id
 )
 select verdict.go, verdict.is_made, line.kind, line.account_id, line.meter, line.amount, line.bucket_id, line.most,
-       room."limit", room.taken, room.closes_at, room.enough, room.is_full
+       line.is_unit, room."limit", room.taken, room.closes_at, room.pays as enough, room.is_full, room.pocket,
+       room.is_overage_shut
 from verdict left join line on true left join room on room.id = line.bucket_id
 """
 
+# What a hold of `rate` charges is whole units. The excess of a limit that sank goes as the turns in flight end.
 SETTLE = """
 with open as (
-    select h.id, h.bucket_id, h.brand_id, h.owner_id, h.meter, h.amount,
-           least(coalesce(c.amount, 0), h.amount) as charged, coalesce(c.cost, 0) as cost
+    select h.id, h.bucket_id, h.brand_id, h.owner_id, h.meter, h.amount, h.rate, h.own_key,
+           least(coalesce(c.amount, 0), h.amount / h.rate) * h.rate as charged, coalesce(c.cost, 0) as cost
     from quotas_hold h
     left join unnest(%(meters)s::text[], %(amounts)s::bigint[], %(costs)s::bigint[]) c (meter, amount, cost)
         on c.meter = h.meter
@@ -79,14 +114,17 @@ with open as (
     order by b.lock_rank, a.id for no key update of a
 ), gone as (
     delete from quotas_hold using open, locked where quotas_hold.id = open.id and locked.id = open.id
-    returning open.id as hold_id, open.bucket_id, open.brand_id, open.owner_id, open.amount, open.charged, open.cost
+    returning open.id as hold_id, open.bucket_id, open.brand_id, open.owner_id, open.amount, open.charged, open.cost,
+              open.rate, open.own_key
 ), written as (
     insert into quotas_entry (id, brand_id, owner_id, bucket_id, kind, limit_delta, used_delta, reservation, hold_id,
-                              cost_microusd, reason, created_at)
+                              rate, own_key, cost_microusd, reason, created_at)
     select gen_random_uuid(), brand_id, owner_id, bucket_id, 'use', 0, charged, %(reservation)s, hold_id,
-           cost, %(reason)s, coalesce(%(now)s, now()) from gone
+           rate, own_key, cost, %(reason)s, coalesce(%(now)s, now()) from gone
 ), changed as (
-    update quotas_bucket b set held = b.held - gone.amount, used = b.used + gone.charged
+    update quotas_bucket b
+    set held = b.held - gone.amount, used = b.used + gone.charged,
+        excess = greatest(0, least(b.excess, b.used + gone.charged + b.held - gone.amount - b."limit"))
     from gone where b.id = gone.bucket_id
 )
 select hold_id from gone

@@ -11,21 +11,36 @@ from django.db import connections
 from lib.db import SERVICE, close_all, current_alias, scope
 from lib.ids import uuid7
 from quotas import ledger, proof
-from quotas.models import Bucket, Hold
+from quotas.models import Bucket, Hold, Pack
 
 # Each names what must not be found, and selects it.
 NEVER = {
     "INV1 a reservation is charged twice on one bucket": """
-        select reservation, bucket_id from quotas_entry where reservation is not null
+        select reservation, bucket_id from quotas_entry where reservation is not null and kind = 'use'
         group by 1, 2 having count(*) > 1""",
+    "INV1 a reservation is paid from two pockets beside the plan": """
+        select e.reservation from quotas_entry e join quotas_bucket b on b.id = e.bucket_id
+        where e.kind = 'use' and b.pocket in ('pack', 'overage') group by 1 having count(*) > 1""",
+    "INV1 a unit is taken from a pack or charged although its plan paid": """
+        select h.reservation from quotas_hold h join quotas_bucket b on b.id = h.bucket_id
+        group by h.reservation, b.account_id, h.meter having count(*) > 1""",
+    "INV1 a question with one's own key was charged": """
+        select id from quotas_entry where own_key and used_delta <> 0
+        union all select id from quotas_hold where own_key and amount <> 0""",
     "INV1 a line's owner or brand is not its bucket's": """
         select e.id from quotas_entry e join quotas_bucket b on b.id = e.bucket_id
         where (e.brand_id, e.owner_id) <> (b.brand_id, b.owner_id)
         union all
         select h.id from quotas_hold h join quotas_bucket b on b.id = h.bucket_id
-        where (h.brand_id, h.owner_id, h.meter) <> (b.brand_id, b.owner_id, b.meter)""",
+        where (h.brand_id, h.owner_id) <> (b.brand_id, b.owner_id)
+            or case b.pocket when 'overage' then h.amount % h.rate <> 0 else h.meter <> b.meter or h.rate <> 1 end""",
     "INV2 a bucket is overspent": """
-        select id from quotas_bucket where used + held > "limit" """,
+        select id from quotas_bucket where used + held > "limit" + excess
+            or excess <> coalesce(greatest(0, used + held - "limit"), 0)""",
+    "INV3 what is owed is not what the ledger says": """
+        select a.id from quotas_account a
+        left join quotas_bucket b on b.account_id = a.id and b.pocket = 'arrears'
+        where a.arrears_microusd <> coalesce(b.used, 0)""",
     "INV4 a hold is open although it was settled": """
         select h.id from quotas_hold h join quotas_entry e on e.hold_id = h.id""",
     "INV4 a reservation is settled in one place and held in another": """
@@ -36,8 +51,9 @@ NEVER = {
         where has_table_privilege(role, 'quotas_entry', verb)""",
     "INV6 an amount is not a BIGINT": """
         select table_name, column_name from information_schema.columns
-        where table_name in ('quotas_bucket', 'quotas_hold', 'quotas_entry', 'quotas_entitlement')
-            and column_name in ('limit', 'used', 'held', 'amount', 'limit_delta', 'used_delta', 'cost_microusd')
+        where table_name in ('quotas_bucket', 'quotas_hold', 'quotas_entry', 'quotas_entitlement', 'quotas_pack')
+            and column_name in ('limit', 'used', 'held', 'excess', 'rate', 'amount', 'taken_back', 'limit_delta',
+                                'used_delta', 'cost_microusd')
             and data_type <> 'bigint'""",
     "INV6 an amount is negative": """
         select id from quotas_bucket where least(used, held, "limit") < 0
@@ -65,16 +81,21 @@ def prove(world, *, now=None, zone_was_changed=False):
 
 
 def ask(brand, user, *, queries=1, tokens=1000, now=None, reservation=None) -> UUID:
+    return asked(brand, user, queries=queries, tokens=tokens, now=now, reservation=reservation)[0]
+
+
+def asked(brand, user, *, queries=1, tokens=1000, reservation=None, **fields) -> tuple[UUID, str]:
+    """The reservation, and the pocket that pays for it."""
     reservation = reservation or uuid7()
     amounts = {"queries": queries, "tokens": tokens}
-    ledger.reserve(brand, asker=("user", user.pk), amounts=amounts, reservation=reservation, now=now)
-    return reservation
+    asker = ("user", user.pk)
+    return reservation, ledger.reserve(brand, asker=asker, amounts=amounts, reservation=reservation, **fields)
 
 
-def bucket(brand, owner_id, meter, *, window=None, at=None) -> Bucket:
+def bucket(brand, owner_id, meter, *, window=None, at=None, pocket="plan") -> Bucket:
     """The only bucket of its kind, or the one that is open `at`."""
     with scope(SERVICE):
-        found = Bucket.objects.filter(brand=brand, owner_id=owner_id, meter=meter, pocket="plan")
+        found = Bucket.objects.filter(brand=brand, owner_id=owner_id, meter=meter, pocket=pocket)
         if window:
             found = found.filter(window=window)
         if at:
@@ -84,6 +105,27 @@ def bucket(brand, owner_id, meter, *, window=None, at=None) -> Bucket:
 
 def numbers(brand, owner_id, meter, **which) -> tuple[int | None, int, int]:
     row = bucket(brand, owner_id, meter, **which)
+    return row.limit, row.used, row.held
+
+
+def pack(brand, user, amount, *, meter="queries", price=0, source=None, expires_at=None, now=None) -> Pack:
+    return ledger.grant_pack(
+        brand,
+        user.pk,
+        meter=meter,
+        amount=amount,
+        name=f"{amount} {meter}",
+        price_microusd=price,
+        source=source or f"test:{uuid7()}",
+        expires_at=expires_at,
+        reason="bought",
+        now=now,
+    )
+
+
+def balance(pack) -> tuple[int | None, int, int]:
+    with scope(SERVICE):
+        row = Bucket.objects.get(pack=pack)
     return row.limit, row.used, row.held
 
 

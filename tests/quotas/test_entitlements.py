@@ -52,28 +52,35 @@ def test_a_downgrade_below_what_is_used_and_held_only_refuses_new_questions(worl
 
     entitle(world.act, world.bob, ("queries", "day", 15), now=NOON)
 
-    assert numbers(world.act, world.bob.pk, "queries") == (25, 5, 20)
+    assert numbers(world.act, world.bob.pk, "queries") == (15, 5, 20)
     with pytest.raises(QuotaExceeded):
         ask(world.act, world.bob, now=NOON)
     for turn in turns[5:]:
         assert ledger.settle(turn, amounts={"queries": 1, "tokens": 1}, now=NOON)
-    assert numbers(world.act, world.bob.pk, "queries") == (25, 25, 0)
+    assert numbers(world.act, world.bob.pk, "queries") == (15, 25, 0)
     tomorrow = NOON + timedelta(days=1)
     ask(world.act, world.bob, now=tomorrow)
     assert numbers(world.act, world.bob.pk, "queries", at=tomorrow) == (15, 0, 1)
     prove(world)
 
 
-def test_a_downgrade_is_fitted_again_once_the_turns_in_flight_gave_back(world):
+def test_what_turns_in_flight_give_back_after_a_downgrade_is_nobodys(world):
+    """Q-18: twenty held, fifteen in the new plan, and all twenty void: fifteen are left, not twenty."""
     entitle(world.act, world.bob, ("queries", "day", 40), now=NOON)
     turns = [ask(world.act, world.bob, now=NOON) for _ in range(20)]
     entitle(world.act, world.bob, ("queries", "day", 15), now=NOON)
-    for turn in turns:
+    assert bucket(world.act, world.bob.pk, "queries").excess == 5
+    for turn in turns[:6]:
+        ledger.settle(turn, amounts={}, now=NOON)
+    assert bucket(world.act, world.bob.pk, "queries").excess == 0
+    ask(world.act, world.bob, now=NOON)
+    with pytest.raises(QuotaExceeded):
+        ask(world.act, world.bob, now=NOON)
+
+    for turn in turns[6:]:
         ledger.settle(turn, amounts={}, now=NOON)
 
-    entitle(world.act, world.bob, ("queries", "day", 15), now=NOON)
-
-    assert numbers(world.act, world.bob.pk, "queries") == (15, 0, 0)
+    assert numbers(world.act, world.bob.pk, "queries") == (15, 0, 1)
     prove(world)
 
 
@@ -84,8 +91,7 @@ def test_a_plan_may_gain_and_lose_its_limit_in_mid_window(world, first, then):
 
     entitle(world.act, world.bob, ("queries", "day", then), now=NOON)
 
-    expected = None if then is None else max(then, 1)  # one is held: never below that
-    assert numbers(world.act, world.bob.pk, "queries")[0] == expected
+    assert numbers(world.act, world.bob.pk, "queries") == (then, 0, 1)
     prove(world)
 
 

@@ -99,7 +99,7 @@ class Meter:
         if not any(who == owner_id for who, _, _, _ in lines):
             return "no_plan"
         for who, meter, amount, pot in lines:
-            if pot.limit is not None and pot.taken + amount > pot.limit:
+            if amount and pot.limit is not None and pot.taken + amount > pot.limit:
                 side = "user" if who == owner_id else "brand"
                 return f"{side}_{meter}_{'used_up' if pot.limit else 'not_included'}"
         for who, side in ((owner_id, "user"), (brand_id, "brand")):
@@ -130,7 +130,7 @@ class Meter:
         for meter, (_, limit) in plan.items():
             pot = self.pot(brand_id, owner_id, meter, now, make=False)
             if pot:
-                pot.limit = None if limit is None else max(limit + pot.topped_up, pot.taken)
+                pot.limit = None if limit is None else limit + pot.topped_up
 
     def top_up(self, brand_id, amount, now):
         open_pot = self.pot(brand_id, brand_id, "tokens", now, make=False)

@@ -155,9 +155,8 @@ def test_the_limit_moves_while_twenty_turns_are_in_flight(crowd):
 
     assert outcomes[:20] == [True] * 20, "what is in flight settles"
     entitle(crowd.act, crowd.bob, ("queries", "day", 21), ("tokens", "day", 10**6), now=NOON)
-    limit, used, held = numbers(crowd.act, crowd.bob.pk, "queries")
-    assert used == 20
-    assert limit == max(21, used + held)
+    limit, used, _ = numbers(crowd.act, crowd.bob.pk, "queries")
+    assert (limit, used) == (21, 20)
     prove(crowd)
 
 
