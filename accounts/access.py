@@ -82,6 +82,39 @@ def _in_scope(view: View, role: Role, refusal: str) -> View:
     return wrapper
 
 
+def member_goes_out(view: View) -> View:
+    """Members of the brand only, for views that leave their scope: for somebody else's server, or to act as the service.
+
+    Their standing is proved first. What they read or write of their own afterwards opens a scope of its own.
+    """
+    return declare(_outside_scope(view, "app_user", "You are signed in, but not a member of this brand."), "member")
+
+
+def admin_goes_out(view: View) -> View:
+    """The same for admins and owners of the brand."""
+    return declare(_outside_scope(view, "app_brand", ""), "admin")
+
+
+def _outside_scope(view: View, role: Role, refusal: str) -> View:
+    if iscoroutinefunction(view):
+        raise TypeError("An async view never holds a scope open: use @member_asks.")
+
+    @functools.wraps(view)
+    def wrapper(request: BrandRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        request.principal = replace(member_of(request), role=role)
+        try:
+            with scope(request.principal):
+                pass
+        except NotFound as error:
+            if refusal:
+                raise NotAMember(refusal) from error
+            raise
+        answer: HttpResponseBase = view(request, *args, **kwargs)
+        return answer
+
+    return wrapper
+
+
 def member_asks(view: View) -> View:
     """Members of the brand only, for async views: they reach the database through `await as_member(request, work)`."""
     return declare(view, "member")

@@ -8,6 +8,7 @@ handler404, handler500 = "chatsite.pages.not_found", "chatsite.pages.server_erro
 
 urlpatterns = [
     path("", include("conversations.urls")),
+    path("", include("billing.urls")),
     path("v1/", include("conversations.doors.urls")),
     path("account/", include("allauth.account.urls")),
     path("join/", include(([path("", signup.join_view, name="join")], "accounts"))),

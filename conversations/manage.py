@@ -69,6 +69,7 @@ def _page(request: BrandRequest, refused: DomainError | None = None) -> HttpResp
     taken = {place.provider_id for place in places}
     context = {
         "brand": request.brand,
+        "here": "manage-models",
         "standing": request.standing,
         "places": places,
         "choices": [row for row in offers("chat") if row.id not in taken],

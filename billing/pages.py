@@ -1,0 +1,107 @@
+"""Prices, plan and usage: what a member sees of money, and decides without paying. Buying is in billing.buying."""
+
+from uuid import UUID, uuid4
+
+from csp.decorators import csp_update
+from django.http import HttpResponse
+from django.shortcuts import render
+from django.urls import reverse
+from django.utils.http import urlencode
+from django.utils.translation import gettext as _
+from django.views.decorators.http import require_safe
+
+from accounts.access import BrandRequest, brand_member, member_of, public
+from billing import lifecycle, overview, pricing
+from billing.promises import promises
+from lib import clock
+from lib.db import Principal, scope
+from lib.errors import Invalid, NotFound
+from quotas.models import Account
+from quotas.standing import account_of, standings
+
+# Browsers hold a form to this list also where its answer leads, which is Stripe's own page; the rest of the site stays shut.
+may_lead_to_stripe = csp_update({"form-action": ["https://checkout.stripe.com", "https://billing.stripe.com"]})
+
+
+@may_lead_to_stripe
+@public("who wants to buy must see prices first; it shows what the brand offers to everybody")
+@require_safe
+def prices(request: BrandRequest) -> HttpResponse:
+    shop = pricing.shop(request.brand)
+    if request.user.is_authenticated:
+        principal = member_of(request)
+        try:
+            with scope(principal) as request.standing:
+                return _prices(request, shop, principal)
+        except NotFound:  # signed in, and a stranger here
+            pass
+    return _prices(request, shop, None)
+
+
+def _prices(request: BrandRequest, shop: pricing.Shop, principal: Principal | None) -> HttpResponse:
+    current = lifecycle.current(request.brand, principal.owner_id) if principal else None
+    way_in = f"{reverse('account_signup')}?{urlencode({'next': reverse('pricing')})}"
+    cards = pricing.cards(shop, is_member=principal is not None, current=current)
+    context = {
+        "brand": request.brand,
+        "cards": [card for card in cards if not card.is_metered],
+        "metered": [card for card in cards if card.is_metered],
+        "packs": [pricing.pack_card(offer) for offer in shop.packs],
+        "questions": pricing.questions(shop),
+        "has_years": shop.has_years,
+        "months_free": shop.months_free,
+        "is_member": principal is not None,
+        "form_token": uuid4(),
+        "sign_up": reverse("conversations:new") if request.user.is_authenticated else way_in,
+    }
+    return render(request, "billing/pricing.html", context)
+
+
+@may_lead_to_stripe
+@brand_member
+@require_safe
+def plan_and_usage(request: BrandRequest) -> HttpResponse:
+    return _plan_page(request, _row_id(request.GET.get("before", "")))
+
+
+def _row_id(given: str) -> UUID | None:
+    try:
+        return UUID(given) if given else None
+    except ValueError:
+        raise Invalid(_("This page has no such place. Go back to the newest.")) from None
+
+
+def _plan_page(request: BrandRequest, before: UUID | None = None) -> HttpResponse:
+    brand, principal, now = request.brand, request.principal, clock.now()
+    zone, owner_id = brand.zone, principal.owner_id
+    subscription = lifecycle.current(brand, owner_id)
+    account = account_of(brand, kind=Account.Kind.USER, owner_id=owner_id)
+    meters = standings(brand, kind=Account.Kind.USER, owner_id=owner_id, now=now)
+    packs = overview.packs_of(principal)
+    extra = overview.overage_of(account, overview.currency_of(subscription), now)
+    uses, next_uses = overview.uses(principal, zone, before)
+    paid = overview.transactions(principal, zone)
+    plan = subscription.plan if subscription else None
+    context = {
+        "brand": brand,
+        "here": "plan-and-usage",
+        "plan": plan,
+        "plan_price": overview.price_of(plan, subscription.cycle) if subscription and plan else "",
+        "plan_status": overview.status_name(subscription),
+        "is_past_due": bool(subscription and subscription.status == overview.Status.PAST_DUE),
+        "words": overview.status_words(subscription, zone) if subscription else [],
+        "promises": promises(plan, plan.limits.all()) if plan else [],
+        "can_cancel": bool(subscription and overview.can_cancel(subscription)),
+        "meters": overview.meter_rows(meters, zone, now),
+        "pockets": overview.pockets(account, meters, packs, extra, zone, now),
+        "overage": extra,
+        "packs": [overview.pack_row(pack, zone, now) for pack in overview.in_turn(packs, now)],
+        "packs_on_offer": [pricing.pack_card(offer) for offer in pricing.packs(brand)],
+        "chart": overview.chart(principal, zone, now),
+        "transactions": paid,
+        "has_provider": bool(paid or extra.is_billable or (subscription and subscription.provider)),
+        "uses": uses,
+        "next_uses": next_uses,
+        "form_token": uuid4(),
+    }
+    return render(request, "billing/plan.html", context)
