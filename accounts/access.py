@@ -11,11 +11,12 @@ from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, cast
 
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
+from django.views.decorators.csrf import csrf_exempt
 
-from accounts import keys
+from accounts import brands, keys
 from accounts.models import Brand
 from lib.db import Principal, Role, db, in_scope, scope
-from lib.errors import Forbidden, NotAuthenticated, NotFound
+from lib.errors import Forbidden, NotAuthenticated, NotFound, WrongMethod
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -142,11 +143,41 @@ def api_key(needed: str) -> Callable[[View], View]:
     return decorate
 
 
-def key_holder(request: HttpRequest, needed: str) -> Principal:
+def key_holder(request: HttpRequest, *needed: str) -> Principal:
+    """The principal of a key that has one of the scopes `needed`."""
     principal = keys.authenticate(request.headers.get("Authorization", ""), request.headers.get("X-Api-Key", ""))
-    if not principal.may(needed):
-        raise Forbidden(f"This API key lacks the scope {needed}.")
+    if not any(principal.may(scope) for scope in needed):
+        raise Forbidden(f"This API key lacks the scope {' or '.join(needed)}.")
     return principal
+
+
+def api(*methods: str, needed: tuple[str, ...], for_sessions: bool = False) -> Callable[[View], View]:
+    """Our own REST: programs with a key that has one of the scopes `needed`, and with `for_sessions` members in a browser.
+
+    The view gets `request.principal`, whose standing on `request.brand` is proved, and no scope: it opens what it needs.
+    A session opens only what changes nothing, so no form's token is asked for.
+    """
+    if for_sessions and not {"GET", "HEAD"}.issuperset(methods):
+        raise ValueError("a session may only read here")
+
+    def decorate(view: View) -> View:
+        @functools.wraps(view)
+        def wrapper(request: BrandRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+            if request.method not in methods:
+                raise WrongMethod(*methods)
+            if for_sessions and not ({"Authorization", "X-Api-Key"} & request.headers.keys()):
+                request.principal = member_of(request)
+                with scope(request.principal) as request.standing:
+                    pass
+            else:
+                request.principal = key_holder(request, *needed)
+                request.brand = brands.by_id(request.principal.brand_id)
+            response: HttpResponseBase = view(request, *args, **kwargs)
+            return response
+
+        return declare(csrf_exempt(wrapper), "api")
+
+    return decorate
 
 
 def public(why: str) -> Callable[[View], View]:

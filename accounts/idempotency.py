@@ -74,6 +74,11 @@ def claim(principal: Principal, *, route: str, key: str, request_hash: str) -> t
     raise Conflict("The same request is being worked on. Ask again in a moment for its answer.", retry_after=1)
 
 
+def keep(record_id: UUID, body: dict[str, Any], *, status: int = 200) -> None:
+    """Keep the first answer, in the transaction that does the work: a repeat is told it, whatever it asks later."""
+    IdempotencyRecord.objects.filter(pk=record_id).update(status=status, body=body)
+
+
 def forget_old() -> int:
     """Delete answers older than they are promised to be kept; in the service scope. Returns how many."""
     return IdempotencyRecord.objects.filter(created_at__lt=clock.now() - KEEP).delete()[0]

@@ -167,7 +167,7 @@ def _tell(request: HttpRequest, response: HttpResponseBase, seconds: float) -> N
     if route in UNTOLD:
         return
     brand = getattr(request, "brand", None)
-    known = brand.slug if brand is not None and brand._wrapped is not empty else None
+    known = brand.slug if brand is not None and getattr(brand, "_wrapped", brand) is not empty else None
     told = {
         "method": request.method if request.method in METHODS else "other",
         "route": route,

@@ -20,7 +20,16 @@ from accounts.brands import NoBrand
 from conversations import runner
 from conversations.doors import errors as door_errors
 from lib.db import close_all, database_is_away
-from lib.errors import DomainError, Forbidden, Invalid, NotAuthenticated, NotFound, TooLarge, Unavailable
+from lib.errors import (
+    DomainError,
+    Forbidden,
+    Invalid,
+    NotAuthenticated,
+    NotFound,
+    TooLarge,
+    Unavailable,
+    WrongMethod,
+)
 
 PROGRAM_PATHS = ("/v1/", "/api/")  # answered in JSON, /v1 in the shape of its vendor
 
@@ -63,6 +72,10 @@ def refusal(request: HttpRequest, error: DomainError) -> HttpResponseBase:
         context = {"error": error, "request_id": getattr(request, "request_id", "")}
         template = {403: "403.html", 404: "404.html", 503: "503.html"}.get(error.status, "400.html")
         response = HttpResponse(render_to_string(template, context), status=error.status)
+    if wants_json and isinstance(error, NotAuthenticated):
+        response.headers["WWW-Authenticate"] = 'Bearer realm="chatsite"'
+    if isinstance(error, WrongMethod):
+        response.headers["Allow"] = error.extra["allow"]
     if retry_after := error.extra.get("retry_after"):
         response.headers["Retry-After"] = str(int(retry_after) or 1)
     return response

@@ -10,6 +10,7 @@ urlpatterns = [
     path("", include("conversations.urls")),
     path("", include("billing.urls")),
     path("v1/", include("conversations.doors.urls")),
+    path("api/v1/", include("conversations.api")),
     path("account/", include("allauth.account.urls")),
     path("join/", include(([path("", signup.join_view, name="join")], "accounts"))),
     path("admin/", admin.site.urls),

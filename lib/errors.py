@@ -42,6 +42,15 @@ class NotFound(DomainError):
     status, code = 404, "not_found"
 
 
+class WrongMethod(DomainError):
+    """This address is not called with this method."""
+
+    status, code = 405, "method_not_allowed"
+
+    def __init__(self, *methods: str) -> None:
+        super().__init__(f"Call this address with {', '.join(methods)}.", allow=", ".join(methods))
+
+
 class Conflict(DomainError):
     """The same thing is being done right now, or was done differently before."""
 

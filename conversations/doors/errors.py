@@ -8,7 +8,7 @@ from django.core.exceptions import RequestDataTooBig
 from django.http import HttpResponse
 
 from lib.db import database_is_away
-from lib.errors import DomainError, NotAuthenticated, TooLarge, Unavailable
+from lib.errors import DomainError, NotAuthenticated, TooLarge, Unavailable, WrongMethod
 from lib.logs import request_id
 from providers.errors import Busy, ProviderError, Rejected
 
@@ -39,12 +39,6 @@ CODES = {
     "quota_exceeded": "insufficient_quota",
     "too_many_running": "rate_limit_exceeded",
 }
-
-
-class WrongMethod(DomainError):
-    """This address is not called with this method."""
-
-    status, code = 405, "method_not_allowed"
 
 
 class Ended(DomainError):

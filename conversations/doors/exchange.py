@@ -18,12 +18,12 @@ from django.views.decorators.csrf import csrf_exempt
 from accounts import brands
 from accounts.access import View, api_key, key_holder
 from conversations import runner, turns
-from conversations.doors.errors import Shape, WrongMethod, after_hold
+from conversations.doors.errors import Shape, after_hold
 from conversations.live import Live
 from conversations.models import Turn
 from conversations.turns import Begun, Finished, Question
 from lib.db import db
-from lib.errors import Conflict, DomainError, TooLarge
+from lib.errors import Conflict, DomainError, TooLarge, WrongMethod
 from providers.calls import ToolPiece
 
 SCOPE = "chat"
@@ -62,8 +62,7 @@ def door(*methods: str, shape: Shape) -> Callable[[View], View]:
         async def wrapper(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
             try:
                 if request.method not in methods:
-                    allowed = ", ".join(methods)
-                    raise WrongMethod(f"Call this address with {allowed}.", allow=allowed)
+                    raise WrongMethod(*methods)
                 response: HttpResponseBase = await view(request, *args, **kwargs)
                 if asked := getattr(request, "asked_first", ""):
                     response.headers[FALLBACK_FROM] = asked

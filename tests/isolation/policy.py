@@ -78,6 +78,29 @@ class Key:
 
 
 @dataclass(frozen=True)
+class Api:
+    """Our own REST: keys with a scope, and where it only reads, members in a browser too."""
+
+    methods: frozenset[str]
+    status: int = 200
+    body: tuple[tuple[str, object], ...] = ()
+    own: bool = False  # the row in the address is the person's alone
+    for_sessions: bool = False
+    key_wrong_scope: int = 403
+
+    def answer(self, actor: str, method: str) -> set[int]:
+        if method not in self.methods:
+            return {405}
+        if actor == "key_wrong_scope":
+            return {self.key_wrong_scope}
+        if actor in KEYS:
+            return {404 if self.own and actor == "key_other_brand" else self.status}
+        if actor in NOBODY or not self.for_sessions:
+            return {401}
+        return {404 if actor in STRANGERS else self.status}
+
+
+@dataclass(frozen=True)
 class Anybody:
     """Statuses for who is signed in and who is not; a method that is not named is a 405 for all."""
 
@@ -129,6 +152,8 @@ ROUTES: dict[str, "Rule"] = {
     "embeddings": Key(POST, body=tuple(EMBEDDING.items())),
     "models": Key(frozenset({"GET"})),
     "model": Key(frozenset({"GET"})),
+    "record-conversation": Api(POST, 201, body=(("title", "Elsewhere"),)),
+    "record-message": Api(POST, 201, body=(("role", "user"), ("content", "hello")), own=True),
     "accounts:join": anybody({"POST": 302}, {"POST": 302}),
     "healthz": anybody(every(200), every(200)),
     "readyz": anybody(every(200), every(200)),
@@ -246,7 +271,7 @@ class Door:
         return {302} if actor in NOBODY | STAFF else {403}
 
 
-Rule = Member | Admin | Key | Anybody | Desk | Rows | Door
+Rule = Member | Admin | Key | Api | Anybody | Desk | Rows | Door
 
 
 def of(name: str, template: str) -> Rule | None:
@@ -262,4 +287,4 @@ def of(name: str, template: str) -> Rule | None:
 
 
 # What a view of ours says of itself, and the rule that must go with it.
-DECLARED = {"member": Member, "admin": Admin, "key": Key, "public": Anybody, "account": Anybody}
+DECLARED = {"member": Member, "admin": Admin, "key": Key, "api": Api, "public": Anybody, "account": Anybody}

@@ -178,7 +178,7 @@ def scene(world, caplog):
         for actor, (brand, user) in holders.items():
             scopes = ["conversations:read", "conversations:write"]
             if actor != "key_wrong_scope":
-                scopes.append("chat")
+                scopes += ["chat", "messages:record"]
             key, made.keys[actor] = keys.create(brand, user, name=actor, scopes=scopes)
             if actor == "key_revoked":
                 ApiKey.objects.filter(pk=key.pk).update(is_active=False)
@@ -242,7 +242,7 @@ def test_the_policy_names_no_route_that_is_gone():
 
 
 def body_of(rule):
-    if isinstance(rule, policy.Key):
+    if isinstance(rule, policy.Key | policy.Api):
         return json.dumps(dict(rule.body)), "application/json"
     return "&".join(f"{name}={value}" for name, value in getattr(rule, "body", ())), "application/x-www-form-urlencoded"
 
@@ -376,7 +376,8 @@ def test_a_foreign_row_looks_like_one_that_never_was(scene, actor):
             continue
         for method in policy.METHODS:
             seen = []
-            for rows in ({}, {"conversation_id": uuid4(), "turn_id": uuid4()}):
+            theirs = {"conversation_id": scene.rows["their_conversation_id"]} if isinstance(rule, policy.Api) else {}
+            for rows in (theirs, {"conversation_id": uuid4(), "turn_id": uuid4()}):
                 with transaction.atomic():
                     answer, text = ask(client, method, scene.address(route, **rows), body_of(rule))
                     transaction.set_rollback(True)
@@ -395,7 +396,7 @@ def test_no_header_gives_anybody_anything(scene, actor):
         for method in ("GET", "POST"):
             seen = []
             spoofed = dict(SPOOFED)
-            if isinstance(rule, policy.Key):
+            if isinstance(rule, policy.Key | policy.Api):
                 del spoofed[
                     "x-api-key"
                 ]  # is a credential there; two that differ are refused (I-09, test_messages_door)
@@ -403,7 +404,7 @@ def test_no_header_gives_anybody_anything(scene, actor):
                 with transaction.atomic():
                     answer, text = ask(scene.browser(actor), method, address, body_of(rule), **headers)
                     transaction.set_rollback(True)
-                text = "" if isinstance(rule, policy.Key) and method == "POST" else plain(text)
+                text = "" if isinstance(rule, policy.Key | policy.Api) and method == "POST" else plain(text)
                 seen.append((answer.status_code, text, plain(answer.headers.get("Location", ""))))
 
             assert seen[0] == seen[1], (method, route.name)

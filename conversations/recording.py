@@ -1,0 +1,210 @@
+"""What integrators record here of talks that went on elsewhere, with token counts of their own (scope `messages:record`).
+
+The tokens of an assistant's message are charged, those of any other are only stored (Q-26); what a program says of money
+is not asked for. What is charged and what it is charged for are stored in one transaction.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+from uuid import UUID
+
+from django.db.models import F
+from django.db.models.functions import Now
+
+from accounts import idempotency
+from accounts.models import Brand
+from conversations.models import Conversation, Message
+from events import stream
+from lib.db import SERVICE, Principal, opening, scope, send
+from lib.errors import NotFound
+from lib.ids import uuid7
+from providers.offers import known
+from quotas import ledger, usage
+from quotas.models import UsageLog
+
+# An empty pool is seen before the talk begins; the one token is given back at once.
+A_CONVERSATION = {"conversations": 1, "messages": 0, "queries": 0, "tokens": 1}
+
+
+def create_conversation_with_quota_check(
+    principal: Principal,
+    brand: Brand,
+    *,
+    title: str,
+    model: str = "",
+    system_prompt: str = "",
+    settings: Mapping[str, Any] | None = None,
+    key: str = "",
+) -> dict[str, Any]:
+    """Begin a conversation that is recorded: one of the plan's, where the plan counts them. Returns what REST tells.
+
+    settings  temperature, top_p, max_tokens: checked, because a question that is asked here later takes them
+    key       the caller's Idempotency-Key; the same key gives the same conversation
+    Raises    QuotaExceeded, TooManyRunning, Conflict, KeyReused; nothing is stored then
+    Source    S0 create_conversation_with_quota_check(), S2 check_conversation_limit()
+    """
+    asked = idempotency.fingerprint(title, model, system_prompt, sorted((settings or {}).items()))
+
+    def store(conversation_id: UUID) -> dict[str, Any]:
+        pocket = _reserve(principal, brand, conversation_id, A_CONVERSATION, purpose="conversation")
+        made = Conversation.objects.create(
+            pk=conversation_id,
+            brand=brand,
+            owner_id=principal.owner_id,
+            title=title,
+            model=model,
+            provider_id=next(
+                (row.id for row in known().values() if row.api_identifier == model and row.is_active), None
+            ),
+            system_prompt=system_prompt,
+            settings=dict(settings or {}),
+            source=Conversation.Source.API,
+            last_message_at=Now(),
+        )
+        made.refresh_from_db()
+        told = stream.publishing(
+            brand.pk,
+            "conversation.started",
+            subject=("conversation", conversation_id),
+            owner_id=principal.owner_id,
+            data={"source": "api", "model": model},
+        )
+        send(
+            ledger.settling(conversation_id, amounts={"conversations": 1}, reason="recorded"),
+            usage.logging(
+                brand.pk,
+                principal.owner_id,
+                usage_type=UsageLog.Type.CONVERSATION,
+                reservation=conversation_id,
+                pocket=pocket,
+                model=model,
+            ),
+            told,
+        )
+        return {
+            "id": str(made.pk),
+            "title": made.title,
+            "model": made.model,
+            "system_prompt": made.system_prompt,
+            "settings": made.settings,
+            "created_at": made.created_at.isoformat(),
+        }
+
+    return _once(principal, store, route="conversations", key=key, asked=asked)
+
+
+def add_message_with_quota(
+    principal: Principal,
+    brand: Brand,
+    conversation_id: UUID,
+    *,
+    role: str,
+    content: str,
+    tokens_used: int,
+    model: str = "",
+    metadata: Mapping[str, Any] | None = None,
+    key: str = "",
+) -> dict[str, Any]:
+    """Record one message. An assistant's counts as one message of the plan and as `tokens_used` tokens.
+
+    metadata  the caller's own, told again as it is; nothing here reads it
+    key       the caller's Idempotency-Key; the same key gives the same message
+    Raises    NotFound for a conversation that is not the caller's; QuotaExceeded, TooManyRunning, Conflict, KeyReused;
+              nothing is stored or charged then
+    Source    S0 add_message_with_quota()
+    """
+    is_charged = role == Message.Role.ASSISTANT
+    asked = idempotency.fingerprint(conversation_id, role, content, tokens_used, model, repr(metadata))
+
+    def store(message_id: UUID) -> dict[str, Any]:
+        if is_charged:
+            amounts = {"messages": 1, "tokens": tokens_used, "queries": 0, "conversations": 0}
+            pocket = _reserve(principal, brand, message_id, amounts, purpose="message")
+        here = Conversation.objects.filter(
+            pk=conversation_id, brand=brand, owner_id=principal.owner_id, deleted_at=None
+        ).update(
+            message_count=F("message_count") + 1,
+            total_tokens_used=F("total_tokens_used") + tokens_used,
+            last_message_at=Now(),
+            updated_at=Now(),
+        )
+        if not here:  # deleted since it was looked for
+            raise _no_such()
+        made = Message.objects.create(
+            pk=message_id,
+            brand=brand,
+            owner_id=principal.owner_id,
+            conversation_id=conversation_id,
+            role=role,
+            content=content,
+            model=model,
+            model_name=model,
+            tokens_used=tokens_used,
+            is_charged=is_charged,
+            metadata={"recorded": dict(metadata or {})},
+        )
+        if is_charged:
+            send(
+                ledger.settling(message_id, amounts={"messages": 1, "tokens": tokens_used}, reason="recorded"),
+                usage.logging(
+                    brand.pk,
+                    principal.owner_id,
+                    usage_type=UsageLog.Type.MESSAGE,
+                    reservation=message_id,
+                    pocket=pocket,
+                    model=model,
+                    completion_tokens=tokens_used,
+                ),
+            )
+        return {
+            "id": str(message_id),
+            "conversation_id": str(conversation_id),
+            "role": role,
+            "tokens_used": tokens_used,
+            "is_charged": is_charged,
+            "model": model,
+            "metadata": dict(metadata or {}),
+            "created_at": made.created_at.isoformat(),
+        }
+
+    return _once(principal, store, route="messages", key=key, asked=asked, within=conversation_id)
+
+
+def _once(
+    principal: Principal,
+    store: Callable[[UUID], dict[str, Any]],
+    *,
+    route: str,
+    key: str,
+    asked: str,
+    within: UUID | None = None,
+) -> dict[str, Any]:
+    """Store under an id that belongs to the caller's key, and keep the answer in the same transaction."""
+    row_id = uuid7()
+    with scope(principal):
+        if within and not Conversation.objects.filter(pk=within, owner_id=principal.owner_id, deleted_at=None).exists():
+            raise _no_such()
+        if key:
+            row_id, first = idempotency.claim(principal, route=f"record {route}", key=key, request_hash=asked)
+            if first is not None:
+                return first
+    try:
+        with opening(SERVICE):
+            body = store(row_id)
+            if key:
+                idempotency.keep(row_id, body, status=201)
+        return body
+    except BaseException:
+        if key:
+            with scope(principal):
+                idempotency.release(row_id)
+        raise
+
+
+def _reserve(principal: Principal, brand: Brand, row_id: UUID, amounts: Mapping[str, int], *, purpose: str) -> str:
+    asker = ("visitor" if principal.role == "app_visitor" else "user", principal.owner_id)
+    return ledger.reserve(brand, asker=asker, amounts=amounts, reservation=row_id, purpose=purpose)
+
+
+def _no_such() -> NotFound:
+    return NotFound("There is no such conversation here (any more).")
