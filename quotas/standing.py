@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from django.db.models import Manager, QuerySet
+from django.db.models import Manager, Q, QuerySet
 
 from accounts.models import Brand
 from lib import clock
@@ -38,28 +38,37 @@ class Standing:
 def standings(brand: Brand, *, kind: str, owner_id: UUID, now: datetime | None = None) -> list[Standing]:
     """Every meter this account is entitled to. Reads under the caller's scope: a member sees the own account only."""
     now = now or clock.now()
-    entitlements = Entitlement.objects.filter(
-        brand=brand, account__kind=kind, account__owner_id=owner_id, ends_at=None
-    ).order_by("meter")
+    of_account = Entitlement.objects.filter(brand=brand, account__kind=kind, account__owner_id=owner_id)
+    rows = list(of_account.filter(Q(ends_at=None) | ~Q(overrides_until=None)).order_by("meter"))
+    overrides = {row.meter: row for row in rows if row.overrides_until}
     found = []
     counting = {
         (bucket.account_id, bucket.meter, bucket.window): bucket
         for bucket in open_buckets(Bucket.objects.filter(brand=brand, owner_id=owner_id), now)
     }
-    for row in entitlements:
+    for row in rows:
+        if row.ends_at:
+            continue
         bucket = counting.get((row.account_id, row.meter, row.window))
         open_now = bucket or window(row.window, now, zone=brand.zone, anchor=row.anchor_at)
         found.append(
             Standing(
                 meter=row.meter,
                 window=row.window,
-                limit=bucket.limit if bucket else row.limit,
+                limit=_limit(row, overrides.get(row.meter), bucket, now),
                 used=bucket.used if bucket else 0,
                 held=bucket.held if bucket else 0,
                 resets_at=open_now.closes_at,
             )
         )
     return found
+
+
+def _limit(row: Entitlement, override: Entitlement | None, bucket: Bucket | None, now: datetime) -> int | None:
+    """The bucket's, unless an override is over that nobody has carried out since."""
+    if override and override.overrides_until and override.overrides_until <= now:
+        return row.limit
+    return bucket.limit if bucket else (override or row).limit
 
 
 def open_buckets(buckets: Manager[Bucket] | QuerySet[Bucket], now: datetime) -> QuerySet[Bucket]:

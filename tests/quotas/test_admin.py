@@ -144,7 +144,7 @@ def test_a_member_has_nothing_to_top_up_and_staff_without_the_right_may_not(staf
 def test_the_page_of_balances_says_what_was_proved(staff, spent):
     shown = page(staff, "balances")
 
-    assert "3 buckets against 5 entries and 2 open holds" in shown
+    assert "3 buckets and 0 packs against 5 entries and 2 open holds" in shown
     assert "Every balance is the sum of its lines." in shown
     assert reverse("admin:quotas_balances") in page(staff, "bucket_changelist")
 

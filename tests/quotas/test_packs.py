@@ -10,6 +10,8 @@ from lib.errors import Invalid
 from quotas import ledger
 from quotas.errors import QuotaExceeded
 from quotas.models import Account, Entry, Pack
+from quotas.standing import standings
+from tests.factories import member
 from tests.quotas.proofs import ask, balance, entitle, numbers, pack, prove, together
 from tests.quotas.test_pockets import PRICE, on_plan, pay, spent
 
@@ -225,6 +227,25 @@ def test_an_override_counts_at_once_and_ends_by_itself(world):
     tomorrow = NOON + timedelta(days=1)
     ask(world.act, world.bob, now=tomorrow)
     assert numbers(world.act, world.bob.pk, "queries", at=tomorrow) == (1, 0, 1)
+    prove(world)
+
+
+def test_standings_say_what_an_override_allows_before_and_after_anybody_asked(world):
+    on_plan(world, 1, features={})
+    over = NOON + timedelta(hours=2)
+    let(world, 3, until=over)
+
+    def limit(now):
+        with scope(member(world.act, world.bob)):
+            (row,) = standings(world.act, kind="user", owner_id=world.bob.pk, now=now)
+        return row.limit, row.left
+
+    assert [limit(NOON), limit(over)] == [(3, 3), (1, 1)], "before the window is open"
+    pay(world)
+    assert [limit(NOON), limit(over)] == [(3, 2), (1, 0)], "while the bucket still has the override's limit"
+    with pytest.raises(QuotaExceeded):
+        ask(world.act, world.bob, now=over)
+    assert limit(over) == (1, 0)
     prove(world)
 
 

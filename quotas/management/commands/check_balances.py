@@ -1,4 +1,4 @@
-"""check_balances: prove every bucket against its entries and open holds; exit code 1 names each that drifted."""
+"""check_balances: prove every bucket, pack and debt by its lines; exit code 1 names each that drifted."""
 
 import sys
 from dataclasses import asdict
@@ -10,8 +10,9 @@ from quotas import proof
 
 class Command(OperatorCommand):
     help = (
-        "Prove every balance: each bucket's limit, used and held against the sums of its entries and open holds, all at "
-        "one instant. Exit code 1 names each that drifted. Changes nothing; safe on a live database."
+        "Prove every balance: each bucket's limit, used and held against the sums of its entries and open holds, each pack "
+        "and what is owed against its lines, and that nothing was settled "
+        "twice. Exit code 1 names each that drifted. Changes nothing; safe on a live database."
     )
 
     def work(self, **options: Any) -> dict[str, Any]:
@@ -28,8 +29,8 @@ class Command(OperatorCommand):
             sys.exit(1)
 
     def words(self, result: dict[str, Any]) -> str:
-        buckets, entries, holds = (result[name] for name in ("buckets", "entries", "open_holds"))
-        proved = f"{buckets:,} buckets against {entries:,} entries and {holds:,} open holds"
+        buckets, packs, entries, holds = (result[name] for name in ("buckets", "packs", "entries", "open_holds"))
+        proved = f"{buckets:,} buckets and {packs:,} packs against {entries:,} entries and {holds:,} open holds"
         if result["ok"]:
             return f"Proved {proved}: every balance is the sum of its lines."
         drifts = result["drifts"]
