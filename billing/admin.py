@@ -17,7 +17,6 @@ from billing.tasks import push_plan
 from lib.admin import AppendOnlyAdmin
 from lib.db import on_commit
 from lib.errors import DomainError
-from lib.money import dollars
 
 IN_FORCE = Subscription.objects.filter(plan=OuterRef("pk"), ended_at=None).values("plan").annotate(count=Count("pk"))
 
@@ -62,7 +61,7 @@ class PlanAdmin(admin.ModelAdmin):
 
     @admin.display(ordering="price_microusd")
     def price(self, plan: Plan) -> str:
-        return f"{dollars(plan.price_microusd)} a {plan.period}" if plan.price_microusd else "free"
+        return plan.price_in_words
 
     @admin.display(description="limits")
     def limits_in_words(self, plan: Plan) -> str:

@@ -13,6 +13,7 @@ from billing.books import Provider as Provider
 from billing.books import StripeEvent as StripeEvent
 from billing.standin.models import StandInObject as StandInObject
 from billing.standin.models import StandInRequest as StandInRequest
+from lib.money import dollars
 from lib.windows import WindowKind
 from quotas.ledger import MOST_CONCURRENT
 from quotas.models import Meter
@@ -96,6 +97,14 @@ class Plan(BrandOwned):
     def monthly_microusd(self) -> int:
         """Its price for a month, to compare plans by; what has no period costs nothing by itself."""
         return {"month": self.price_microusd, "year": self.price_microusd // 12}.get(self.period, 0)
+
+    @property
+    def price_in_words(self) -> str:
+        """$9.99 a month; $490.00 a year beside it where there is one."""
+        if not self.price_microusd:
+            return "free"
+        words = f"{dollars(self.price_microusd)} a {self.period}"
+        return f"{words} or {dollars(self.annual_price_microusd)} a year" if self.annual_price_microusd else words
 
     @property
     def begins_with_trial(self) -> bool:

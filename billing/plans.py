@@ -1,7 +1,7 @@
 """Plans are data: catalogues to start from, and the one function that puts somebody on a plan."""
 
 import json
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from uuid import UUID
@@ -9,6 +9,7 @@ from uuid import UUID
 from django.db.models import Q
 
 from accounts.models import Brand
+from billing.books import CreditPackOffer
 from billing.lifecycle import Facts, current, entitle, fallback_plan, had_trial, take
 from billing.models import Plan, PlanLimit, Subscription
 from lib import clock
@@ -19,22 +20,65 @@ Status = Subscription.Status
 CATALOGUES = Path(__file__).parent / "catalogues"
 
 
-def install_catalogue(brand: Brand, name: str) -> list[Plan]:
-    """Give a brand the plans of a catalogue (`s0`, `s1`). Plans it has already are left as staff made them."""
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """What a catalogue would give a brand: plans and packs that are new, and those that stay as they are there."""
+
+    name: str
+    new: list[Plan]
+    kept: list[Plan]
+    new_packs: list[CreditPackOffer]
+    kept_packs: list[CreditPackOffer]
+    limits: dict[str, list[PlanLimit]]  # of the new plans, by code
+    default_plan: str  # that new members would get; "" = the brand has one
+
+
+def catalogue_names() -> dict[str, str]:
+    """What there is to choose from: `s1` and what it is, in words."""
+    return {path.stem: json.loads(path.read_text())["name"] for path in sorted(CATALOGUES.glob("*.json"))}
+
+
+def compare_catalogue(brand: Brand, name: str) -> Comparison:
+    """What install_catalogue() would do. Changes nothing. In the service scope."""
     path = CATALOGUES / f"{name}.json"
-    if not path.is_file():
-        raise NotFound(
-            f"There is no catalogue {name}. There are: {', '.join(sorted(p.stem for p in CATALOGUES.glob('*.json')))}."
-        )
-    made = []
-    with scope(SERVICE):
-        for row in json.loads(path.read_text()):
-            limits = row.pop("limits")
-            plan, created = Plan.objects.get_or_create(brand=brand, code=row["code"], defaults=row)
-            if created:
-                PlanLimit.objects.bulk_create([PlanLimit(brand=brand, plan=plan, **limit) for limit in limits])
-                made.append(plan)
-    return made
+    if name not in catalogue_names():
+        raise NotFound(f"There is no catalogue {name}. There are: {', '.join(catalogue_names())}.")
+    catalogue = json.loads(path.read_text())
+    have = {plan.code: plan for plan in Plan.objects.filter(brand=brand).prefetch_related("limits")}
+    have_packs = {offer.code: offer for offer in CreditPackOffer.objects.filter(brand=brand)}
+    found = Comparison(catalogue["name"], [], [], [], [], {}, "" if brand.default_plan else catalogue["default_plan"])
+    for row in catalogue["plans"]:
+        limits, _ = row.pop("limits"), row.pop("ours")
+        if row["code"] in have:
+            found.kept.append(have[row["code"]])
+        else:
+            plan = Plan(brand=brand, **row)
+            found.new.append(plan)
+            found.limits[plan.code] = [PlanLimit(brand=brand, plan=plan, **limit) for limit in limits]
+    for row in catalogue["packs"]:
+        row.pop("ours")
+        if row["code"] in have_packs:
+            found.kept_packs.append(have_packs[row["code"]])
+        else:
+            found.new_packs.append(CreditPackOffer(brand=brand, **row))
+    return found
+
+
+def install_catalogue(brand: Brand, name: str) -> list[Plan]:
+    """Give a brand the plans and packs of a catalogue (`s0` ... `s3`). Returns the plans that are new.
+
+    Whatever it has already under the same code is left as staff made it. A brand without a default plan gets the
+    catalogue's.
+    """
+    with opening(SERVICE, key=brand.pk):
+        given = compare_catalogue(brand, name)
+        Plan.objects.bulk_create(given.new)
+        PlanLimit.objects.bulk_create(limit for limits in given.limits.values() for limit in limits)
+        CreditPackOffer.objects.bulk_create(given.new_packs)
+        if given.default_plan:
+            brand.default_plan = given.default_plan
+            brand.save(update_fields=["default_plan"])
+    return given.new
 
 
 def assign_plan(

@@ -4,16 +4,21 @@ from typing import Any
 
 from django import forms
 from django.contrib import admin, messages
+from django.core.exceptions import PermissionDenied
 from django.core.validators import RegexValidator
 from django.db.models import Count, OuterRef, QuerySet, Subquery
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect
+from django.template.response import TemplateResponse
+from django.urls import path
 
 from accounts import brands
 from accounts.models import Brand, Membership
-from billing.models import Plan
-from billing.plans import assign_plan, install_catalogue
+from billing.models import Plan, Subscription
+from billing.plans import assign_plan, catalogue_names, compare_catalogue, install_catalogue
 from chatsite.signup import join
 from lib.db import on_commit
+from lib.money import dollars
 
 MEMBERS = Membership.objects.filter(brand=OuterRef("pk")).values("brand").annotate(count=Count("pk")).values("count")
 HOST = RegexValidator(r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$", "A host name without port: chat.example.com")
@@ -41,7 +46,7 @@ class BrandAdmin(admin.ModelAdmin):
     list_display = ["name", "slug", "domain", "members", "default_plan", "open_sign_up", "is_active", "created_at"]
     list_filter = ["is_active", "open_sign_up"]
     search_fields = ["name", "slug", "domain"]
-    actions = ["give_member_plans", "give_pool"]
+    actions = ["give_catalogue"]
     list_per_page = 50
     fieldsets = [
         (None, {"fields": ["name", "slug", "domain", "zone", "is_active"]}),
@@ -65,25 +70,88 @@ class BrandAdmin(admin.ModelAdmin):
         super().save_model(request, brand, form, change)
         on_commit(brands.forget)
 
-    @admin.action(description="Give the plans for members (free, basic, pro, usage only)", permissions=["change"])
-    def give_member_plans(self, request: HttpRequest, queryset: QuerySet[Brand]) -> None:
-        for brand in queryset:
-            made = install_catalogue(brand, "s1")
-            if not brand.default_plan:
-                Brand.objects.filter(pk=brand.pk).update(default_plan="free")
-                on_commit(brands.forget)
-            self._tell(request, brand, made)
+    @admin.action(description="Give this brand a catalogue of plans", permissions=["change"])
+    def give_catalogue(self, request: HttpRequest, queryset: QuerySet[Brand]) -> HttpResponse | None:
+        if queryset.count() == 1:
+            return redirect("admin:accounts_brand_catalogue", queryset.get().pk)
+        self.message_user(request, "Choose one brand: you see first what it would get.", messages.WARNING)
+        return None
 
-    @admin.action(description="Give the pool of tokens that all members share", permissions=["change"])
-    def give_pool(self, request: HttpRequest, queryset: QuerySet[Brand]) -> None:
-        for brand in queryset:
-            made = install_catalogue(brand, "s0")
-            assign_plan(brand, Plan.objects.get(brand=brand, code="pool"))
-            self._tell(request, brand, made)
+    def get_urls(self) -> list[Any]:
+        catalogue = self.admin_site.admin_view(self.catalogue_view)
+        return [
+            path("<uuid:brand_id>/catalogue/", catalogue, name="accounts_brand_catalogue"),
+            *super().get_urls(),
+        ]
 
-    def _tell(self, request: HttpRequest, brand: Brand, made: list[Plan]) -> None:
-        self.log_change(request, brand, f"Plans given: {', '.join(plan.code for plan in made) or 'none that are new'}")
-        self.message_user(request, f"{brand.name} has {len(made)} new plans.", messages.SUCCESS)
+    def catalogue_view(self, request: HttpRequest, brand_id: Any) -> HttpResponse:
+        """What each catalogue would give this brand; a POST gives it one."""
+        if not request.user.has_perm("accounts.change_brand"):
+            raise PermissionDenied
+        brand = get_object_or_404(Brand, pk=brand_id)
+        code = request.POST.get("catalogue", "")
+        if request.method == "POST" and code in catalogue_names():
+            made = install_catalogue(brand, code)
+            pool = _pool(brand)
+            if code == "s0" and pool:
+                assign_plan(brand, pool, actor_id=request.user.pk)
+            given = ", ".join(plan.code for plan in made) or "no plan that is new"
+            self.log_change(request, brand, f"Catalogue {code} given: {given}")
+            self.message_user(request, f"{brand.name} was given {given}.", messages.SUCCESS)
+            on_commit(brands.forget)
+            return redirect("admin:accounts_brand_change", brand.pk)
+        context = {
+            **self.admin_site.each_context(request),
+            "title": f"Catalogues for {brand.name}",
+            "opts": self.opts,
+            "original": brand,
+            "catalogues": [_in_words(brand, name) for name in catalogue_names()],
+        }
+        return TemplateResponse(request, "admin/accounts/brand/catalogue.html", context)
+
+
+def _in_words(brand: Brand, code: str) -> dict[str, Any]:
+    """What a catalogue would give, line by line."""
+    found = compare_catalogue(brand, code)
+    pools = [plan for plan in (*found.new, *found.kept) if plan.subject == Plan.Subject.BRAND]
+    lines = [
+        {
+            "code": plan.code,
+            "name": plan.name,
+            "price": plan.price_in_words,
+            "gives": ", ".join(map(str, found.limits[plan.code])),
+        }
+        for plan in found.new
+    ]
+    lines += [
+        {
+            "code": offer.code,
+            "name": f"Pack: {offer.name}",
+            "price": dollars(offer.price_microusd),
+            "gives": f"{offer.amount:,} {offer.meter}",
+        }
+        for offer in found.new_packs
+    ]
+    kept = [f"{plan.code} ({', '.join(map(str, plan.limits.all()))})" for plan in found.kept]
+    kept += [offer.code for offer in found.kept_packs]
+    return {
+        "code": code,
+        "found": found,
+        "lines": lines,
+        "kept": kept,
+        "pool": pools[0].name if pools and not _pool_in_force(brand) else "",
+    }
+
+
+def _pool(brand: Brand) -> Plan | None:
+    """The plan of its own that a brand is given with the pool; None when it is on one."""
+    if _pool_in_force(brand):
+        return None
+    return Plan.objects.filter(brand=brand, subject=Plan.Subject.BRAND, is_active=True).first()
+
+
+def _pool_in_force(brand: Brand) -> bool:
+    return Subscription.objects.filter(brand=brand, owner_id=brand.pk, ended_at=None).exists()
 
 
 @admin.register(Membership)

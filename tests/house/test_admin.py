@@ -79,8 +79,19 @@ def test_staff_make_a_brand_and_give_it_plans(staff):
 
     assert staff.post(reverse("admin:accounts_brand_add"), page).status_code == 302
     brand = Brand.objects.get(slug="initech")
-    act_on(staff, "accounts_brand", "give_member_plans", brand)
-    act_on(staff, "accounts_brand", "give_pool", brand)
+    chosen = act_on(staff, "accounts_brand", "give_catalogue", brand)
+    catalogues = reverse("admin:accounts_brand_catalogue", args=[brand.pk])
+    assert chosen.headers["Location"] == catalogues
+    shown = staff.get(catalogues).content.decode()
+    assert "15 queries per day" in shown
+    assert "New members will get <strong>free</strong>" in shown
+    assert read(Plan.objects.filter(brand=brand)) == [], "looking gives nothing"
+    assert staff.post(catalogues, {"catalogue": "s1"}).status_code == 302
+    assert "Initech itself will be put on <strong>Token pool</strong>" in staff.get(catalogues).content.decode()
+    assert staff.post(catalogues, {"catalogue": "s0"}).status_code == 302
+    shown = staff.get(catalogues).content.decode()
+    assert "Stays as it is: free (10 queries per lifetime), basic" in shown
+    assert "Initech has all of it." in shown
 
     brand.refresh_from_db()
     assert brand.domain == "initech.localhost"

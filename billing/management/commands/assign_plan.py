@@ -19,7 +19,12 @@ class Command(OperatorCommand):
         parser.add_argument("--brand", required=True, help="slug of the brand: act")
         parser.add_argument("--user", default="", help="e-mail address of a member; without it, the brand as a whole")
         parser.add_argument("--plan", required=True, help="code of the plan: basic")
-        parser.add_argument("--catalogue", default="", help="first give the brand the plans of this catalogue: s0, s1")
+        parser.add_argument(
+            "--catalogue", default="", help="first give the brand the plans of this catalogue: s0 ... s3"
+        )
+        parser.add_argument(
+            "--trial", action="store_true", help="for the plan's trial days only, then the default plan"
+        )
 
     def work(self, **options: Any) -> dict[str, Any]:
         brand = brand_named(options["brand"])
@@ -32,15 +37,17 @@ class Command(OperatorCommand):
             )
             raise NotFound(f"{brand.name} has no plan {options['plan']}. There are: {codes}.")
         user = member_named(brand, options["user"]) if options["user"] else None
-        subscription = assign_plan(brand, plan, user_id=user.pk if user else None)
+        subscription = assign_plan(brand, plan, user_id=user.pk if user else None, on_trial=options["trial"])
         return {
             "brand": brand.slug,
             "user": user.email if user else None,
             "plan": plan.code,
             "since": subscription.started_at,
+            "trial_ends_at": subscription.trial_ends_at,
             "limits": [str(limit) for limit in plan.limits.order_by("meter")],
         }
 
     def words(self, result: dict[str, Any]) -> str:
         who = result["user"] or f"The brand {result['brand']}"
-        return f"{who} is on {result['plan']}: {', '.join(result['limits']) or 'no limits'}."
+        trial = f" until {result['trial_ends_at']:%Y-%m-%d %H:%M} UTC" if result["trial_ends_at"] else ""
+        return f"{who} is on {result['plan']}{trial}: {', '.join(result['limits']) or 'no limits'}."

@@ -7,7 +7,7 @@ from django.core.management.base import CommandParser
 
 from accounts.models import Brand, Membership, User
 from billing.models import Plan
-from billing.plans import assign_plan, install_catalogue
+from billing.plans import assign_plan, catalogue_names, install_catalogue
 from chatsite.admin import HOST
 from chatsite.signup import join
 from events import stream
@@ -17,7 +17,8 @@ from lib.errors import Invalid, NotFound
 
 class Command(OperatorCommand):
     help = (
-        "Make a brand with its owner, the plans for members (new ones get `free`) and the pool of tokens that they share. "
+        "Make a brand with its owner, plans for members (new ones get the catalogue's first, mostly `free`) and the pool of "
+        "tokens that they share. "
         "Its look and all else is changed in /admin/."
     )
 
@@ -27,6 +28,9 @@ class Command(OperatorCommand):
         parser.add_argument("--name", required=True, help="the name people see")
         parser.add_argument("--domain", required=True, help="host name without port: chat.acme.com")
         parser.add_argument("--zone", default="UTC", help="where its days and months begin: Europe/Amsterdam")
+        parser.add_argument(
+            "--catalogue", default="s1", choices=catalogue_names(), help="the plans its members choose from"
+        )
         parser.add_argument("--owner", default="", help="e-mail address of somebody with an account (createsuperuser)")
 
     def work(self, **options: Any) -> dict[str, Any]:
@@ -41,9 +45,8 @@ class Command(OperatorCommand):
             brand.full_clean()
         except ValidationError as error:
             raise Invalid(" ".join(error.messages)) from error
-        brand.default_plan = "free"
         brand.save()
-        for catalogue in ("s1", "s0"):
+        for catalogue in dict.fromkeys((options["catalogue"], "s0")):  # the first names what new members get
             install_catalogue(brand, catalogue)
         assign_plan(brand, Plan.objects.get(brand=brand, code="pool"))
         stream.record(brand.pk, "brand.added", actor_id=None, resource=("brand", brand.pk))
