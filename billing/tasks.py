@@ -2,6 +2,7 @@ from celery import shared_task
 
 from billing import plans
 from billing.models import Plan
+from billing.standin import delivery, renewals
 from lib.db import SERVICE, scope
 
 
@@ -11,3 +12,15 @@ def push_plan(plan_id: str) -> int:
     with scope(SERVICE):
         plan = Plan.objects.select_related("brand").get(pk=plan_id)
     return plans.push(plan)
+
+
+@shared_task(scoped=False)  # type: ignore[call-overload]  # posts to our own webhook
+def send_stand_in_event(event_id: str) -> None:
+    """Post one event of the stand-in for Stripe. Repeated until it is taken; then a repeat does nothing."""
+    delivery.send(event_id)
+
+
+@shared_task(scoped=False, periodic=True)  # type: ignore[call-overload]
+def tend_stand_in() -> int:
+    """Let time pass at the stand-in for Stripe, and send again what was not taken. Returns how many events and changes."""
+    return renewals.catch_up_everybody() + delivery.send_forgotten()

@@ -227,6 +227,12 @@ SECTIONS: dict[str, tuple[Variable, ...]] = {
             "(on; with a key, or in production: off)",
             "Sell at a local stand-in for Stripe, where no money moves: to try, never in production.",
         ),
+        Variable(
+            "STRIPE_STAND_IN_WEBHOOK",
+            str,
+            "",
+            "Where the stand-in posts its events: this site's own `http://…/stripe/webhook/`. `make run` knows it.",
+        ),
     ),
     "Limits": (
         Variable(

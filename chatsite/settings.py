@@ -293,6 +293,16 @@ STRIPE_STAND_IN = env.bool("STRIPE_STAND_IN", default=DEVELOPMENT) and not STRIP
 STRIPE_WEBHOOK_SECRET = env("STRIPE_WEBHOOK_SECRET")
 if STRIPE_STAND_IN and not STRIPE_WEBHOOK_SECRET:
     STRIPE_WEBHOOK_SECRET = "whsec_" + salted_hmac("billing.standin", "webhook", secret=SECRET_KEY).hexdigest()
+# Where the stand-in posts its events: to ourselves and nowhere else. Empty: they wait.
+STRIPE_STAND_IN_WEBHOOK = env("STRIPE_STAND_IN_WEBHOOK") or (
+    f"http://127.0.0.1:{env('PORT')}/stripe/webhook/" if DEVELOPMENT and env.int("PORT", default=0) else ""
+)
+if STRIPE_STAND_IN:
+    CELERY_BEAT_SCHEDULE["tend-stand-in"] = {
+        "task": "billing.tasks.tend_stand_in",
+        "schedule": 5.0,
+        "options": {"expires": 10.0},
+    }
 
 # Turns
 

@@ -13,6 +13,7 @@ urlpatterns = [
     path("api/v1/", include("conversations.api")),
     path("account/", include("allauth.account.urls")),
     path("join/", include(([path("", signup.join_view, name="join")], "accounts"))),
+    path("stand-in/", include("billing.standin.urls")),
     path("admin/", admin.site.urls),
     path("healthz", pages.healthz, name="healthz"),
     path("readyz", pages.readyz, name="readyz"),

@@ -169,6 +169,12 @@ def opening(principal: Principal, *statements: Statement, key: UUID | None = Non
             _open.reset(token)
 
 
+def scope_is_open() -> bool:
+    """Whether a transaction of ours is open here. Nothing may then wait for the network."""
+    outer = _open.get()
+    return outer is not None and outer.is_here()
+
+
 def send(*statements: Statement) -> list[Rows]:
     """Run statements in the open scope, in one round trip; each is prepared once per connection."""
     return pipeline(connections[_alias.get()], statements)

@@ -154,6 +154,10 @@ ROUTES: dict[str, "Rule"] = {
     "model": Key(frozenset({"GET"})),
     "record-conversation": Api(POST, 201, body=(("title", "Elsewhere"),)),
     "record-message": Api(POST, 201, body=(("role", "user"), ("content", "hello")), own=True),
+    # Whoever has the link of a session may use it, as at Stripe. Nobody can guess one.
+    "stand-in:checkout": anybody({**safe(404), "POST": 404}, {**safe(404), "POST": 404}),
+    "stand-in:portal": anybody({**safe(404), "POST": 404}, {**safe(404), "POST": 404}),
+    "stand-in:invoice": anybody(safe(404), safe(404)),
     "accounts:join": anybody({"POST": 302}, {"POST": 302}),
     "healthz": anybody(every(200), every(200)),
     "readyz": anybody(every(200), every(200)),

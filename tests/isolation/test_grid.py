@@ -207,7 +207,7 @@ def scene(world, caplog):
         brand_account = Account.objects.get(brand=world.act, kind="brand")
     made.rows = {
         "conversation_id": conversation.pk, "turn_id": turn.pk, "response_id": f"resp_{turn.pk.hex}",
-        "identifier": "demo", "key": "MQ:abc:def", "uidb36": "1",
+        "identifier": "demo", "key": "MQ:abc:def", "uidb36": "1", "session_id": "cs_test_guessed", "invoice_id": "in_guessed",
         "app_label": "accounts", "url": "nothing-here", "content_type_id": 1,
         "accounts_brand": world.act.pk, "accounts_user": world.bob.pk, "accounts_supportgrant": grant.pk,
         "conversations_conversation": conversation.pk, "conversations_message": turn.message_id,
