@@ -15,7 +15,12 @@ DML = re.compile(
 )
 BODIES = re.compile(r"\$(\w*)\$.*?\$\1\$", re.S)  # of functions: they run later, as whoever calls them
 COMMENTS = re.compile(r"--[^\n]*|/\*.*?\*/", re.S)
-EGRESS = {"lib/egress.py", "providers/clients.py", "chatsite/dev.py"}  # dev asks its own server whether it is up
+EGRESS = {
+    "lib/egress.py",
+    "providers/clients.py",
+    "chatsite/dev.py",  # asks its own server whether it is up
+    "billing/standin/delivery.py",  # posts to our own webhook, over egress's connector
+}
 HTTP = {"requests", "urllib3", "http.client", "urllib.request"}
 LIBRARIES = {"httpx", "httpx2", "aiohttp"}  # their errors and time limits are nobody's danger
 CLIENTS = {
