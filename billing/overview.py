@@ -316,9 +316,10 @@ def overage_of(account: Account | None, currency: str, now: datetime) -> Overage
         .order_by("opens_at")
         .last()
     )
-    by_default = bool(features.get("overage_by_default"))
+    is_allowed = bool(features.get("overage_allowed"))
+    by_default = is_allowed and bool(features.get("overage_by_default"))
     return Overage(
-        is_allowed=bool(features.get("overage_allowed")) or by_default,
+        is_allowed=is_allowed,
         is_on=bool(account and (account.overage_on or by_default)),
         is_by_default=by_default,
         is_billable=bool(features.get("is_billable")),

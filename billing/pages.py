@@ -1,21 +1,26 @@
 """Prices, plan and usage: what a member sees of money, and decides without paying. Buying is in billing.buying."""
 
+from typing import Any
 from uuid import UUID, uuid4
 
 from csp.decorators import csp_update
-from django.http import HttpResponse
+from django.contrib import messages
+from django.http import HttpResponse, HttpResponseRedirect
 from django.shortcuts import render
 from django.urls import reverse
 from django.utils.http import urlencode
 from django.utils.translation import gettext as _
-from django.views.decorators.http import require_safe
+from django.views.decorators.http import require_POST, require_safe
 
-from accounts.access import BrandRequest, brand_member, member_of, public
+from accounts.access import BrandRequest, brand_member, member_goes_out, member_of, public
 from billing import lifecycle, overview, pricing
+from billing.forms import OverageForm
+from billing.overview import Overage
 from billing.promises import promises
 from lib import clock
 from lib.db import Principal, scope
 from lib.errors import Invalid, NotFound
+from quotas import ledger
 from quotas.models import Account
 from quotas.standing import account_of, standings
 
@@ -71,7 +76,7 @@ def _row_id(given: str) -> UUID | None:
         raise Invalid(_("This page has no such place. Go back to the newest.")) from None
 
 
-def _plan_page(request: BrandRequest, before: UUID | None = None) -> HttpResponse:
+def _plan_page(request: BrandRequest, before: UUID | None = None, form: OverageForm | None = None) -> HttpResponse:
     brand, principal, now = request.brand, request.principal, clock.now()
     zone, owner_id = brand.zone, principal.owner_id
     subscription = lifecycle.current(brand, owner_id)
@@ -95,6 +100,7 @@ def _plan_page(request: BrandRequest, before: UUID | None = None) -> HttpRespons
         "meters": overview.meter_rows(meters, zone, now),
         "pockets": overview.pockets(account, meters, packs, extra, zone, now),
         "overage": extra,
+        "form": form or _overage_form(extra),
         "packs": [overview.pack_row(pack, zone, now) for pack in overview.in_turn(packs, now)],
         "packs_on_offer": [pricing.pack_card(offer) for offer in pricing.packs(brand)],
         "chart": overview.chart(principal, zone, now),
@@ -104,4 +110,50 @@ def _plan_page(request: BrandRequest, before: UUID | None = None) -> HttpRespons
         "next_uses": next_uses,
         "form_token": uuid4(),
     }
-    return render(request, "billing/plan.html", context)
+    return render(request, "billing/plan.html", context, status=400 if form else 200)
+
+
+def _overage_form(extra: Overage, data: Any = None) -> OverageForm:
+    return OverageForm(
+        data,
+        most_microusd=extra.most_microusd,
+        currency=extra.currency,
+        initial={"on": extra.is_on, "cap": extra.cap_in_field},
+    )
+
+
+@may_lead_to_stripe
+@member_goes_out
+@require_POST
+def overage(request: BrandRequest) -> HttpResponse:
+    """Switch extra questions on or off, and set the cap. What does not fit is refused at its field, with the text kept."""
+    principal = request.principal
+    with scope(principal) as request.standing:
+        account = account_of(request.brand, kind=Account.Kind.USER, owner_id=principal.owner_id)
+        subscription = lifecycle.current(request.brand, principal.owner_id)
+        extra = overview.overage_of(account, overview.currency_of(subscription), clock.now())
+        if not extra.is_allowed:
+            raise Invalid(_("Your plan has no extra questions, so there is nothing to switch on."))
+        form = _overage_form(extra, request.POST)
+        if not form.is_valid():
+            return _plan_page(request, form=form)
+    is_on = (
+        form.cleaned_data["on"] and not extra.is_by_default
+    )  # what the plan does by itself is not the member's choice
+    ledger.set_overage(
+        request.brand,
+        principal.owner_id,
+        on=is_on,
+        cap_microusd=form.cleaned_data["cap"],
+        actor_id=principal.owner_id,
+    )
+    messages.success(request, _saved(extra, is_on))
+    return HttpResponseRedirect(reverse("plan-and-usage") + "#overage", status=303)
+
+
+def _saved(extra: Overage, is_on: bool) -> str:
+    if extra.is_by_default:
+        return _("The cap is saved.")
+    if is_on:
+        return _("Extra %(units)s are on, up to the cap.") % {"units": extra.units}
+    return _("Extra %(units)s are off. Nothing more is charged.") % {"units": extra.units}

@@ -7,7 +7,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from accounts.models import Brand
-from billing.models import CreditPackOffer, Plan, Subscription
+from billing.models import CreditPackOffer, Cycle, Plan, Subscription
 from billing.promises import Promise, counted, each, months_free, promises
 from lib.db import SERVICE, scope
 from lib.money import price
@@ -17,7 +17,8 @@ from quotas.words import meter_name
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """One plan. `way` is what its button does: here, sign_up, buy, change, or nothing when it cannot be chosen.
+    """One plan. `way` is what its button does: here, sign_up, buy, change, cancel (the present one first), or
+    nothing when it cannot be chosen.
 
     `is_metered`: pay as you go, without a subscription's price; it stands below the others.
     """
@@ -98,11 +99,18 @@ def _card(plan: Plan, *, is_member: bool, current: Subscription | None) -> Card:
         promises=promises(plan, plan.limits.all()),
         way=way,
         label=label,
-        label_yearly=_("%(label)s, yearly") % {"label": label},
+        label_yearly=_pay_yearly(way, label, current),
         cycle="year" if plan.period == Plan.Period.YEAR else "month",
         is_current=bool(current and current.plan_id == plan.pk),
         is_metered=not plan.price_microusd and plan.overage_by_default,
     )
+
+
+def _pay_yearly(way: str, label: str, current: Subscription | None) -> str:
+    if way != "here":
+        return _("%(label)s, yearly") % {"label": label}
+    by_month = current and current.provider_subscription_id and current.cycle == Cycle.MONTH
+    return _("Pay by the year") if by_month else ""
 
 
 def _per(plan: Plan) -> str:
@@ -117,12 +125,15 @@ def _way(plan: Plan, *, is_member: bool, current: Subscription | None) -> str:
     if current and current.plan_id == plan.pk:
         return "here"
     if current and current.provider_subscription_id:
-        return "change"
+        both_cost = plan.price_microusd and current.plan.price_microusd
+        return "change" if both_cost else "" if current.cancel_at_period_end else "cancel"
     return "buy" if plan.price_microusd or plan.overage_by_default else ""
 
 
 def _label(plan: Plan, way: str, current: Subscription | None) -> str:
     name = {"name": plan.name}
+    if way == "cancel" and current:
+        return _("Cancel %(name)s first") % {"name": current.plan.name}
     if way == "change" and current:
         if plan.price_microusd >= current.plan.price_microusd:
             return _("Move up to %(name)s") % name

@@ -7,5 +7,6 @@ from billing import manage, pages
 urlpatterns = [
     path("pricing/", pages.prices, name="pricing"),
     path("settings/plan/", pages.plan_and_usage, name="plan-and-usage"),
+    path("settings/plan/overage/", pages.overage, name="overage"),
     path("manage/plan/", manage.plan, name="manage-plan"),
 ]

@@ -89,6 +89,7 @@ def test_what_is_not_offered_is_not_shown_and_another_brand_has_its_own_prices(w
 def test_a_brand_that_sells_nothing_says_so(world):
     with scope(SERVICE):
         Plan.objects.filter(brand=world.act).update(is_offered=False)
+        CreditPackOffer.objects.filter(brand=world.act).update(is_active=False)
 
     said = read("/pricing/")
 
@@ -140,6 +141,7 @@ def test_promises_follow_the_rows_and_not_the_names(world):
 
 def test_packs_on_offer_say_how_much_and_how_long(world):
     with scope(SERVICE):
+        CreditPackOffer.objects.all().delete()
         common = {"brand": world.act, "meter": "queries", "currency": "USD"}
         CreditPackOffer.objects.create(code="a", name="A", amount=1000, price_microusd=25_000_000, **common)
         CreditPackOffer.objects.create(

@@ -142,6 +142,7 @@ ROUTES: dict[str, "Rule"] = {
     "conversations:manage-chain": Admin(POST, 303, body=(("do", "up"),)),
     "pricing": anybody(safe(200), safe(200)),
     "plan-and-usage": Member(READ),
+    "overage": Member(POST, 400, body=(("cap", "ten"),)),
     "manage-plan": Admin(READ),
     "chat-completions": Key(POST),
     "messages": Key(POST, body=tuple(MESSAGE.items())),
