@@ -143,6 +143,7 @@ ROUTES: dict[str, "Rule"] = {
     "pricing": anybody(safe(200), safe(200)),
     "plan-and-usage": Member(READ),
     "overage": Member(POST, 400, body=(("cap", "ten"),)),
+    "billing-return": Member(READ),
     "manage-plan": Admin(READ),
     "chat-completions": Key(POST),
     "messages": Key(POST, body=tuple(MESSAGE.items())),
