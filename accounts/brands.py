@@ -3,6 +3,7 @@
 import time
 from uuid import UUID
 
+from django.conf import settings
 from django.core.exceptions import DisallowedHost
 from django.http import HttpRequest
 
@@ -38,6 +39,11 @@ def by_id(brand_id: UUID) -> Brand:
     if brand is None:
         raise NoBrand("This brand is not here (any more).")
     return brand
+
+
+def address(brand: Brand, path: str = "") -> str:
+    """Where a path of this brand is found, for links in mails and at vendors: `https://chat.example.com/c/`."""
+    return settings.SITE_ADDRESS.format(host=brand.domain) + path
 
 
 def crowd(request: HttpRequest) -> UUID | None:

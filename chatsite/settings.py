@@ -33,6 +33,7 @@ ALLOWED_HOSTS = env.list(
     "ALLOWED_HOSTS", default=[".localhost", "localhost", "127.0.0.1", "[::1]"] if DEVELOPMENT else []
 )
 CSRF_TRUSTED_ORIGINS = env("CSRF_TRUSTED_ORIGINS")
+SITE_ADDRESS = f"http://{{host}}:{env.int('PORT', default=8000)}" if DEVELOPMENT else "https://{host}"  # of any brand
 
 INSTALLED_APPS = [
     "chatsite",
@@ -166,6 +167,7 @@ CELERY_BEAT_SCHEDULE = {
     for name, task, every_s in (
         ("reap-turns", "conversations.tasks.reap_turns", 5.0),
         ("look-around", "chatsite.tasks.look_around", 60.0),
+        ("send-waiting-mail", "events.tasks.send_waiting_mail", 30.0),
         ("forget-old-answers", "accounts.tasks.forget_old_answers", 3600.0),
         ("prove-balances", "quotas.tasks.prove_balances", 24 * 3600.0),
     )
@@ -208,8 +210,7 @@ EMAIL_HOST, EMAIL_PORT = EMAIL_CONFIG["EMAIL_HOST"], EMAIL_CONFIG["EMAIL_PORT"]
 EMAIL_HOST_USER, EMAIL_HOST_PASSWORD = EMAIL_CONFIG["EMAIL_HOST_USER"], EMAIL_CONFIG["EMAIL_HOST_PASSWORD"]
 EMAIL_USE_TLS = EMAIL_CONFIG.get("EMAIL_USE_TLS", False)
 EMAIL_USE_SSL = EMAIL_CONFIG.get("EMAIL_USE_SSL", False)
-DEFAULT_FROM_EMAIL = SERVER_EMAIL = env("DEFAULT_FROM_EMAIL")
-EMAIL_SUBJECT_PREFIX = "[chatsite] "
+DEFAULT_FROM_EMAIL = env("DEFAULT_FROM_EMAIL")
 EMAIL_TIMEOUT = 10
 ADMINS = [(address, address) for address in env("ADMINS")]  # hear of alerts (events/alarms.py), never of requests
 

@@ -7,7 +7,7 @@ from django.conf import settings
 from django.db.models.functions import Now
 
 from conversations.models import OPEN_STATES, Turn
-from events import alarms, dead_letters
+from events import alarms, dead_letters, postman
 from lib import clock
 from lib.db import SERVICE, scope
 from lib.ids import first_at
@@ -36,6 +36,7 @@ def look() -> int:
         detail="Answers of the last 15 minutes whose process went away.",
     )
     alarms.report("dead_letters", dead_letters.lying(), detail="Tasks that failed for good.")
+    alarms.report("mails_unsent", postman.unsent(), detail="Mails of the last day that did not leave.")
     alarms.report("queue_backlog", queued(), limit=MOST_QUEUED, detail="Tasks that wait for a worker.")
     alarms.tell()
     return sum(alarm.since is not None for alarm in alarms.states())

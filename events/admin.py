@@ -5,7 +5,7 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 
 from events import dead_letters
-from events.models import Activity, Alarm, DeadLetter, Event
+from events.models import Activity, Alarm, DeadLetter, EmailLog, Event, Notification
 from lib.admin import ReadOnly
 
 
@@ -29,6 +29,33 @@ class ActivityAdmin(ReadOnly, admin.ModelAdmin):
     list_select_related = ["brand", "actor"]
     list_per_page = 50
     search_fields = ["=action", "=resource_id", "description"]
+    ordering = ["-id"]
+    show_full_result_count = False
+
+
+@admin.register(EmailLog)
+class EmailLogAdmin(ReadOnly, admin.ModelAdmin):
+    """Every mail and how it fared. What it said is not kept where it held a link."""
+
+    list_display = ["created_at", "brand", "email_type", "to_email", "subject", "status", "attempts", "error", "sent_at"]
+    list_display_links = ["email_type"]
+    list_filter = ["status", "created_at", ("brand", admin.RelatedOnlyFieldListFilter)]
+    list_select_related = ["brand"]
+    list_per_page = 50
+    search_fields = ["=to_email", "=email_type", "=provider_message_id"]
+    search_help_text = "An address, a type, or a Message-ID."
+    ordering = ["-id"]
+    show_full_result_count = False
+
+
+@admin.register(Notification)
+class NotificationAdmin(ReadOnly, admin.ModelAdmin):
+    list_display = ["created_at", "brand", "owner_id", "type", "priority", "title", "read_at"]
+    list_display_links = ["title"]
+    list_filter = ["type", "priority", ("brand", admin.RelatedOnlyFieldListFilter)]
+    list_select_related = ["brand"]
+    list_per_page = 50
+    search_fields = ["=owner_id", "title"]
     ordering = ["-id"]
     show_full_result_count = False
 

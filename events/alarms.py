@@ -7,8 +7,8 @@ import logging
 from collections.abc import Iterable
 
 from django.conf import settings
-from django.core.mail import mail_admins
 
+from events import mail
 from events.models import Alarm
 from lib import clock
 from lib.db import SERVICE, scope
@@ -41,18 +41,20 @@ def report(name: str, value: float, *, limit: float = 0, detail: str = "") -> bo
 
 
 def tell() -> int:
-    """Mail ADMINS of each change they were not told of yet; what the mail server refuses is tried the next time."""
+    """Mail ADMINS of each change they were not told of yet. Returns how many there were."""
     with scope(SERVICE):
-        untold = list(Alarm.objects.filter(told_at=None))
-    for alarm in untold:
-        state = "is true" if alarm.since else "is over"
-        mail_admins(
-            f"{alarm.name} {state}",
-            f"The alert {alarm.name} {state}. Value: {alarm.value:g}. {alarm.detail}\n\n"
-            f"What it means and what to do stands in docs/monitoring.md. Its lines in the log have alert={alarm.name}.\n",
-        )
-        with scope(SERVICE):  # unless it changed again meanwhile: then that is still to be told
-            Alarm.objects.filter(pk=alarm.pk, since=alarm.since).update(told_at=clock.now())
+        untold = list(Alarm.objects.select_for_update().filter(told_at=None))
+        for alarm in untold:
+            found = {
+                "name": alarm.name,
+                "is_true": alarm.since is not None,
+                "value": f"{alarm.value:g}",
+                "detail": alarm.detail,
+            }
+            for _, address in settings.ADMINS:
+                mail.send(None, address, "mail/alarm", found)
+            alarm.told_at = clock.now()
+            alarm.save(update_fields=["told_at"])
     return len(untold) if settings.ADMINS else 0
 
 

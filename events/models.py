@@ -111,7 +111,7 @@ class EmailLog(models.Model):
     created_at = models.DateTimeField(auto_now_add=True)
     brand = models.ForeignKey(Brand, models.PROTECT, null=True, related_name="+", db_column="of_brand_id")
     user = models.ForeignKey(User, models.SET_NULL, null=True, related_name="+", db_constraint=False)
-    to_email = models.EmailField()
+    to_email = models.EmailField(max_length=320)
     from_email = models.CharField(max_length=320)
     subject = models.CharField(max_length=300)
     email_type = models.CharField(max_length=40)

@@ -3,7 +3,6 @@
 import re
 
 import pytest
-from django.core import mail
 from django.core.cache import cache
 from django.db import connections
 from django.test import Client
@@ -13,6 +12,7 @@ from accounts import keys
 from accounts.models import Membership, User
 from lib.db import SERVICE, scope
 from tests import factories
+from tests.post import arrived
 
 ALICE = {"login": "alice@example.com", "password": factories.PASSWORD}
 LINK = re.compile(r"http://act.localhost(\S+)")
@@ -63,7 +63,7 @@ def test_a_wrong_password_and_an_unknown_address_get_the_same_words(world):
 def test_a_password_is_reset_by_a_link_that_works_once(world):
     stranger = browser()
     stranger.post("/account/password/reset/", {"email": "alice@example.com"})
-    address = LINK.findall(mail.outbox[0].body)[0]
+    address = LINK.findall(arrived()[0].body)[0]
 
     page = stranger.get(address, follow=True)
     done = stranger.post(page.request["PATH_INFO"], {"password1": "quite-another-1", "password2": "quite-another-1"})
@@ -78,13 +78,13 @@ def test_a_reset_for_a_known_and_an_unknown_address_looks_the_same(world):
     """A-01: same status, same page, one mail each."""
     answers = []
     for email in ("alice@example.com", "nobody@example.com"):
-        mail.outbox.clear()
+        arrived().clear()
         stranger = browser()
         answer = stranger.post("/account/password/reset/", {"email": email})
         text = re.sub(
             r'value="\w{64}"|nonce="[^"]+"|:"\w{64}"', "", stranger.get(answer.headers["Location"]).content.decode()
         )
-        answers.append((answer.status_code, answer.headers["Location"], text, len(mail.outbox)))
+        answers.append((answer.status_code, answer.headers["Location"], text, len(arrived())))
 
     assert answers[0] == answers[1]
     assert answers[0][3] == 1

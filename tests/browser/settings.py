@@ -6,3 +6,4 @@ from tests.conversations.settings import *  # noqa: F403
 
 EMAIL_BACKEND = "django.core.mail.backends.filebased.EmailBackend"
 EMAIL_FILE_PATH = os.environ["MAIL_DIR"]
+CELERY_TASK_ALWAYS_EAGER = True  # no worker runs beside it

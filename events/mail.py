@@ -1,0 +1,65 @@
+"""The one door through which mail leaves: `send()`, in the transaction that is the reason for it.
+
+The row of the log is the order to the postman. It is stored with whatever caused it or not at all, and sent after the commit
+by a worker; if that fails, again and again for some hours (events.postman). Every mail here is about what its reader did or
+pays for, so there is nothing to unsubscribe from.
+"""
+
+from collections.abc import Mapping
+from email.utils import formataddr, parseaddr
+from functools import partial
+from typing import Any
+from uuid import UUID
+
+from django.conf import settings
+from django.core.cache import cache
+from django.db.models.functions import Now
+
+from accounts.models import Brand
+from events.models import EmailLog
+from events.postman import SECRETS_FOR_S, rendered, secrets_of
+from events.tasks import send_mail
+from lib.db import SERVICE, on_commit, scope
+
+
+def send(
+    brand_id: UUID | None,
+    to: str,
+    template: str,
+    context: Mapping[str, Any],
+    *,
+    secrets: Mapping[str, str] | None = None,
+    user_id: UUID | None = None,
+    email_type: str = "",
+    once: str = "",
+) -> EmailLog:
+    """Mail `to`, in the name of a brand or (None) of the house, once the open transaction has committed.
+
+    template  a path without its end: `mail/notice` stands for notice_subject.txt and notice_message.txt; the HTML is made
+              from the text
+    context   plain JSON, kept in the log; the subject is made of nothing else
+    secrets   links and tokens that open something: kept in memory until the mail is sent, never in a row
+    once      a mail of this brand with the same key is the same mail: the first one is returned, and none is sent
+    """
+    brand = Brand.objects.get(pk=brand_id) if brand_id else None
+    name, address = parseaddr(settings.DEFAULT_FROM_EMAIL)
+    mail = EmailLog(
+        brand=brand,
+        user_id=user_id,
+        to_email=to,
+        from_email=formataddr((" ".join(brand.name.split()) if brand else name, address)),
+        subject=" ".join(rendered(f"{template}_subject.txt", brand, context).split())[:300],
+        email_type=email_type or template.rpartition("/")[2],
+        template_id=template,
+        template_data={**context, **({"secrets": sorted(secrets)} if secrets else {})},
+        once=once,
+        next_attempt_at=Now(),
+    )
+    with scope(SERVICE):
+        EmailLog.objects.bulk_create([mail], ignore_conflicts=bool(once))
+        if once and (first := EmailLog.objects.get(brand=brand, once=once)).pk != mail.pk:
+            return first
+        if secrets:
+            cache.set(secrets_of(mail.pk), dict(secrets), SECRETS_FOR_S)
+        on_commit(partial(send_mail.delay, str(mail.pk)))
+    return mail

@@ -1,0 +1,17 @@
+from uuid import UUID
+
+from celery import shared_task
+
+from events import postman
+
+
+@shared_task(scoped=False)  # type: ignore[call-overload]  # talks to the mail server between short transactions
+def send_mail(mail_id: str) -> bool:
+    """Send one mail of the log. One that is sent, or that somebody else is sending, is left alone."""
+    return postman.deliver(UUID(mail_id))
+
+
+@shared_task(scoped=False, periodic=True)  # type: ignore[call-overload]
+def send_waiting_mail() -> int:
+    """Send what could not be sent at once, as each one's time comes. Returns how many the mail server took."""
+    return postman.deliver_waiting()
