@@ -27,8 +27,8 @@ from billing.models import Plan, Subscription
 from chatsite.isolation.catalogue import walled
 from conversations.live import hub
 from conversations.models import Conversation, Message, Turn
-from events import stream
-from events.models import Activity, Alarm, DeadLetter, Event
+from events import notices, stream
+from events.models import Activity, Alarm, DeadLetter, EmailLog, Event, Notification
 from lib.db import SERVICE, scope
 from lib.ids import uuid7
 from providers.models import Fallback, SystemPrompt
@@ -76,7 +76,9 @@ ROWS = [
     Membership,
     ApiKey,
     Activity,
+    EmailLog,
     Event,
+    Notification,
     Agent,
     Fallback,
     SystemPrompt,
@@ -199,6 +201,7 @@ def scene(world, caplog):
         ledger.reserve(
             world.act, asker=("user", world.bob.pk), amounts={"queries": 1, "tokens": 9}, reservation=uuid7()
         )
+        notices.tell(world.act.pk, world.bob.pk, "system", title="A notice", message="Words")
         first = {model: model.objects.filter(brand=world.act).first() for model in ROWS}
         first[Group] = Group.objects.create(name="helpers")
         first[Alarm] = Alarm.objects.create(name="dead_letters", checked_at=timezone.now())
