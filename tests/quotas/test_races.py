@@ -4,7 +4,6 @@ import random
 from datetime import UTC, datetime
 
 import pytest
-from django.db import connections
 
 from lib.db import SERVICE, scope
 from lib.ids import uuid7
@@ -15,18 +14,6 @@ from tests.quotas.proofs import ask, entitle, numbers, prove, together
 
 NOON = datetime(2030, 6, 12, 12, tzinfo=UTC)
 POOL = 2_000_000
-
-
-@pytest.fixture
-def crowd(live_world):
-    """The committed world, with as few connections for many threads as a web process has."""
-    service = connections.settings["service"]
-    connections["service"].close()
-    service["OPTIONS"]["pool"] = {"min_size": 4, "max_size": 16, "timeout": 60}
-    yield live_world
-    connections["service"].close()
-    connections["service"].close_pool()
-    del service["OPTIONS"]["pool"]
 
 
 def accepted(outcomes):
