@@ -41,9 +41,8 @@ def locked(account_id: UUID) -> Account:
 
 
 def allowances(account: Account, now: datetime) -> dict[str, Allowance]:
-    """By meter. An override that is over is carried out here: its date is cleared, and the plan's limit counts again."""
-    account.entitlements.filter(overrides_until__lte=now).update(overrides_until=None)
-    overrides = dict(account.entitlements.exclude(overrides_until=None).values_list("meter", "limit"))
+    """By meter: the plan's entitlements in force, and for the limit the override's, where one is."""
+    overrides = dict(account.entitlements.filter(overrides_until__gt=now).values_list("meter", "limit"))
     return {
         row.meter: Allowance(row.window, overrides.get(row.meter, row.limit), row.anchor_at)
         for row in account.entitlements.filter(ends_at=None)
@@ -51,15 +50,18 @@ def allowances(account: Account, now: datetime) -> dict[str, Allowance]:
 
 
 def open_window(account: Account, meter: str, brand: Brand, now: datetime) -> Bucket | None:
-    """The plan's bucket that counts now, made or fitted if need be; None when the plan has no such meter."""
+    """The plan's bucket that counts now, made if need be; None when the plan has no such meter."""
+    if account.entitlements.filter(overrides_until__lte=now).exists():
+        fit_open_windows(account, now, reason="override ended")
     allowed = allowances(account, now).get(meter)
     if allowed is None:
         return None
     counting = [bucket for bucket in open_buckets(account.buckets, now) if _is_of(bucket, meter, allowed)]
-    if not counting:
-        return bucket_of(account, meter, allowed.window, allowed.limit, brand, now, anchor_at=allowed.anchor_at)
-    fit(counting[-1], _with_top_ups(counting[-1], allowed.limit), reason="override ended")
-    return counting[-1]
+    return (
+        counting[-1]
+        if counting
+        else bucket_of(account, meter, allowed.window, allowed.limit, brand, now, anchor_at=allowed.anchor_at)
+    )
 
 
 def open_overage(account: Account, brand: Brand, now: datetime) -> Bucket:
@@ -122,7 +124,11 @@ def bucket_of(
 def fit_open_windows(
     account: Account, now: datetime, *, reason: str = "plan changed", actor_id: UUID | None = None
 ) -> None:
-    """Move the limits of the windows that are open to what the account is allowed now, by entries."""
+    """Move the limits of the windows that are open to what the account is allowed now, by entries.
+
+    With that, an override that is over is carried out: its date is cleared.
+    """
+    account.entitlements.filter(overrides_until__lte=now).update(overrides_until=None)
     allowed = allowances(account, now)
     for bucket in {(row.meter, row.window): row for row in open_buckets(account.buckets, now)}.values():
         here = allowed.get(bucket.meter)
