@@ -5,8 +5,9 @@ import stripe
 
 from billing.standin import checkout
 from billing.standin.client import StandIn
+from billing.standin.customers import own_time
 from billing.standin.models import StandInObject
-from billing.standin.store import attempt, changing, find
+from billing.standin.store import asking, attempt, changing, find
 from lib.db import SERVICE, scope
 
 
@@ -81,6 +82,11 @@ def pay(session_id, card="works"):
 
 def subscribe(shop, card="works", **more):
     return shop.api.subscriptions.retrieve(pay(session(shop, **more).id, card)["subscription"])
+
+
+def time_of(customer):
+    with asking():
+        return own_time(customer)
 
 
 def events(*types):
