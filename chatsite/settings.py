@@ -15,6 +15,7 @@ from django.utils.crypto import salted_hmac
 from chatsite import environment
 from lib import logs
 from lib.keyring import BadKeys, KeyRing
+from providers.vendors import VENDORS
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 env = environment.reader()
@@ -275,6 +276,8 @@ try:
     ENCRYPTION_KEYS = KeyRing.parse(env("ENCRYPTION_KEYS"), env("ENCRYPTION_KEY"))  # of members' own keys
 except BadKeys as bad:
     raise ImproperlyConfigured(str(bad)) from None
+# Where members' own keys go. Not from the environment: no gateway of ours may come to see them.
+OWN_KEY_HOMES = {vendor.code: vendor.home for vendor in VENDORS.values()}
 EGRESS_ALLOW = env("EGRESS_ALLOW")  # exact host:port of private servers the operator vouches for
 PROVIDER_LIMITS = {"connect_s": 5.0, "first_token_s": 30.0, "idle_s": 30.0, "total_s": 600.0, "thinking_s": 300.0}
 PROVIDER_RETRIES = 2  # of a call that failed before its first piece, where a repeat can mend it

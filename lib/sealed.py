@@ -181,3 +181,5 @@ class SealedMixin(EncryptedMixin):
 
 class SealedTextField(SealedMixin, models.TextField):
     base_class, wasinstance = models.TextField, True
+    _pyi_private_set_type: Any  # for the type checker: a text, a Secret or an envelope is assigned,
+    _pyi_private_get_type: Any  # and a Secret is read

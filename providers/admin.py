@@ -4,12 +4,14 @@ from typing import Any
 
 from django import forms
 from django.contrib import admin
+from django.db.models import QuerySet
 from django.http import HttpRequest
 
+from lib.admin import ReadOnly
 from lib.db import on_commit
 from lib.egress import Refused, vet_url
 from providers import offers
-from providers.models import AIProvider, Fallback, Price, SystemPrompt
+from providers.models import AIProvider, Fallback, Price, ProviderKey, SystemPrompt
 
 
 class ProviderForm(forms.ModelForm):
@@ -103,3 +105,46 @@ class FallbackAdmin(admin.ModelAdmin):
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
         return ["brand"] if obj else []
+
+
+@admin.register(ProviderKey)
+class ProviderKeyAdmin(ReadOnly, admin.ModelAdmin):
+    """Members' own keys, as far as anybody may see them: never what is inside, and nobody but the member changes one."""
+
+    list_display = [
+        "brand",
+        "owner_id",
+        "vendor",
+        "ends_in",
+        "status",
+        "is_used",
+        "checked_at",
+        "last_used_at",
+        "key_id",
+    ]
+    list_display_links = ["vendor"]
+    list_filter = ["vendor", "status", "is_used", "key_id", ("brand", admin.RelatedOnlyFieldListFilter)]
+    list_select_related = ["brand"]
+    list_per_page = 50
+    search_fields = ["owner_id"]
+    readonly_fields = [
+        "brand",
+        "owner_id",
+        "vendor",
+        "ends_in",
+        "status",
+        "vendor_message",
+        "is_used",
+        "checked_at",
+        "last_used_at",
+        "key_id",
+        "created_at",
+        "updated_at",
+    ]
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[ProviderKey]:
+        return super().get_queryset(request).defer("secret")
+
+    @admin.display(description="ends in")
+    def ends_in(self, key: ProviderKey) -> str:
+        return f"…{key.last_four}"

@@ -20,7 +20,9 @@ from django.conf import settings
 
 from lib.secret import Secret
 from providers.errors import Busy, Down, KeyRefused, ProviderError, Rejected, Resting, TimedOut, seconds
+from providers.shapes import OwnKey
 
+MOST_KNOWN = 10_000  # ways in trouble; each own key that fails is one
 PROBE_S = 2.0  # when somebody is trying already, ask again after this
 
 clock: Callable[[], float] = time.monotonic
@@ -76,7 +78,17 @@ _resting: dict[Hashable, Rest] = {}
 
 
 def _ways(protocol: str, base_url: str, model: str, key: Secret | None) -> tuple[Hashable, Hashable]:
-    return (protocol, base_url), (protocol, base_url, model, key)
+    whose = key.mark if isinstance(key, OwnKey) else key  # what is remembered of a member's own key is not the key
+    return (protocol, base_url), (protocol, base_url, model, whose)
+
+
+def _trouble(way: Hashable) -> Rest:
+    """The trouble of this way, to be added to. What has long been quiet leaves when there is too much of it."""
+    if len(_resting) >= MOST_KNOWN and way not in _resting:
+        for known, rest in list(_resting.items()):
+            if rest.wait_s() <= 0:
+                del _resting[known]
+    return _resting.setdefault(way, Rest())
 
 
 def is_any_trouble() -> bool:
@@ -156,14 +168,15 @@ class Attempt:
             self.answered()
             wait_s = min(error.retry_after or 0.0, self.rules.longest_busy_s)
             if wait_s:
-                _resting[self.model] = Rest(until=clock() + wait_s, is_busy=True)
+                rest = _trouble(self.model)
+                rest.until, rest.is_busy = clock() + wait_s, True
         elif is_unreachable(error):
-            _resting.setdefault(self.address, Rest()).failed(self.rules)
+            _trouble(self.address).failed(self.rules)
         elif self.thinks and isinstance(error, TimedOut):
             pass
         else:
             _resting.pop(self.address, None)
-            _resting.setdefault(self.model, Rest()).failed(self.rules)
+            _trouble(self.model).failed(self.rules)
 
 
 def is_unreachable(error: ProviderError) -> bool:

@@ -13,6 +13,7 @@ from yarl import URL
 from lib import egress
 from lib.secret import Secret
 from providers.errors import Down
+from providers.shapes import OwnKey
 
 if TYPE_CHECKING:  # each takes most of a second to import: only who speaks its protocol does
     import anthropic
@@ -137,20 +138,27 @@ class Clients:
                 return
 
     def sdk(self, kind: "type[SDK]", base_url: str, key: Secret | None) -> Any:
-        transport = self.transport(base_url)
+        if isinstance(key, OwnKey):
+            return self._made(kind, base_url, key)  # for this one call: nothing here remembers a member's key
         known = (kind, base_url, key)
         if known not in self.sdks:
-            self.sdks[known] = kind(
-                api_key=key.reveal() if key else NO_KEY,
-                base_url=base_url,
-                default_headers={"Accept-Encoding": "identity"},
-                max_retries=0,
-                http_client=httpx2.AsyncClient(transport=transport, trust_env=False, follow_redirects=False),
-            )
+            self.sdks[known] = self._made(kind, base_url, key)
             if len(self.sdks) > SDK_CLIENTS:
                 self.sdks.popitem(last=False)
+        else:
+            self.transport(base_url)  # it is in use
         self.sdks.move_to_end(known)
         return self.sdks[known]
+
+    def _made(self, kind: "type[SDK]", base_url: str, key: Secret | None) -> Any:
+        """Without a connection of its own: those are the transport's, and a key goes out with its request only."""
+        return kind(
+            api_key=key.reveal() if key else NO_KEY,
+            base_url=base_url,
+            default_headers={"Accept-Encoding": "identity"},
+            max_retries=0,
+            http_client=httpx2.AsyncClient(transport=self.transport(base_url), trust_env=False, follow_redirects=False),
+        )
 
 
 _by_loop: WeakKeyDictionary[asyncio.AbstractEventLoop, Clients] = WeakKeyDictionary()

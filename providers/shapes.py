@@ -8,6 +8,8 @@ from typing import Any, Self
 
 import orjson
 
+from lib.secret import Secret
+
 NAME_CHARS = 100  # of a model's name or a finish reason that a vendor sends back
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 FROM_CACHE = "cache_read_input_tokens"  # Anthropic's name
@@ -28,6 +30,16 @@ def clean(text: str) -> str:
     if text.isascii():
         return text.replace("\0", "") if "\0" in text else text
     return text.replace("\0", "").encode("utf-8", "replace").decode()
+
+
+class OwnKey(Secret):
+    """A member's own key on its way to its vendor. No client is kept for it; who must remember it remembers its mark."""
+
+    __slots__ = ("mark",)
+
+    def __init__(self, value: str, mark: bytes) -> None:
+        super().__init__(value)
+        self.mark = mark
 
 
 @dataclass(frozen=True, slots=True)

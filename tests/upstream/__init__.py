@@ -66,6 +66,10 @@ class Upstream:
     def reset(self) -> None:
         self._control("POST", "reset")
 
+    def revoke(self, key: str) -> None:
+        """From now on this key gets 401."""
+        self._control("POST", f"revoke?key={key}")
+
     def _control(self, method: str, name: str) -> Any:
         request = urllib.request.Request(f"{self.base_url}/control/{name}", method=method)
         with urllib.request.urlopen(request, timeout=10) as response:

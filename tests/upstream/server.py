@@ -21,6 +21,10 @@ calls=2           after the words, calls to the first two tools that are offered
                   nothing is called by tool_choice none. args=empty calls them without arguments; mixed=1 sends the
                   pieces of parallel calls in turn (OpenAI's protocol only)
 
+Whatever the model, a key that begins `sk-bad` always gets 401, and so does one that was revoked (POST /control/revoke);
+`sk-forbidden` 403, `sk-unpaid` 402, `sk-busy` 429, `sk-down` 500, and `sk-hang` never an answer. /models and OpenRouter's
+/key ask for a key too.
+
 Whatever the model: a question that ends with tools' results is answered `told: ` and the results; one that asks for JSON
 gets {"city": "Paris", "n": 1}; an answer ends before a stop sequence.
 """
@@ -61,6 +65,7 @@ USAGES = {
     "wrong": ("1000000", "2000000"),
     "list": ("[1]", "[2]"),
 }
+KEY_STATUSES = {"sk-bad": 401, "sk-forbidden": 403, "sk-unpaid": 402, "sk-busy": 429, "sk-down": 500}
 OPENAI_ERRORS = {400: "invalid_request_error", 401: "invalid_request_error", 404: "invalid_request_error"}
 ANTHROPIC_ERRORS = {
     400: "invalid_request_error",
@@ -349,6 +354,7 @@ class Server:
     def __init__(self) -> None:
         self.calls: deque[dict[str, Any]] = deque(maxlen=CALLS_KEPT)
         self.asked: Counter[str] = Counter()
+        self.revoked: set[str] = set()
 
     async def openai(self, request: web.Request) -> web.StreamResponse:
         return await self.answer(request, OpenAI)
@@ -384,11 +390,10 @@ class Server:
     async def _answer(
         self, request: web.Request, said: OpenAI | Anthropic, options: dict[str, str], call: dict[str, Any]
     ) -> web.StreamResponse:
-        status = (
-            401 if call["key"].startswith("sk-bad") else int(options.get("status", 500 if "fails" in options else 200))
-        )
+        status = int(options.get("status", 500 if "fails" in options else 200))
         if "fails" in options and self.asked[call["model"]] > int(options["fails"]):
             status = 200
+        status = await self._about_key(call["key"]) or status
         if status != 200:
             headers = {"Retry-After": options["retry_after"]} if "retry_after" in options else {}
             return web.json_response(said.error(status, call["key"]), status=status, headers=headers)
@@ -498,10 +503,11 @@ class Server:
         """
         body = json.loads(await request.read())
         options = options_of(body["model"])
-        call = {"path": request.path, "model": body["model"], "headers": dict(request.headers), "body": body}
-        self.calls.append(call)
-        if status := int(options.get("status", 0)):
-            return web.json_response(OpenAI.error(status, ""), status=status)
+        key = request.headers.get("Authorization", "").removeprefix("Bearer ")
+        headers = dict(request.headers)
+        self.calls.append({"path": request.path, "model": body["model"], "key": key, "headers": headers, "body": body})
+        if status := await self._about_key(key) or int(options.get("status", 0)):
+            return web.json_response(OpenAI.error(status, key), status=status)
         if options.get("hang") == "headers":
             await asyncio.sleep(HANG_S)
         await asyncio.sleep(int(options.get("delay_ms", 0)) / 1000)
@@ -521,8 +527,20 @@ class Server:
             {"object": "list", "data": data[::-1], "model": body["model"], "usage": told, "pad": pad}
         )
 
+    async def _about_key(self, key: str) -> int:
+        """The status that this key gets whatever is asked; 0 = it is as good as any."""
+        if key.startswith("sk-hang"):
+            await asyncio.sleep(HANG_S)
+        if key in self.revoked:
+            return 401
+        return next((status for begins, status in KEY_STATUSES.items() if key.startswith(begins)), 0)
+
     async def models(self, request: web.Request) -> web.Response:
-        self.calls.append({"path": request.path, "method": request.method})
+        key = request.headers.get("Authorization", "").removeprefix("Bearer ")
+        call = {"path": request.path, "method": request.method, "key": key, "headers": dict(request.headers)}
+        self.calls.append(call)
+        if status := await self._about_key(key):
+            return web.json_response(OpenAI.error(status, key), status=status)
         names = ["echo", "m"]
         return web.json_response(
             {
@@ -531,12 +549,17 @@ class Server:
             }
         )
 
+    async def revoke(self, request: web.Request) -> web.Response:
+        self.revoked.add(request.query["key"])
+        return web.json_response({})
+
     async def list_calls(self, request: web.Request) -> web.Response:
         return web.json_response(list(self.calls))
 
     async def reset(self, request: web.Request) -> web.Response:
         self.calls.clear()
         self.asked.clear()
+        self.revoked.clear()
         return web.json_response({})
 
     def app(self) -> web.Application:
@@ -548,8 +571,10 @@ class Server:
                 web.post("/v1/embeddings", self.embeddings),
                 web.post(Anthropic.path, self.anthropic),
                 web.route("*", "/v1/models", self.models),
+                web.get("/v1/key", self.models),
                 web.get("/control/calls", self.list_calls),
                 web.post("/control/reset", self.reset),
+                web.post("/control/revoke", self.revoke),
             ]
         )
         return app
