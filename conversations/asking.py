@@ -1,7 +1,8 @@
 """Asks the model of a turn; again where a repeat can mend it; then the brand's next one. All before the first piece only.
 
 One hold and one charge, however many calls: what failed before its first piece costs nothing, and the turn carries along
-which calls those were. A call with a person's own key (not here yet) has no chain: it never goes on with ours.
+which calls those were. A call with a member's own key has no chain: it is repeated with that key, and never goes on with
+ours.
 """
 
 import asyncio
@@ -15,7 +16,7 @@ from typing import Any
 from django.conf import settings
 from django.db import InterfaceError, OperationalError
 
-from conversations import turns
+from conversations import paying, turns
 from conversations.live import Live
 from lib import metrics
 from lib.db import db
@@ -34,10 +35,15 @@ LONGEST_RETRY_AFTER_S = 2.0  # what a vendor may ask for without being left for 
 async def listen(live: Live) -> Usage | None:
     """The provider's part of a turn: its pieces go to `live`. Raises ProviderError, in words that name the model."""
     while True:
+        own_key = live.begun.own_key
         try:
-            return await _ask(live)
+            usage = await _ask(live)
+            await paying.took(own_key)
+            return usage
         except ProviderError as failure:
             failure.name(live.begun.offer.name)
+            if own_key:
+                raise await paying.failed(own_key, failure) from None
             if live.first_piece_ms is not None or not await _hand_over(live, failure):
                 _tell_who_was_asked_first(live, failure)
                 raise
@@ -66,7 +72,7 @@ async def _call(live: Live, limits: Limits) -> Usage | None:
     call, usage = live.begun.call, None
     assert call is not None
     most_characters = call.max_tokens * CHARACTERS_PER_TOKEN + 10_000
-    key = calls.platform_key(call.protocol, call.base_url)
+    key = paying.key_for(call, live.begun.own_key)
     name = (call.protocol, call.base_url, call.model, key)
     await calls.ready(call.protocol)
     with _told(live) as told, breaker.Attempt(*name, thinks=call.thinks) as attempt:

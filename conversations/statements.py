@@ -1,5 +1,7 @@
 """The statements of a turn's life; turns.py says when each is sent, and as whom."""
 
+from conversations.paying import KEYS
+
 _LOAD = """
 select c.id, c.title, c.provider_id, c.system_prompt_id, c.system_prompt,
        c.settings::json,  -- Django leaves jsonb as text in cursors of one's own
@@ -16,22 +18,26 @@ select c.id, c.title, c.provider_id, c.system_prompt_id, c.system_prompt,
                          'name', m.metadata ->> 'name', 'function_call', m.function_call) order by m.id), '[]')
                      from m) end) as history,
        (select prompt_text from providers_systemprompt
-        where id = coalesce(%(prompt)s::uuid, c.system_prompt_id) and is_active) as prompt_text {more}
+        where id = coalesce(%(prompt)s::uuid, c.system_prompt_id) and is_active) as prompt_text,
+       {own_keys} as own_keys {more}
 from (select 1) one {after}
 left join conversations_conversation c on c.id = {conversation} and c.deleted_at is null
      and (%(only_key)s::uuid is null or c.source = 'api' and {by_key})
 """
 # `only_key` is a key that may not read what is its person's: it reaches what was asked with itself alone.
-LOAD = _LOAD.format(
-    until="",
-    more="",
-    after="",
-    conversation="%(conversation)s",
-    by_key="""not exists (
+_OF_A_CHAT = {
+    "until": "",
+    "more": "",
+    "after": "",
+    "conversation": "%(conversation)s",
+    "by_key": """not exists (
          select from conversations_turn where conversation_id = c.id and api_key_id is distinct from %(only_key)s::uuid)""",
-)
+}
+LOAD = _LOAD.format(**_OF_A_CHAT, own_keys=KEYS)
+LOAD_FOR_VISITOR = _LOAD.format(**_OF_A_CHAT, own_keys="null::json")  # who has no keys, and no right to look for any
 # What a program continues by naming an answer: the conversation up to there. Later messages make it a fork.
 LOAD_AFTER = _LOAD.format(
+    own_keys=KEYS,
     until="and id <= a.id",
     more="""
        , a.status as after_status,

@@ -17,7 +17,7 @@ from django.db import IntegrityError
 from accounts import idempotency
 from accounts.keys import READ
 from accounts.models import Brand
-from conversations import history
+from conversations import history, paying
 from conversations.charging import charge
 from conversations.errors import StillAnswering, TooLong
 from conversations.history import Messages
@@ -34,6 +34,7 @@ from conversations.statements import (
     KEEP,
     LOAD,
     LOAD_AFTER,
+    LOAD_FOR_VISITOR,
     NEW_CONVERSATION,
     OLD_CONVERSATION,
     QUESTION,
@@ -46,8 +47,9 @@ from lib.errors import Conflict, DomainError, Invalid, NotFound, TooLarge
 from lib.faults import fault
 from lib.ids import uuid7
 from lib.logs import request_id
-from providers import breaker, calls, fallback
+from providers import breaker, calls, fallback, own_keys
 from providers.calls import Call, Usage
+from providers.models import ProviderKey
 from providers.offers import Offer, known, offer
 from providers.shapes import clean
 from quotas import ledger
@@ -130,6 +132,7 @@ class Begun:
     instead_of: str = ""  # name of the model that was asked first and could not answer
     attempts: Sequence[Mapping[str, Any]] = ()  # of a turn that was begun before: its calls that failed
     pocket: str = ""  # what pays for it, as reserve() said
+    own_key: ProviderKey | None = None  # the member's, sealed: the vendor is paid with it, and nobody else is asked
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,9 +164,11 @@ def begin(principal: Principal, brand: Brand, question: Question, *, key: str = 
     """
     turn_id = uuid7()
     if question.messages is not None and not (key or question.after or question.conversation_id):
-        ready = _prepare(principal, question, turn_id, None)
+        ready = _prepare(principal, question, turn_id, None, paying.keys_of(principal))
     else:
         names = {
+            "brand": principal.brand_id,
+            "owner": principal.owner_id,
             "conversation": question.conversation_id,
             "after": question.after,
             "prompt": question.prompt_id,
@@ -171,13 +176,14 @@ def begin(principal: Principal, brand: Brand, question: Question, *, key: str = 
             "most_bytes": MOST_HISTORY_BYTES,
             "only_key": None if principal.may(READ) else principal.key_id,
         }
-        with opening(principal, (LOAD_AFTER if question.after else LOAD, names)) as (loaded,):
+        load = LOAD_FOR_VISITOR if principal.role == "app_visitor" else LOAD_AFTER if question.after else LOAD
+        with opening(principal, (load, names)) as (loaded,):
             if key:
                 asked = question.fingerprint()
                 turn_id, first = idempotency.claim(principal, route=route, key=key, request_hash=asked)
                 if first is not None:
                     return _again(principal, turn_id, first)
-            ready = _prepare(principal, question, turn_id, loaded[0])
+            ready = _prepare(principal, question, turn_id, loaded[0], loaded[0].own_keys)
     fault("after_claim")
     try:
         pocket = ledger.reserve(
@@ -185,6 +191,7 @@ def begin(principal: Principal, brand: Brand, question: Question, *, key: str = 
             asker=("visitor" if principal.role == "app_visitor" else "user", principal.owner_id),
             amounts={"queries": 1, "messages": 1, "conversations": int(ready.is_new), "tokens": ready.held_tokens},
             reservation=turn_id,
+            own_key=ready.own_key is not None,
         )
         fault("after_reserve")
         ready = replace(ready, pocket=pocket)
@@ -211,6 +218,7 @@ def begin_embedding(principal: Principal, brand: Brand, chosen: Offer, *, prompt
 
     Raises  as begin() does; nothing is held then
     """
+    own_key = own_keys.paying(principal, chosen, paying.keys_of(principal))
     ready = Begun(
         turn_id=uuid7(),
         principal=principal,
@@ -219,10 +227,17 @@ def begin_embedding(principal: Principal, brand: Brand, chosen: Offer, *, prompt
         held_tokens=int(prompt_tokens * PROMPT_MARGIN) + 1,
         prompt_tokens=prompt_tokens,
         started_at=clock.now(),
+        own_key=own_key,
     )
     amounts = {"queries": 1, "messages": 0, "conversations": 0, "tokens": ready.held_tokens}
     try:
-        pocket = ledger.reserve(brand, asker=("user", principal.owner_id), amounts=amounts, reservation=ready.turn_id)
+        pocket = ledger.reserve(
+            brand,
+            asker=("user", principal.owner_id),
+            amounts=amounts,
+            reservation=ready.turn_id,
+            own_key=own_key is not None,
+        )
         ready = replace(ready, pocket=pocket)
         _store(ready, Question())
     except BaseException as error:
@@ -232,7 +247,9 @@ def begin_embedding(principal: Principal, brand: Brand, chosen: Offer, *, prompt
     return ready
 
 
-def _prepare(principal: Principal, question: Question, turn_id: UUID, loaded: Any) -> Begun:
+def _prepare(
+    principal: Principal, question: Question, turn_id: UUID, loaded: Any, keys: Mapping[str, Any] | None
+) -> Begun:
     settings: dict[str, Any] = {}
     title, system, rows = "", question.system, []
     model, prompt_id, conversation_id = question.model, question.prompt_id, question.conversation_id
@@ -260,6 +277,7 @@ def _prepare(principal: Principal, question: Question, turn_id: UUID, loaded: An
     new: Messages = ({"role": "user", "content": question.text},) if question.messages is None else question.messages
     chosen = offer(model)
     require(chosen, question.params, question.tool_choice, new)
+    own_key = own_keys.paying(principal, chosen, keys)
     max_tokens = min(question.max_tokens or settings.get("max_tokens") or chosen.max_tokens, chosen.max_tokens)
     first: Messages = ({"role": "system", "content": system},) if system else ()
     said = list(history.replayed(rows, is_trusted=not is_page))
@@ -287,7 +305,7 @@ def _prepare(principal: Principal, question: Question, turn_id: UUID, loaded: An
             model=chosen.model,
             messages=messages,
             max_tokens=max_tokens,
-            base_url=chosen.base_url,
+            base_url=paying.address(chosen, own_key),
             params={**chosen.params, **asked_for},
             tools=question.tools,
             tool_choice=question.tool_choice,
@@ -296,9 +314,9 @@ def _prepare(principal: Principal, question: Question, turn_id: UUID, loaded: An
         prompt_tokens=prompt_tokens,
         started_at=clock.now(),
         params=asked_for,
+        own_key=own_key,
     )
-    if rest := fallback.rest_of(chosen):
-        _refuse_if_nobody_stands_in(ready, rest)
+    _refuse_if_it_rests(ready)
     if not is_stored:
         return ready
     copied = [history.copied(row) for row in rows] if is_fork else []
@@ -355,9 +373,18 @@ def _require_of_anthropic(chosen: Offer, params: Mapping[str, Any], messages: Me
             raise Invalid(f"{chosen.name} chooses the detail of a picture itself: leave it out.", param="detail")
 
 
-def _refuse_if_nobody_stands_in(ready: Begun, rest: breaker.Rest) -> None:
-    """A model that rests is refused before anything is held, unless the brand's chain has one that can take over."""
-    if next_begun(ready, {ready.offer.id}, fallback.chain(ready.principal, ready.principal.brand_id)):
+def _refuse_if_it_rests(ready: Begun) -> None:
+    """A model that rests is refused before anything is held, unless the brand's chain has one that can take over.
+
+    With a member's own key nobody takes over.
+    """
+    assert ready.call is not None
+    rest = paying.rest_of(ready.call, ready.own_key) if ready.own_key else fallback.rest_of(ready.offer)
+    if rest is None:
+        return
+    if not ready.own_key and next_begun(
+        ready, {ready.offer.id}, fallback.chain(ready.principal, ready.principal.brand_id)
+    ):
         return
     refused = breaker.refusal(rest)
     refused.name(ready.offer.name)
@@ -583,7 +610,7 @@ def finish(
         if finished.is_charged and not settled:
             log.error("turn %s is charged, but its hold was gone: nothing stands in the ledger", turn_id)
         brand_id, owner_id, conversation_id, message_id, pocket = ended[0]
-        if due.excess_tokens:
+        if due.excess_tokens and pocket != "own_key":  # else it is between the member and the vendor
             ledger.charge_house(brand_id, tokens=due.excess_tokens, reservation=turn_id)
         data = {
             "status": status,

@@ -200,6 +200,13 @@ class Site:
             "OPENAI_BASE_URL": self.upstream.openai_url,
             "ANTHROPIC_BASE_URL": self.upstream.anthropic_url,
             "EGRESS_ALLOW": self.upstream.host_port,
+            "OWN_KEY_HOMES": json.dumps(
+                {
+                    "openai": self.upstream.openai_url,
+                    "anthropic": self.upstream.anthropic_url,
+                    "openrouter": "https://openrouter.ai/api/v1",
+                }
+            ),
             "DEMO_TOKENS_PER_SECOND": "0",
             **env,
         }

@@ -18,7 +18,7 @@ from django.http.response import HttpResponseBase
 
 from accounts import brands
 from accounts.access import key_holder
-from conversations import runner, turns
+from conversations import paying, runner, turns
 from conversations.doors import errors, exchange, fields
 from conversations.doors.exchange import SCOPE, door
 from conversations.doors.fields import BadField
@@ -28,6 +28,7 @@ from lib.db import db
 from providers import breaker, calls
 from providers.calls import Embedding, Vectors
 from providers.errors import ProviderError
+from providers.models import ProviderKey
 from providers.offers import Offer, offer
 
 MOST_INPUTS = 2048
@@ -61,8 +62,9 @@ async def embeddings(request: HttpRequest) -> HttpResponseBase:
 async def _embed(request: HttpRequest) -> tuple[Wanted, Begun, Vectors, Finished]:
     wanted, begun = await db(_begin, request)
     chosen = wanted.offer
-    asked = Embedding(chosen.protocol, chosen.model, wanted.inputs, chosen.base_url, wanted.dimensions)
-    calling = asyncio.ensure_future(_call(asked))
+    base_url = paying.address(chosen, begun.own_key)
+    asked = Embedding(chosen.protocol, chosen.model, wanted.inputs, base_url, wanted.dimensions)
+    calling = asyncio.ensure_future(_call(asked, begun.own_key))
     while not (await asyncio.wait([calling], timeout=settings.TURN_LOST_AFTER_S / 5))[0]:
         with suppress(Exception):  # one heartbeat may be missed
             await db(turns.checkpoint, [(begun.turn_id, None, 0)], by_the_clock=True)
@@ -92,11 +94,15 @@ async def _embed(request: HttpRequest) -> tuple[Wanted, Begun, Vectors, Finished
     return wanted, begun, calling.result(), finished
 
 
-async def _call(asked: Embedding) -> Vectors:
-    key = calls.platform_key(asked.protocol, asked.base_url)
-    with breaker.Attempt(asked.protocol, asked.base_url, asked.model, key) as attempt:
-        vectors = await calls.embed(asked, key=key)
-        attempt.answered()
+async def _call(asked: Embedding, own_key: ProviderKey | None) -> Vectors:
+    key = paying.key_for(asked, own_key)
+    try:
+        with breaker.Attempt(asked.protocol, asked.base_url, asked.model, key) as attempt:
+            vectors = await calls.embed(asked, key=key)
+            attempt.answered()
+    except ProviderError as failure:
+        raise (await paying.failed(own_key, failure) if own_key else failure) from None
+    await paying.took(own_key)
     return vectors
 
 

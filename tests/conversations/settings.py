@@ -6,7 +6,7 @@ import os
 os.environ.setdefault("DEVELOPMENT", "1")
 
 from chatsite.settings import *  # noqa: F403
-from chatsite.settings import DATABASES, PROVIDER_BREAKER, TURN_LOST_AFTER_S
+from chatsite.settings import DATABASES, OWN_KEY_HOMES, PROVIDER_BREAKER, TURN_LOST_AFTER_S
 
 for _login in DATABASES.values():
     _login["NAME"] = os.environ["LIVE_DB"]
@@ -15,6 +15,8 @@ CONCURRENT_TURNS = {"member": 1000, "brand": 10_000}
 CHECKPOINT_EVERY_S = float(os.environ.get("CHECKPOINT_EVERY_S", "1"))
 PROVIDER_LIMITS = {"connect_s": 2.0, "first_token_s": 2.0, "idle_s": 2.0, "total_s": 60.0}
 PROVIDER_LIMITS |= json.loads(os.environ.get("LIMITS", "{}"))
+# Members' own keys go to the test upstream, where it plays their vendor, and nowhere else.
+OWN_KEY_HOMES = json.loads(os.environ.get("OWN_KEY_HOMES", "{}")) or OWN_KEY_HOMES
 # Tests share a process and ask models that fail on purpose: whoever tests the breaker starts one of their own.
 PROVIDER_BREAKER = {**PROVIDER_BREAKER, "failures": 10_000, "longest_busy_s": 0.0}
 PROVIDER_BREAKER |= json.loads(os.environ.get("BREAKER", "{}"))
