@@ -1,7 +1,7 @@
 from django.contrib import admin
 from django.urls import include, path
 
-from chatsite import metrics, pages, signup
+from chatsite import metrics, own_keys, pages, signup
 
 handler400, handler403 = "chatsite.pages.bad_request", "chatsite.pages.permission_denied"
 handler404, handler500 = "chatsite.pages.not_found", "chatsite.pages.server_error"
@@ -14,6 +14,8 @@ urlpatterns = [
     path("account/", include("allauth.account.urls")),
     path("join/", include(([path("", signup.join_view, name="join")], "accounts"))),
     path("stand-in/", include("billing.standin.urls")),
+    path("settings/keys/", own_keys.page, name="own-keys"),
+    path("settings/keys/change/", own_keys.change, name="change-own-key"),
     path("admin/", admin.site.urls),
     path("healthz", pages.healthz, name="healthz"),
     path("readyz", pages.readyz, name="readyz"),
