@@ -34,7 +34,7 @@ may_lead_to_stripe = csp_update({"form-action": ["https://checkout.stripe.com", 
 def prices(request: BrandRequest) -> HttpResponse:
     shop = pricing.shop(request.brand)
     if request.user.is_authenticated:
-        principal = member_of(request)
+        request.principal = principal = member_of(request)
         try:
             with scope(principal) as request.standing:
                 return _prices(request, shop, principal)

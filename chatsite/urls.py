@@ -9,6 +9,7 @@ handler404, handler500 = "chatsite.pages.not_found", "chatsite.pages.server_erro
 urlpatterns = [
     path("", include("conversations.urls")),
     path("", include("billing.urls")),
+    path("", include("events.urls")),
     path("v1/", include("conversations.doors.urls")),
     path("api/v1/", include("conversations.api")),
     path("account/", include("allauth.account.urls")),

@@ -37,7 +37,17 @@ class ActivityAdmin(ReadOnly, admin.ModelAdmin):
 class EmailLogAdmin(ReadOnly, admin.ModelAdmin):
     """Every mail and how it fared. What it said is not kept where it held a link."""
 
-    list_display = ["created_at", "brand", "email_type", "to_email", "subject", "status", "attempts", "error", "sent_at"]
+    list_display = [
+        "created_at",
+        "brand",
+        "email_type",
+        "to_email",
+        "subject",
+        "status",
+        "attempts",
+        "error",
+        "sent_at",
+    ]
     list_display_links = ["email_type"]
     list_filter = ["status", "created_at", ("brand", admin.RelatedOnlyFieldListFilter)]
     list_select_related = ["brand"]

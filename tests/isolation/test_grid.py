@@ -201,7 +201,7 @@ def scene(world, caplog):
         ledger.reserve(
             world.act, asker=("user", world.bob.pk), amounts={"queries": 1, "tokens": 9}, reservation=uuid7()
         )
-        notices.tell(world.act.pk, world.bob.pk, "system", title="A notice", message="Words")
+        notice = notices.tell(world.act.pk, world.bob.pk, "system", title="A notice", message="Words")
         first = {model: model.objects.filter(brand=world.act).first() for model in ROWS}
         first[Group] = Group.objects.create(name="helpers")
         first[Alarm] = Alarm.objects.create(name="dead_letters", checked_at=timezone.now())
@@ -209,6 +209,7 @@ def scene(world, caplog):
         first[EmailAddress] = EmailAddress.objects.create(user=world.bob, email=world.bob.email)
         brand_account = Account.objects.get(brand=world.act, kind="brand")
     made.rows = {
+        "notice_id": notice.pk,
         "conversation_id": conversation.pk, "turn_id": turn.pk, "response_id": f"resp_{turn.pk.hex}",
         "identifier": "demo", "key": "MQ:abc:def", "uidb36": "1", "session_id": "cs_test_guessed", "invoice_id": "in_guessed",
         "app_label": "accounts", "url": "nothing-here", "content_type_id": 1,
