@@ -8,6 +8,7 @@ with which default, stands in chatsite/environment.py.
 from pathlib import Path
 from typing import Any
 
+from celery.schedules import crontab
 from csp.constants import NONCE, NONE, SELF
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.crypto import salted_hmac
@@ -171,6 +172,15 @@ CELERY_BEAT_SCHEDULE = {
         ("send-waiting-mail", "events.tasks.send_waiting_mail", 30.0),
         ("forget-old-answers", "accounts.tasks.forget_old_answers", 3600.0),
         ("prove-balances", "quotas.tasks.prove_balances", 24 * 3600.0),
+        ("advance-subscriptions", "billing.tasks.advance_subscriptions", 300.0),
+    )
+}
+# At every full hour, because midnight on the 1st comes at another one in each zone.
+CELERY_BEAT_SCHEDULE |= {
+    name: {"task": task, "schedule": crontab(minute="0"), "options": {"expires": 3600.0}}
+    for name, task in (
+        ("reset-monthly-usage", "quotas.tasks.reset_monthly_usage"),
+        ("reset-monthly-overages", "quotas.tasks.reset_monthly_overages"),
     )
 }
 

@@ -1,6 +1,7 @@
 """Commands that operators run: refusals in words, exit codes that mean something, JSON where data is printed."""
 
 import json
+from contextlib import nullcontext
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
@@ -11,16 +12,20 @@ from lib.errors import DomainError
 
 
 class OperatorCommand(BaseCommand):
-    """Runs `work()` in the service scope. A refusal exits with 1 and its sentence; `--json` prints what work() returns."""
+    """Runs `work()` in the service scope. A refusal exits with 1 and its sentence; `--json` prints what work() returns.
+
+    `scoped = False` for work that opens short scopes itself, one for each thing it does.
+    """
 
     requires_system_checks = ()
+    scoped = True
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--json", action="store_true", help="print the result as JSON")
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
-            with scope(SERVICE):
+            with scope(SERVICE) if self.scoped else nullcontext():
                 result = self.work(**options)
         except DomainError as refused:
             raise CommandError(refused.detail) from refused

@@ -3,7 +3,7 @@ import logging
 from celery import shared_task
 
 from events import alarms
-from quotas import ledger, proof
+from quotas import ledger, proof, rolls
 
 log = logging.getLogger(__name__)
 
@@ -22,3 +22,15 @@ def prove_balances() -> int:
         log.error("balance drift: %s", drift)
     alarms.report("balance_drift", len(found), detail="; ".join(map(str, found[:2])))
     return len(found)
+
+
+@shared_task(scoped=False, periodic=True)  # type: ignore[call-overload]
+def reset_monthly_usage() -> int:
+    """Open the months that have begun, for brands whose hour has come. Returns how many."""
+    return rolls.reset_monthly_usage().opened
+
+
+@shared_task(scoped=False, periodic=True)  # type: ignore[call-overload]
+def reset_monthly_overages() -> int:
+    """The same for what is charged beyond the plan."""
+    return rolls.reset_monthly_overages().opened
