@@ -16,14 +16,14 @@ def push_plan(plan_id: str) -> int:
 
 @shared_task(scoped=False)  # type: ignore[call-overload]  # posts to our own webhook
 def send_stand_in_event(event_id: str) -> None:
-    """Post one event of the stand-in for Stripe. Repeated until it is taken; then a repeat does nothing."""
+    """Post one event of the stand-in for Stripe, once it is taken never again. If it is not, tend_stand_in() repeats it."""
     delivery.send(event_id)
 
 
 @shared_task(scoped=False, periodic=True)  # type: ignore[call-overload]
 def tend_stand_in() -> int:
     """Let time pass at the stand-in for Stripe, and send again what was not taken. Returns how many events and changes."""
-    return renewals.catch_up_everybody() + delivery.send_forgotten()
+    return renewals.catch_up_everybody() + delivery.send_waiting()
 
 
 @shared_task(scoped=False, periodic=True)  # type: ignore[call-overload]  # one short transaction for each, not one for all

@@ -16,17 +16,13 @@ from billing.standin.models import StandInObject
 from billing.standin.routes import PAGING, route
 from billing.standin.store import Body, asking, changing, find, page, seconds
 from lib import clock, egress
-from lib.errors import Unavailable
 
 PATIENCE_S = 20
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 5, 3600
 GIVE_UP = timedelta(days=3)
-MOST_AT_ONCE = 1000
-LET_THE_TASK = timedelta(seconds=30)  # before the sweep takes an event for forgotten
+MOST_AT_ONCE = 100
+LET_THE_TASK = timedelta(seconds=10)  # before the sweep takes a first try for lost
 log = logging.getLogger(__name__)
-
-
-class NotTaken(Unavailable):
-    """Our webhook did not answer with 2xx; the event is sent again."""
 
 
 @route("GET", "/v1/events/{}", asked.EventRetrieveParams)
@@ -54,28 +50,34 @@ def signed(body: bytes, secret: str, *, at: int) -> str:
     return f"t={at},v1={digest}"
 
 
-def send(event_id: str) -> None:
-    """Post one event to our webhook. What was taken once is not sent again.
+def send(event_id: str) -> bool:
+    """Post one event to our webhook, and say whether it was taken. What was taken once is not sent again.
 
-    Raises NotTaken, so that the task is repeated
+    What is not is sent again by the sweep, after pauses that double up to an hour, for three days.
     """
     if not settings.STRIPE_STAND_IN_WEBHOOK:
-        return
+        return False
     with asking():
         event = StandInObject.objects.filter(pk=event_id, kind="event").first()
     if event is None or not event.body["pending_webhooks"]:
-        return
-    status = asyncio.run(_post(json.dumps(event.body).encode()))
-    if not 200 <= status < 300:
-        raise NotTaken(f"The webhook answered {status}.")
+        return False
+    said = asyncio.run(_post(json.dumps(event.body).encode()))
+    is_taken = said.startswith("2")
     with changing():
         event = find("event", event_id)
-        event.body = {**event.body, "pending_webhooks": 0}
+        tries = event.inside["tries"] + 1
+        if is_taken:
+            event.body = {**event.body, "pending_webhooks": 0}
+        else:
+            log.warning("the webhook did not take an event of the stand-in: %s", said, extra={"event": event_id})
+        pause_s = min(FIRST_PAUSE_S * 2**tries, LONGEST_PAUSE_S)
+        event.inside = {**event.inside, "tries": tries, "again_at": seconds(clock.now()) + pause_s}
         event.save()
+    return is_taken
 
 
-async def _post(body: bytes) -> int:
-    """To the one address that settings name, wherever it leads, and nowhere else: no redirect is followed."""
+async def _post(body: bytes) -> str:
+    """The status, or what went wrong. To the one address that settings name, wherever it leads; no redirect is followed."""
     url = settings.STRIPE_STAND_IN_WEBHOOK
     header = signed(body, settings.STRIPE_WEBHOOK_SECRET, at=seconds(clock.now()))
     connector = egress.connector(url, allow={egress.origin(url).host_port})
@@ -84,25 +86,20 @@ async def _post(body: bytes) -> int:
         headers = {"Stripe-Signature": header, "Content-Type": "application/json; charset=utf-8"}
         try:
             async with session.post(url, data=body, headers=headers, allow_redirects=False) as response:
-                return response.status
+                return str(response.status)
         except (aiohttp.ClientError, TimeoutError) as away:
-            raise NotTaken(f"The webhook does not answer: {away}") from away
+            return f"it does not answer ({away})"
 
 
-def send_forgotten() -> int:
-    """Events whose task was lost, in the order in which they happened. One that is not taken waits for the next look."""
+def send_waiting() -> int:
+    """What was not taken, and what nobody tried because its task was lost, in the order in which it happened."""
     now = clock.now()
     with asking():
         waiting = StandInObject.objects.filter(
-            kind="event", body__pending_webhooks=1, created_at__range=(now - GIVE_UP, now - LET_THE_TASK)
+            kind="event",
+            body__pending_webhooks=1,
+            inside__again_at__lte=seconds(now),
+            created_at__range=(now - GIVE_UP, now - LET_THE_TASK),
         )
-        forgotten = list(waiting.order_by("pk").values_list("pk", flat=True)[:MOST_AT_ONCE])
-    sent = 0
-    for event_id in forgotten:
-        try:
-            send(event_id)
-        except NotTaken:
-            log.warning("the webhook does not take the events of the stand-in", exc_info=True)
-            break
-        sent += 1
-    return sent
+        events = list(waiting.order_by("pk").values_list("pk", flat=True)[:MOST_AT_ONCE])
+    return sum(send(event) for event in events)

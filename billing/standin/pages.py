@@ -118,7 +118,10 @@ def _portal(session: StandInObject, customer: str) -> Body:
     return {
         "session": session.body,
         "customer": owner,
-        "default_card": owner["invoice_settings"]["default_payment_method"],
+        "used_cards": {
+            owner["invoice_settings"]["default_payment_method"],
+            *(row.body["default_payment_method"] for row in subscriptions.running(customer)),
+        },
         "methods": [row.body for row in of_customer.filter(kind="payment_method")],
         "plans": [_plan(row) for row in subscriptions.running(customer)],
         "invoices": [_shown(row.body) for row in of_customer.filter(kind="invoice").exclude(body__status="draft")[:24]],

@@ -115,6 +115,8 @@ def tell(what: str, body: Body, before: Body | None = None) -> StandInObject:
             "pending_webhooks": 1,
             "request": {"id": None, "idempotency_key": None},
         },
+        tries=0,
+        again_at=0,
     )
     on_commit(partial(current_app.tasks[SEND].delay, event.pk))
     return event

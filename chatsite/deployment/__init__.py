@@ -14,6 +14,7 @@ CHECKS: tuple[Callable[[], Iterable[Finding]], ...] = (
     configuration.django,
     configuration.proxy,
     configuration.mail,
+    configuration.stand_in,
     configuration.static_files,
     databases.log_ins,
     databases.one_database,

@@ -88,6 +88,17 @@ def mail() -> Iterator[Finding]:
         )
 
 
+def stand_in() -> Iterator[Finding]:
+    if settings.STRIPE_STAND_IN and not settings.DEVELOPMENT:
+        yield Finding(
+            "warning",
+            "payments",
+            "STRIPE_STAND_IN is on.",
+            "Plans and packs are sold at a page on which no money moves: everybody may have everything for nothing.",
+            "Set STRIPE_SECRET_KEY and STRIPE_WEBHOOK_SECRET, and take STRIPE_STAND_IN out of the environment.",
+        )
+
+
 def static_files() -> Iterator[Finding]:
     manifest = Path(settings.STATIC_ROOT) / "staticfiles.json"
     if not settings.DEVELOPMENT and not manifest.is_file():

@@ -53,6 +53,7 @@ def causes(check):
         (configuration.mail, {"DEFAULT_FROM_EMAIL": "x <no-reply@localhost>"}, "The sender is"),
         (configuration.mail, {"ADMINS": []}, "ADMINS is empty"),
         (configuration.mail, {"EMAIL_PORT": 1}, "does not answer"),
+        (configuration.stand_in, {"STRIPE_STAND_IN": True}, "STRIPE_STAND_IN is on"),
         (configuration.static_files, {"STATIC_ROOT": "/nowhere"}, "staticfiles.json is not there"),
         (databases.room, {"WEB_POOL": 300}, "a process may want 600"),
         (databases.room, {"DB_HOPS": 16}, "DB_HOPS is 16"),
@@ -65,7 +66,8 @@ def test_a_setting_that_is_wrong_is_named(db, settings, tmp_path, check, changed
     (tmp_path / "chatsite.backup").write_text("")
     with socket.create_server(("127.0.0.1", 0)) as mail:
         fit = {
-            "DEVELOPMENT": False, "SECRET_KEY": secrets.token_urlsafe(64), "ALLOWED_HOSTS": [".localhost"],
+            "DEVELOPMENT": False, "STRIPE_STAND_IN": False, "SECRET_KEY": secrets.token_urlsafe(64),
+            "ALLOWED_HOSTS": [".localhost"],
             "SESSION_COOKIE_SECURE": True, "CSRF_COOKIE_SECURE": True, "SECURE_SSL_REDIRECT": True,
             "SECURE_HSTS_SECONDS": 1000, "SECURE_HSTS_INCLUDE_SUBDOMAINS": True, "SECURE_HSTS_PRELOAD": True,
             "BEHIND_PROXY": True, "EMAIL_BACKEND": configuration.SMTP, "EMAIL_HOST": "127.0.0.1",

@@ -5,7 +5,6 @@ import threading
 import pytest
 import stripe
 
-from billing.standin import delivery
 from billing.standin.client import StandIn
 from billing.standin.models import StandInObject, StandInRequest
 from lib.db import SERVICE, close_all, scope
@@ -146,23 +145,3 @@ def test_an_object_without_its_event_cannot_be(client, monkeypatch):
         assert not StandInRequest.objects.exists()
     client.v1.customers.create({"email": "a@example.com"}, {"idempotency_key": "one"})
     assert count("customer") == count("event") == 1
-
-
-def test_an_event_is_sent_until_it_is_taken_and_then_no_more(api, settings, monkeypatch):
-    settings.STRIPE_STAND_IN_WEBHOOK = "http://127.0.0.1:9/stripe/webhook/"
-    statuses, posted = [500, 200], []
-
-    async def answer(body):
-        posted.append(body)
-        return statuses.pop(0)
-
-    monkeypatch.setattr(delivery, "_post", answer)
-    api.customers.create({"email": "a@example.com"})
-    (event,) = events()
-    with pytest.raises(delivery.NotTaken, match="500"):
-        delivery.send(event["id"])
-    delivery.send(event["id"])
-    delivery.send(event["id"])
-
-    assert len(posted) == 2
-    assert events()[0]["pending_webhooks"] == 0
