@@ -7,23 +7,20 @@ Members read their own buckets under row-level security and can change none.
 import logging
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
-from typing import Any
 from uuid import UUID, uuid5
 
-from django.conf import settings
 from django.db.models import F
 from django.db.models.functions import Now
 
 from accounts.models import Brand
 from lib.db import SERVICE, Statement, scope, serve
-from lib.errors import Invalid, Unavailable
-from quotas.buckets import bucket_of, database_now, entry, locked, locked_account, open_overage, open_window
+from lib.errors import Invalid
+from quotas import decision
+from quotas.buckets import bucket_of, database_now, entry, locked, locked_account
 from quotas.entitlements import MOST_CONCURRENT, Grant, entitle, override, set_overage, top_up
-from quotas.errors import QuotaExceeded, TooManyRunning
-from quotas.models import LOCK_RANK, Account, Bucket, Entry, Hold, Meter
+from quotas.models import Account, Bucket, Entry, Hold, Meter
 from quotas.packs import TakenBack, clear_arrears, grant_pack, take_back_pack
 from quotas.statements import LOCK, RESERVE, SETTLE
-from quotas.words import no_plan, refusal, too_many_running
 
 __all__ = [
     "MOST_CONCURRENT",
@@ -45,7 +42,6 @@ __all__ = [
 ]
 
 HOLD_FOR = timedelta(minutes=15)  # longer than any turn may last; what is older is void (INV10)
-ATTEMPTS = 5  # to decide: one more for a window that nobody has opened, more for a plan that changes all the time
 REVERSALS = UUID("8d7c1c5e-6a0f-4d0b-9f4e-2f1f5f0f7a11")
 log = logging.getLogger(__name__)
 
@@ -77,38 +73,18 @@ def reserve(
     Durable      with the caller's next commit: until that one stores what the hold is for, nothing was asked
     Source       S0 "Check Before Sending", S1 can_user_query(), S2 check_conversation_limit()
     """
-    brands = (Account.Kind.BRAND.value, brand.pk)
-    accounts = sorted({asker, brands, *also}, key=lambda account: LOCK_RANK[account[0]])
-    asked = {meter: 0 if own_key else amount for meter, amount in amounts.items()}
-    pairs = [(kind, owner, meter, amount) for kind, owner in accounts for meter, amount in asked.items()]
-    caps = {asker[0]: settings.CONCURRENT_TURNS["member"], brands[0]: settings.CONCURRENT_TURNS["brand"]}
-    names = {
-        "brand": brand.pk,
-        "asker": asker[0],
-        "asking": [kind for kind, _ in accounts],
-        "askers": [owner for _, owner in accounts],
-        "reservation": reservation,
-        "purpose": purpose,
-        "own_key": own_key,
-        "now": now,
-        "hold_for": HOLD_FOR,
-        "kinds": [kind for kind, _, _, _ in pairs],
-        "owners": [owner for _, owner, _, _ in pairs],
-        "caps": [caps.get(kind, 0) for kind, _, _, _ in pairs],
-        "meters": [meter for _, _, meter, _ in pairs],
-        "amounts": [amount for _, _, _, amount in pairs],
-    }
-    for _ in range(ATTEMPTS):
+    names = decision.asking(brand, asker=asker, amounts=amounts, own_key=own_key, also=also, now=now)
+    names |= {"reservation": reservation, "purpose": purpose, "own_key": own_key, "hold_for": HOLD_FOR}
+    for _ in range(decision.ATTEMPTS):
         lines = serve((LOCK, names), (RESERVE, names), lazily=True)[-1]
         if lines[0].go:
-            return "own_key" if own_key else next((line.pocket for line in lines if line.is_unit), Bucket.Pocket.PLAN)
+            return decision.paid_by(lines, own_key=own_key)
         if lines[0].is_made:
             return _paid_from(reservation)
-        undecided = [line for line in lines if line.meter and (line.enough is None or line.is_overage_shut)]
-        if not undecided:
+        if not (missing := decision.unopened(lines)):
             break
-        _open_windows(brand, undecided, now)
-    raise _refused(brand, asker, lines)
+        decision.open_windows(brand, missing, now)
+    raise decision.refused(brand, asker, lines)
 
 
 def settle(
@@ -215,38 +191,6 @@ def void_expired(now: datetime | None = None) -> int:
         except Exception:  # one that cannot be settled must not keep the others from it
             log.exception("the hold of %s is expired and could not be given back", reservation)
     return voided
-
-
-def _refused(brand: Brand, asker: tuple[str, UUID], lines: list[Any]) -> QuotaExceeded | TooManyRunning:
-    if all(line.kind != asker[0] for line in lines):
-        return no_plan()
-    own_first = sorted(lines, key=lambda line: LOCK_RANK[line.kind])
-    short = next((line for line in own_first if line.enough is False), None)
-    full = next((line for line in own_first if line.is_full), None)
-    if short is None and full is not None:
-        return too_many_running(full.kind, full.most)
-    if short is None:
-        raise Unavailable("The plan is being changed at this moment. Try again; nothing was charged.", retry_after=1)
-    return refusal(
-        short.kind,
-        short.meter,
-        limit=short.limit,
-        left=max(0, short.limit - short.taken),
-        wanted=short.amount,
-        closes_at=short.closes_at,
-        zone=brand.zone,
-    )
-
-
-def _open_windows(brand: Brand, lines: list[Any], now: datetime | None) -> None:
-    """The account's lock stands between this and entitle(), so that no window opens with the limit of yesterday's plan."""
-    with scope(SERVICE):
-        for line in sorted(lines, key=lambda line: (LOCK_RANK[line.kind], line.account_id)):
-            account = locked(line.account_id)
-            if line.is_overage_shut:
-                open_overage(account, brand, now or database_now())
-            else:
-                open_window(account, line.meter, brand, now or database_now())
 
 
 def _paid_from(reservation: UUID) -> str:

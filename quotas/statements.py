@@ -12,13 +12,12 @@ join quotas_account a on a.brand_id = %(brand)s and a.kind = w.kind and a.owner_
 order by w.rank for no key update of a
 """
 
-# Decide and take. `line`: which meters count for this turn, on each account, by the plan in force, with the bucket of the
-# window that is open; a null bucket_id is a window that nobody has opened yet, or whose override is over. A cap counts the
-# account's open reservations themselves, whichever window or meter they hold; the account's lock makes the count exact,
-# and `limit` no dearer than the cap. `room`: the bucket that pays. That is the plan's; only where it has no room for the
-# asker's unit, the packs and then overage are looked at, and the first with room for all of it pays alone.
-# `verdict` is all or nothing.
-RESERVE = """
+# Decide. `line`: which meters count, on each account, by the plan in force, with the bucket of the window that is open; a
+# null bucket_id is a window that nobody has opened yet, or whose override is over. A cap counts the account's open
+# reservations themselves, whichever window or meter they hold; the account's lock makes the count exact, and `limit` no
+# dearer than the cap. `room`: the bucket that pays. That is the plan's; only where it has no room for the asker's unit, the
+# packs and then overage are looked at, and the first with room for all of it pays alone. `verdict` is all or nothing.
+DECIDE = """
 with want (kind, owner_id, most, meter, amount) as (
     select * from unnest(%(kinds)s::text[], %(owners)s::uuid[], %(caps)s::int[], %(meters)s::text[], %(amounts)s::bigint[])
 ), line as materialized (
@@ -52,7 +51,8 @@ with want (kind, owner_id, most, meter, amount) as (
     from line join quotas_bucket b on b.id = line.bucket_id
     where not exists (select from line where bucket_id is null)
 ), room as materialized (
-    select plan.*, coalesce(pack.id, case when beyond.enough then beyond.id end, plan.id) as pays_id,
+    select plan.*, beyond.cap, beyond.closes_at as cap_closes_at,
+           coalesce(pack.id, case when beyond.enough then beyond.id end, plan.id) as pays_id,
            case when beyond.enough then plan.price else 1 end as rate,
            case when pack.id is not null then 'pack' when beyond.enough then 'overage' else 'plan' end as pocket,
            plan.enough or pack.id is not null or beyond.enough is true as pays,
@@ -67,23 +67,34 @@ with want (kind, owner_id, most, meter, amount) as (
         order by b.closes_at nulls last, b.opens_at, b.id limit 1
     ) pack on true
     left join lateral (
-        select b.id, b.used + b.held + plan.amount * plan.price <= b."limit" as enough from quotas_bucket b
+        select b.id, b."limit" as cap, b.closes_at, b.used + b.held + plan.amount * plan.price <= b."limit" as enough
+        from quotas_bucket b
         where plan.is_unit and not plan.enough and plan.price is not null and pack.id is null
             and b.account_id = plan.account_id and b.meter = 'overage_microusd' and b.pocket = 'overage'
             and b."window" = 'month' and b.opens_at <= coalesce(%(now)s, now())
             and b.closes_at > coalesce(%(now)s, now())
         order by b.opens_at desc limit 1
     ) beyond on true
-), before as materialized (
+), verdict as materialized (
+    select coalesce(bool_and(room.pays and not room.is_full), true) and count(room.id) = (select count(*) from line)
+           and exists (select from line where kind = %(asker)s) as fits
+    from room
+)"""
+# What both say of it. Of the accounts themselves only a refusal needs to know.
+_TOLD = """line.kind, line.account_id, line.meter, line.amount, line.bucket_id, line.most, line.is_unit, room."limit",
+room.taken, room.closes_at, room.pays as enough, room.is_full, room.pocket, room.rate, room.is_overage_shut, room.cap,
+room.cap_closes_at, a.features::json, a.overage_on, a.arrears_microusd, a.overage_cap_microusd as own_cap"""
+
+# Decide and take.
+RESERVE = f"""
+{DECIDE}, before as materialized (
     select exists (select from quotas_hold where reservation = %(reservation)s)
            or exists (select from quotas_entry where reservation = %(reservation)s) as is_made
-), verdict as (
-    select before.is_made, not before.is_made and coalesce(bool_and(room.pays and not room.is_full), true)
-           and count(room.id) = (select count(*) from line) and exists (select from line where kind = %(asker)s) as go
-    from before left join room on true group by before.is_made
+), act as materialized (
+    select before.is_made, not before.is_made and verdict.fits as go from before, verdict
 ), taken as (
     update quotas_bucket b set held = b.held + room.amount * room.rate
-    from room, verdict where b.id = room.pays_id and verdict.go
+    from room, act where b.id = room.pays_id and act.go
     returning b.id
 ), held as (
     insert into quotas_hold (id, brand_id, owner_id, reservation, purpose, bucket_id, meter, amount, rate, own_key,
@@ -93,11 +104,18 @@ with want (kind, owner_id, most, meter, amount) as (
            coalesce(%(now)s, now()), coalesce(%(now)s, now()) + %(hold_for)s
     from room join taken on taken.id = room.pays_id
 )
-select verdict.go, verdict.is_made, line.kind, line.account_id, line.meter, line.amount, line.bucket_id, line.most,
-       line.is_unit, room."limit", room.taken, room.closes_at, room.pays as enough, room.is_full, room.pocket,
-       room.is_overage_shut
+select act.go, act.is_made, {_TOLD}
+from act left join line on true left join room on room.id = line.bucket_id
+left join quotas_account a on not act.go and a.id = line.account_id
+"""  # noqa: S608
+# Decide and take nothing.
+CHECK = f"""
+{DECIDE}
+select verdict.fits as go, b."window", b.used, b.held, {_TOLD}
 from verdict left join line on true left join room on room.id = line.bucket_id
-"""
+left join quotas_account a on a.id = line.account_id left join quotas_bucket b on b.id = line.bucket_id
+order by line.meter
+"""  # noqa: S608
 
 # What a hold of `rate` charges is whole units. The excess of a limit that sank goes as the turns in flight end.
 SETTLE = """
@@ -128,4 +146,25 @@ with open as (
     from gone where b.id = gone.bucket_id
 )
 select hold_id from gone
+"""
+
+# What stands behind the plan: the packs in the order in which they pay, and overage as it stands this month.
+PACKS = """
+select p.name, b.meter, b."limit", b.used, b.held, b.closes_at
+from quotas_account a join quotas_bucket b on b.account_id = a.id and b.pocket = 'pack'
+join quotas_pack p on p.bucket_id = b.id
+where a.brand_id = %(brand)s and a.kind = %(asker)s and a.owner_id = %(asker_id)s and b."limit" > b.used + b.held
+      and (b.closes_at is null or b.closes_at > coalesce(%(now)s, now()))
+order by b.closes_at nulls last, b.opens_at, b.id
+"""
+BEYOND = """
+select a.plan_name, a.features::json, a.overage_on, a.overage_cap_microusd as own_cap, a.arrears_microusd,
+       b.used, b.held, b.closes_at
+from quotas_account a left join lateral (
+    select used, held, closes_at from quotas_bucket
+    where account_id = a.id and meter = 'overage_microusd' and pocket = 'overage' and "window" = 'month'
+        and opens_at <= coalesce(%(now)s, now()) and closes_at > coalesce(%(now)s, now())
+    order by opens_at desc limit 1
+) b on true
+where a.brand_id = %(brand)s and a.kind = %(asker)s and a.owner_id = %(asker_id)s
 """

@@ -1,10 +1,14 @@
 """Refusals and resets in words a person can act on."""
 
+from collections.abc import Mapping
 from datetime import datetime
+from typing import Any
 from zoneinfo import ZoneInfo
 
+from lib.money import dollars
 from quotas.errors import QuotaExceeded, TooManyRunning
-from quotas.models import Account, Meter
+from quotas.models import Account, Bucket, Meter
+from quotas.standing import Standing
 
 NAMES = {
     Meter.QUERIES: "questions",
@@ -39,6 +43,7 @@ def no_plan() -> QuotaExceeded:
         wanted=1,
         resets_at=None,
         requires_payment=False,
+        ways=["plan", "ask_admin"],
     )
 
 
@@ -55,38 +60,110 @@ def too_many_running(kind: str, limit: int) -> TooManyRunning:
         reason=f"{kind}_concurrent_turns",
         limit=limit,
         retry_after=RETRY_AFTER_S,
+        requires_payment=False,
+        ways=["wait"],
     )
 
 
-def refusal(
-    kind: str, meter: str, *, limit: int, left: int, wanted: int, closes_at: datetime | None, zone: str
-) -> QuotaExceeded:
-    """Say who lacks what, and what brings more: the next window, a larger plan, or the brand's admin."""
-    own, name = kind in (Account.Kind.USER, Account.Kind.VISITOR), meter_name(meter)
+def allowed(pocket: str, *, unit: Standing | None, in_packs: int, price_microusd: int, left_microusd: int) -> str:
+    """Who would pay for the next one, and what is left there. `unit` is the meter that the plan counts, if it does."""
+    name = meter_name(unit.meter) if unit else "questions"
+    if pocket == "own_key":
+        return "Your own key pays for it; your plan does not count it."
+    if pocket == Bucket.Pocket.PACK:
+        return f"Your packs have {in_packs:,} {name} left."
+    if pocket == Bucket.Pocket.OVERAGE:
+        return f"It costs {dollars(price_microusd)}; {dollars(left_microusd)} of your limit for this month are left."
+    if unit is None or unit.left is None:
+        return f"Your plan sets no limit to {name}."
+    return f"Your plan has {unit.left:,} of {unit.limit:,} {name} left."
+
+
+def refusal(line: Any, features: Mapping[str, Any], *, zone: str, is_own: bool) -> QuotaExceeded:
+    """Say who lacks what, and what brings more: the next window, overage, another plan, or the brand's admin.
+
+    line      a line of DECIDE that has not enough
+    features  what the asker's plan says beside its limits
+    is_own    it is the asker's own account that lacks it
+    """
+    limit, left, wanted, name = line.limit, max(0, line.limit - line.taken), line.amount, meter_name(line.meter)
+    what = {
+        Account.Kind.BRAND: "The plan of this brand",
+        Account.Kind.AGENT: "The plan of this agent",
+    }.get(line.kind, "What may be asked from here")
     if limit == 0:
-        detail = f"{'Your plan' if own else 'The plan of this brand'} includes no {name}."
-    elif not own:
-        detail = f"This brand has {left:,} {name} left, and the question may need {wanted:,}."
+        detail = f"{'Your plan' if is_own else what} includes no {name}."
+    elif not is_own:
+        detail = (
+            f"{'This brand' if line.kind == Account.Kind.BRAND else what} has {left:,} {name} left, and this may need"
+        )
+        detail += f" {wanted:,}."
     elif left:
         detail = f"{left:,} of your {limit:,} {name} are left, and this may need {wanted:,}."
     elif limit == 1:
         detail = f"The one {name.removesuffix('s')} of your plan is used."
     else:
         detail = f"All {limit:,} {name} of your plan are used."
-    if closes_at is not None and limit:
+    shut = why_overage_is_shut(line, features) if is_own and line.is_unit else ""
+    ways = ways_on(line, features, shut, is_own=is_own)
+    price = features.get("overage_price_microusd") or 0
+    cap = dollars(line.cap or 0)
+    detail += {
+        "past_due": " Your last payment failed, so nothing can be charged beyond the plan until it is paid.",
+        "arrears": f" {dollars(line.arrears_microusd or 0)} are owed, so nothing more is charged beyond the plan until then.",
+        "no_payment_method": f" {'Each costs' if limit == 0 else 'More cost'} {dollars(price)}"
+        f"{'' if limit == 0 else ' each'}, once a payment method is stored.",
+        "own_cap_reached": f" Your own limit for what is charged beyond it, {cap} a month, is reached; you can raise it.",
+        "plan_cap_reached": f" The {cap} a month that may be charged beyond it are used.",
+    }.get(shut, f" You can allow more, at {dollars(price)} each." if "overage" in ways else "")
+    closes_at = line.closes_at if limit else line.cap_closes_at
+    if closes_at is not None:
         local = closes_at.astimezone(ZoneInfo(zone))
         detail += f" New ones come on {local.day} {local:%B} at {local:%H:%M} ({zone})."
-    elif own:
+    elif is_own and not shut:
         detail += " A larger plan gives more."
-    else:
+    elif not is_own:
         detail += " Its admin can add some."
+    more = {"overage_price_microusd": price} if "overage" in ways else {}
     return QuotaExceeded(
         detail + " Your text is kept, and nothing was charged.",
-        reason=f"{kind}_{meter}_{'used_up' if limit else 'not_included'}",
-        meter=meter,
+        reason=shut or f"{line.kind}_{line.meter}_{'used_up' if limit else 'not_included'}",
+        meter=line.meter,
         limit=limit,
         left=left,
         wanted=wanted,
-        resets_at=closes_at.isoformat() if closes_at and limit else None,
-        requires_payment=own,
+        resets_at=closes_at.isoformat() if closes_at else None,
+        requires_payment=is_own,
+        ways=ways,
+        **more,
     )
+
+
+def why_overage_is_shut(line: Any, features: Mapping[str, Any]) -> str:
+    """The reason that overage did not pay, a stable code; "" where the plan has none, or the member has not chosen it."""
+    is_chosen = line.overage_on or features.get("overage_by_default")
+    if features.get("is_past_due"):
+        return "past_due" if is_chosen or line.limit == 0 else ""
+    if not (is_chosen and features.get("overage_allowed") and features.get("overage_price_microusd")):
+        return ""
+    if line.arrears_microusd:
+        return "arrears"
+    if not features.get("is_billable"):
+        return "no_payment_method"
+    of_plan = features.get("overage_cap_microusd") or 0
+    return "own_cap_reached" if line.own_cap is not None and line.own_cap < of_plan else "plan_cap_reached"
+
+
+def ways_on(line: Any, features: Mapping[str, Any], shut: str, *, is_own: bool) -> list[str]:
+    """What the asker can do now, as stable codes; the pages and programs that show them know what they lead to."""
+    ways = ["wait"] if (line.closes_at and line.limit) or shut in ("own_cap_reached", "plan_cap_reached") else []
+    if not is_own:
+        return ["ask_admin", *ways, *(["own_key"] if features.get("byok_allowed") else [])]
+    may_overage = line.is_unit and features.get("overage_allowed") and features.get("overage_price_microusd")
+    if shut in ("past_due", "arrears", "no_payment_method"):
+        ways.append("payment_method")
+    elif may_overage and shut != "plan_cap_reached":
+        ways.append("overage" if features.get("is_billable") and not line.arrears_microusd else "payment_method")
+    if features.get("byok_allowed"):
+        ways.append("own_key")
+    return [*ways, *(["pack"] if line.is_unit else []), "plan"]

@@ -34,6 +34,7 @@ ANTHROPIC_TYPES = {
     504: "timeout_error",
     529: "overloaded_error",
 }
+QUOTA = ("reason", "left", "resets_at", "requires_payment", "ways")  # told beside a refusal for quota
 CODES = {
     "not_authenticated": "invalid_api_key",
     "quota_exceeded": "insufficient_quota",
@@ -105,7 +106,7 @@ def answer(error: DomainError, body: Any, number: int) -> HttpResponse:
 
 def openai_error(error: DomainError) -> dict[str, Any]:
     """OpenAI's error object. `code` is what programs branch on."""
-    told = {name: value for name, value in error.extra.items() if name in ("reason", "left", "resets_at")}
+    told = {name: value for name, value in error.extra.items() if name in QUOTA}
     number = status(error)
     return {
         "message": message(error),
@@ -128,7 +129,7 @@ def anthropic_status(error: DomainError) -> int:
 
 def anthropic_error(error: DomainError) -> dict[str, Any]:
     """Anthropic's error object. `type` is what programs branch on; `details` say our own code and what goes with it."""
-    told = {name: value for name, value in error.extra.items() if name in ("param", "reason", "left", "resets_at")}
+    told = {name: value for name, value in error.extra.items() if name in ("param", *QUOTA)}
     return {
         "type": ANTHROPIC_TYPES.get(anthropic_status(error), "invalid_request_error"),
         "message": message(error),

@@ -41,7 +41,8 @@ def test_a_member_may_have_so_many_answers_running_and_is_told_how_many(world):
         ask(world.act, world.bob, now=NOON)
 
     assert refused.value.status == 429
-    assert refused.value.extra == {"reason": "user_concurrent_turns", "limit": 3, "retry_after": 5}
+    told = {"reason": "user_concurrent_turns", "limit": 3, "retry_after": 5}
+    assert refused.value.extra == told | {"requires_payment": False, "ways": ["wait"]}
     assert refused.value.detail.startswith("You have 3 answers running, which is all you may have at once.")
     assert "stop one" in refused.value.detail
     assert numbers(world.act, world.bob.pk, "queries") == (None, 0, 3)

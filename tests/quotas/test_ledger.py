@@ -41,6 +41,7 @@ def test_reserve_refuses_the_eleventh_question_of_free_and_holds_nothing(world):
     assert refused.value.extra == {
         "reason": "user_queries_used_up",
         "requires_payment": True,
+        "ways": ["pack", "plan"],
         "meter": "queries",
         "limit": 10,
         "left": 0,
@@ -106,7 +107,7 @@ def test_a_plan_that_includes_nothing_asks_for_payment_and_promises_no_reset(wor
     with pytest.raises(QuotaExceeded, match="includes no questions") as refused:
         ask(world.globex, world.bob)
 
-    assert refused.value.extra["reason"] == "user_queries_not_included"
+    assert refused.value.extra["reason"] == "no_payment_method"
     assert refused.value.extra["requires_payment"] is True
     assert refused.value.extra["resets_at"] is None
     prove(world)

@@ -57,7 +57,7 @@ def test_the_plan_pays_first_then_the_packs_by_their_end_then_overage_then_nobod
     with pytest.raises(QuotaExceeded) as refused:
         ask(world.act, world.bob, now=NOON)
 
-    assert refused.value.extra["reason"] == "user_queries_used_up"
+    assert refused.value.extra["reason"] == "plan_cap_reached"
     assert numbers(world.act, world.bob.pk, "queries") == (1, 1, 0)
     assert spent(world) == (2 * PRICE, 2 * PRICE, 0)
     prove(world)
