@@ -1,6 +1,6 @@
 from celery import shared_task
 
-from billing import lifecycle, plans
+from billing import lifecycle, plans, telling
 from billing.models import Plan
 from billing.standin import delivery, renewals
 from lib.db import SERVICE, scope
@@ -31,3 +31,9 @@ def advance_subscriptions() -> int:
     """Write down what time alone has decided. Returns how many; late or twice changes nothing."""
     done = lifecycle.advance()
     return sum(done.values()) - done["failed"]
+
+
+@shared_task(scoped=False, periodic=True)  # type: ignore[call-overload]  # one short transaction for each, not one for all
+def tell_of_billing() -> int:
+    """Tell members what happened to their plan and payments. Returns how many notices that made."""
+    return telling.look()

@@ -169,6 +169,8 @@ CELERY_BEAT_SCHEDULE = {
     for name, task, every_s in (
         ("reap-turns", "conversations.tasks.reap_turns", 5.0),
         ("look-around", "chatsite.tasks.look_around", 60.0),
+        ("tell-of-limits", "quotas.tasks.tell_of_limits", 20.0),
+        ("tell-of-billing", "billing.tasks.tell_of_billing", 20.0),
         ("send-waiting-mail", "events.tasks.send_waiting_mail", 30.0),
         ("forget-old-answers", "accounts.tasks.forget_old_answers", 3600.0),
         ("prove-balances", "quotas.tasks.prove_balances", 24 * 3600.0),

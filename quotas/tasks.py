@@ -3,7 +3,7 @@ import logging
 from celery import shared_task
 
 from events import alarms
-from quotas import ledger, proof, rolls
+from quotas import alerts, ledger, proof, rolls
 
 log = logging.getLogger(__name__)
 
@@ -20,6 +20,7 @@ def prove_balances() -> int:
     found = proof.drifts()
     for drift in found:
         log.error("balance drift: %s", drift)
+    alerts.tell_staff(found)
     alarms.report("balance_drift", len(found), detail="; ".join(map(str, found[:2])))
     return len(found)
 
@@ -34,3 +35,9 @@ def reset_monthly_usage() -> int:
 def reset_monthly_overages() -> int:
     """The same for what is charged beyond the plan."""
     return rolls.reset_monthly_overages().opened
+
+
+@shared_task(scoped=False, periodic=True)  # type: ignore[call-overload]  # one short transaction for each, not one for all
+def tell_of_limits() -> int:
+    """Tell of limits that came near or were reached. Returns how many people were told."""
+    return alerts.look()

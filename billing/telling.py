@@ -1,0 +1,255 @@
+"""What a member should hear about plan and payments, by bell and mail: a reader of the stream, and of trials that end soon.
+
+Nobody who changes a subscription or a payment calls this; it is told after the commit, once for each event.
+"""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from zoneinfo import ZoneInfo
+
+from accounts.models import Brand
+from billing.models import BillingTransaction, Cycle, Plan, Subscription
+from events import notices
+from events.models import Event, Notification
+from events.reading import published, since_last_look
+from lib import clock
+from lib.db import SERVICE, scope
+from lib.money import dollars
+
+BEFORE_TRIAL_ENDS = timedelta(days=3)
+PAGE, LABEL = "/settings/plan/", "Plan and usage"
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """What is said; `is_mailed` = it cannot wait for the next visit."""
+
+    title: str
+    message: str
+    priority: str = notices.Priority.NORMAL
+    is_mailed: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class News:
+    """One event, with the rows it is about as they stand now."""
+
+    event: Event
+    plan: str
+    next_plan: str
+    subscription: Subscription | None
+
+    def day(self, name: str) -> str:
+        """A date of the subscription in words, or the vaguest that are true."""
+        moment: datetime | None = getattr(self.subscription, name, None)
+        return day(moment, self.event.brand) if moment else "the end of what is paid"
+
+
+def _started(news: News) -> Words | None:
+    row = news.subscription
+    if row is None or not (row.plan.price_microusd or row.plan.overage_by_default):
+        return None  # everybody who joins begins with the free plan
+    return Words(f"You are on {news.plan}", f"Your plan is now {news.plan}. What it includes counts from this moment.")
+
+
+def _trial_started(news: News) -> Words:
+    until = news.day("trial_ends_at")
+    return Words(f"Your trial of {news.plan} has begun", f"You can try everything of {news.plan} until {until}.")
+
+
+def _changed(news: News) -> Words:
+    return Words(f"You are on {news.plan}", f"Your plan is now {news.plan}. What you used before counts on.")
+
+
+def _change_planned(news: News) -> Words:
+    on = news.day("period_ends_at")
+    return Words(
+        f"Your plan changes to {news.next_plan}",
+        f"You keep {news.plan} until {on}, which is paid. Then {news.next_plan} begins. You can take this back until then.",
+    )
+
+
+def _cancel_planned(news: News) -> Words:
+    on = news.day("period_ends_at")
+    return Words(
+        f"{news.plan} ends on {on}",
+        f"You cancelled {news.plan}. You keep it until {on}, nothing more is charged, and you can take this back until then.",
+    )
+
+
+def _payment_failed(news: News) -> Words:
+    until = news.day("grace_ends_at")
+    return Words(
+        "Your payment failed",
+        f"We could not charge your payment method for {news.plan}. You keep the plan until {until}; we try again before. "
+        "Check your payment method so that nothing stops.",
+        notices.Priority.URGENT,
+    )
+
+
+def _lapsed(news: News) -> Words:
+    return Words(
+        f"{news.plan} is suspended",
+        f"{news.plan} was not paid in time, so you have what is free for now. Nothing you wrote is lost. "
+        "Pay what is open, and the plan is yours again.",
+        notices.Priority.URGENT,
+    )
+
+
+def _over(news: News) -> Words:
+    return Words(
+        f"{news.plan} has ended", f"{news.plan} has ended, and you have what is free. You can choose a plan any time."
+    )
+
+
+def _trial_ended(news: News) -> Words:
+    return Words(
+        f"Your trial of {news.plan} has ended",
+        "You have what is free now. You can choose a plan any time; nothing is lost.",
+    )
+
+
+def _restored(news: News) -> Words:
+    return Words("Your payment went through", f"Thank you. {news.plan} goes on as before.")
+
+
+def _resumed(news: News) -> Words:
+    return Words(f"{news.plan} goes on", f"You took your change back: {news.plan} goes on as before.", is_mailed=False)
+
+
+def _paid(news: News) -> Words | None:
+    if news.event.data.get("type") != BillingTransaction.Type.ONE_TIME:
+        return None  # the period's own; its invoice is mail enough
+    total = dollars(news.event.data["total_amount_microusd"])
+    return Words("Your pack is here", f"You paid {total}, and your pack is ready. It is used when your plan's own are.")
+
+
+def _refunded(news: News) -> Words:
+    total = dollars(abs(news.event.data["total_amount_microusd"]))
+    return Words(
+        f"{total} went back to you",
+        f"We gave {total} back to your payment method. Your bank may take some days to show it.",
+    )
+
+
+SAID: dict[str, Callable[[News], Words | None]] = {
+    "subscription.started": _started,
+    "subscription.activated": _started,
+    "subscription.trial_started": _trial_started,
+    "subscription.changed": _changed,
+    "subscription.change_planned": _change_planned,
+    "subscription.change_dropped": _resumed,
+    "subscription.cancel_planned": _cancel_planned,
+    "subscription.resumed": _resumed,
+    "subscription.payment_failed": _payment_failed,
+    "subscription.restored": _restored,
+    "subscription.lapsed": _lapsed,
+    "subscription.trial_ended": _trial_ended,
+    "subscription.cancelled": _over,
+    "billing.paid": _paid,
+    "billing.refunded": _refunded,
+}
+
+
+def look(now: datetime | None = None) -> int:
+    """Tell what happened since the last look, and of trials that end within three days. Returns how many were told."""
+    now = now or clock.now()
+    with since_last_look("billing_notices", now=now) as since:
+        with scope(SERVICE):
+            events = list(published(since, SAID).exclude(owner_id=None))
+            keys = {_once(event): event for event in events}
+            known = Notification.objects.filter(once__in=keys, brand_id__in={event.brand_id for event in events})
+            for key in known.values_list("once", flat=True):
+                keys.pop(key, None)
+        told = 0
+        for event in keys.values():
+            try:
+                with scope(SERVICE):
+                    told += _tell(event) is not None
+            except Exception:  # one that cannot be told must not keep the others from it
+                log.exception("the event %s could not be told", event.pk)
+    return told + tell_of_trials(now)
+
+
+def tell_of_trials(now: datetime) -> int:
+    """Three days before a trial ends, once. Nobody is told of one that was cancelled: it costs nothing."""
+    with scope(SERVICE):
+        soon = Subscription.objects.select_related("brand", "plan").filter(
+            ended_at=None,
+            status=Subscription.Status.TRIALING,
+            cancel_at_period_end=False,
+            trial_ends_at__gt=now,
+            trial_ends_at__lte=now + BEFORE_TRIAL_ENDS,
+        )
+        return sum(_trial_ends_soon(row) is not None for row in soon if row.owner_id != row.brand_id)
+
+
+def _trial_ends_soon(row: Subscription) -> Notification | None:
+    assert row.trial_ends_at is not None
+    ends = day(row.trial_ends_at, row.brand)
+    price, period = row.plan.price_microusd, "month"
+    if row.cycle == Cycle.YEAR:
+        price, period = row.plan.annual_price_microusd or 12 * price, "year"
+    then = (
+        f"Then {dollars(price)} a {period} is charged, unless you cancel before."
+        if row.provider
+        else "Then you have what is free, unless you choose a plan."
+    )
+    return notices.tell(
+        row.brand_id,
+        row.owner_id,
+        notices.Type.BILLING_UPDATE,
+        title=f"Your trial of {row.plan} ends on {ends}",
+        message=f"You can try everything of {row.plan} until {ends}. {then}",
+        action_url=PAGE,
+        action_label=LABEL,
+        once=f"trial:{row.pk}:{row.trial_ends_at:%Y-%m-%d}",
+    )
+
+
+def day(moment: datetime, brand: Brand) -> str:
+    local = moment.astimezone(ZoneInfo(brand.zone))
+    return f"{local.day} {local:%B %Y}"
+
+
+def _once(event: Event) -> str:
+    return f"event:{event.pk}"
+
+
+def _tell(event: Event) -> Notification | None:
+    subscription = None
+    if event.subject_kind == "subscription":
+        subscription = Subscription.objects.select_related("plan").filter(pk=event.subject_id).first()
+    words = SAID[event.type](
+        News(
+            event,
+            _name(event.brand, event.data.get("plan")),
+            _name(event.brand, event.data.get("next_plan")),
+            subscription,
+        )
+    )
+    if words is None:
+        return None
+    assert event.owner_id is not None
+    say = notices.tell if words.is_mailed else notices.notify
+    return say(
+        event.brand_id,
+        event.owner_id,
+        notices.Type.BILLING_UPDATE,
+        title=words.title,
+        message=words.message,
+        priority=words.priority,
+        action_url=PAGE,
+        action_label=LABEL,
+        once=_once(event),
+    )
+
+
+def _name(brand: Brand, code: str | None) -> str:
+    """Plans are named as their brand names them now."""
+    if not code:
+        return ""
+    return Plan.objects.filter(brand=brand, code=code).values_list("name", flat=True).first() or code

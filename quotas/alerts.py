@@ -1,0 +1,174 @@
+"""80 % and 100 % of a limit, told once in each window to whoever can do something about it.
+
+Decided after settlement by a reader of the stream, never while somebody asks: it may be half a minute late.
+"""
+
+import logging
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+from accounts.models import Brand, Membership, User
+from events import notices
+from events.models import Notification
+from events.reading import since_last_look
+from lib import clock
+from lib.db import SERVICE, scope, send
+from lib.ids import first_at
+from lib.money import dollars
+from quotas.models import Account, Bucket
+from quotas.proof import Drift
+from quotas.words import meter_name
+
+# Of those for whom anything happened, and of their brands: the open windows of which four fifths are used. A limit of 0 has
+# nothing to use up, and what was used under an earlier plan's window counts no more.
+NEAR = """
+with active as (
+    select distinct brand_id, owner_id from events_event where id >= %(since)s
+), whose as (
+    select brand_id, owner_id from active where owner_id is not null union select brand_id, brand_id from active
+)
+select b.id, b.brand_id, b.owner_id, a.kind, b.meter, b.pocket, b."limit", b.used, b.closes_at
+from whose join quotas_bucket b on b.brand_id = whose.brand_id and b.owner_id = whose.owner_id
+join quotas_account a on a.id = b.account_id
+where a.kind in ('user', 'brand') and b.pocket in ('plan', 'overage') and b."limit" > 0 and b.used >= b."limit" * 0.8
+      and b.opens_at <= %(now)s and (b.closes_at is null or b.closes_at > %(now)s)
+      and (b.pocket = 'overage' or exists (
+          select from quotas_entitlement e
+          where e.account_id = a.id and e.meter = b.meter and e."window" = b."window" and e.ends_at is null
+      ))
+order by b.id
+"""
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Alert:
+    bucket: Any  # a row of NEAR
+    brand: Brand
+    user_id: UUID
+
+    @property
+    def percent(self) -> int:
+        return 100 if self.bucket.used >= self.bucket.limit else 80
+
+    def once(self, percent: int) -> str:
+        return f"usage:{self.bucket.id}:{percent}"
+
+
+def look(now: datetime | None = None) -> int:
+    """Tell of every limit that came near or was reached since the last look. Returns how many people were told."""
+    now = now or clock.now()
+    told = 0
+    with since_last_look("usage_alerts", now=now) as since:
+        with scope(SERVICE):
+            alerts = list(_untold(since, now))
+        for alert in alerts:
+            try:
+                told += tell(alert) is not None
+            except Exception:  # one that cannot be told must not keep the others from it
+                log.exception("the limit of bucket %s could not be told", alert.bucket.id)
+    return told
+
+
+def _untold(since: datetime, now: datetime) -> Iterator[Alert]:
+    (near,) = send((NEAR, {"since": first_at(since), "now": now}))
+    brands = Brand.objects.in_bulk({row.brand_id for row in near})
+    of_brand: dict[UUID, list[UUID]] = {}
+    managers = Membership.objects.filter(
+        brand_id__in={row.brand_id for row in near if row.kind == Account.Kind.BRAND},
+        role__in=[Membership.Role.OWNER, Membership.Role.ADMIN],
+        user__is_active=True,
+    )
+    for brand_id, user_id in managers.values_list("brand_id", "user_id"):
+        of_brand.setdefault(brand_id, []).append(user_id)
+    alerts = [
+        Alert(row, brands[row.brand_id], user_id)
+        for row in near
+        for user_id in (of_brand.get(row.brand_id, []) if row.kind == Account.Kind.BRAND else [row.owner_id])
+    ]
+    keys = {alert.once(percent) for alert in alerts for percent in (80, 100)}
+    before = set(Notification.objects.filter(once__in=keys, brand_id__in=brands).values_list("owner_id", "once"))
+    for alert in alerts:  # who heard of 100 % need not hear of 80 % after a top-up
+        if not any((alert.user_id, alert.once(percent)) in before for percent in {alert.percent, 100}):
+            yield alert
+
+
+def tell(alert: Alert) -> Notification | None:
+    """By bell and mail. None = somebody else was first."""
+    bucket = alert.bucket
+    is_brand = bucket.kind == Account.Kind.BRAND
+    title, message = words(alert)
+    return notices.tell(
+        alert.brand.pk,
+        alert.user_id,
+        notices.Type.USAGE_LIMIT,
+        title=title,
+        message=message,
+        priority=notices.Priority.HIGH if alert.percent == 100 else notices.Priority.NORMAL,
+        action_url="/manage/plan/" if is_brand else "/settings/plan/",
+        action_label="Plan and usage",
+        once=alert.once(alert.percent),
+    )
+
+
+def words(alert: Alert) -> tuple[str, str]:
+    """A title, and what happened, what that means and what can be done."""
+    bucket, brand = alert.bucket, alert.brand
+    if bucket.pocket == Bucket.Pocket.OVERAGE:
+        name, used, limit = "your cap for extra questions", dollars(bucket.used), dollars(bucket.limit)
+        said = f"Questions beyond your plan have cost {used} of the {limit} a month that you allow."
+        more = "A higher cap, a larger plan or a pack lets you go on."
+    else:
+        meter = meter_name(bucket.meter)
+        name = f"{brand.name}’s {meter}" if bucket.kind == Account.Kind.BRAND else f"your {meter}"
+        said = f"{bucket.used:,} of {bucket.limit:,} {meter} are used."
+        more = (
+            "Top-ups come from our staff."
+            if bucket.kind == Account.Kind.BRAND
+            else "A larger plan or a pack gives more."
+        )
+    full = alert.percent == 100
+    title = (
+        f"All of {name} {'is' if bucket.pocket == Bucket.Pocket.OVERAGE else 'are'} used"
+        if full
+        else f"80 % of {name} used"
+    )
+    if bucket.closes_at:
+        local = bucket.closes_at.astimezone(ZoneInfo(brand.zone))
+        said += f" It starts anew on {local.day} {local:%B} at {local:%H:%M} ({brand.zone})."
+    return title, f"{said} {more}"
+
+
+def tell_staff(drifts: Iterable[Drift]) -> int:
+    """Tell all staff who may see balances of those that do not add up, by bell and mail, once a day for each brand.
+
+    Returns  how many notices that made
+    """
+    told = 0
+    with scope(SERVICE):
+        staff = [
+            user for user in User.objects.filter(is_staff=True, is_active=True) if user.has_perm("quotas.view_bucket")
+        ]
+        by_brand: dict[UUID, list[str]] = {}
+        for drift in drifts:
+            by_brand.setdefault(drift.brand_id, []).append(str(drift))
+        for brand_id, found in by_brand.items():
+            more = f" And {len(found) - 2} more." if len(found) > 2 else ""
+            for user in staff:
+                notice = notices.tell(
+                    brand_id,
+                    user.pk,
+                    notices.Type.SYSTEM,
+                    title="A balance is not the sum of its lines",
+                    message="; ".join(found[:2]) + "." + more + " Nothing repairs it by itself: find out why first.",
+                    priority=notices.Priority.URGENT,
+                    action_url="/admin/quotas/bucket/balances/",
+                    action_label="Balances",
+                    once=f"drift:{clock.now():%Y-%m-%d}",
+                )
+                told += notice is not None
+    return told
