@@ -14,7 +14,7 @@ from django.core.management.base import CommandParser
 from accounts import keys
 from accounts.models import ApiKey, Brand, Membership, Profile, User
 from billing.models import Plan, Subscription
-from billing.plans import assign_plan, install_catalogue
+from billing.plans import assign_plan, compare_catalogue, install_catalogue
 from conversations.models import Conversation, Message
 from lib import clock
 from lib.commands import OperatorCommand
@@ -77,11 +77,12 @@ class Command(OperatorCommand):
         return user
 
     def brand(self, row: dict[str, Any]) -> Brand:
-        brand, _ = Brand.objects.get_or_create(
-            slug=row["slug"], defaults={**row["look"], "domain": f"{row['slug']}.localhost", "default_plan": "free"}
+        brand, is_new = Brand.objects.get_or_create(
+            slug=row["slug"], defaults={**row["look"], "domain": f"{row['slug']}.localhost"}
         )
-        for catalogue in ("s1", "s0"):
-            install_catalogue(brand, catalogue)
+        for catalogue in row["catalogues"]:
+            if is_new or not compare_catalogue(brand, catalogue).new:  # a brand that sells otherwise goes on as it does
+                install_catalogue(brand, catalogue)
         if not Subscription.objects.filter(brand=brand, owner_id=brand.pk).exists():
             assign_plan(brand, Plan.objects.get(brand=brand, code="pool"))
         for position, prompt in enumerate(row["prompts"]):
@@ -94,7 +95,8 @@ class Command(OperatorCommand):
         _, is_new = Membership.objects.get_or_create(brand=brand, user=user, defaults={"role": row["role"]})
         if not is_new:
             return
-        assign_plan(brand, Plan.objects.get(brand=brand, code=row["plan"]), user_id=user.pk)
+        plan = Plan.objects.get(brand=brand, code=row["plan"])
+        assign_plan(brand, plan, user_id=user.pk, on_trial=row.get("on_trial", False))
         now = clock.now()
         for chat in row.get("chats", []):
             self.chat(brand, user, chat, now - timedelta(hours=chat["hours_ago"]))
