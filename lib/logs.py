@@ -148,6 +148,7 @@ def config(*, json: bool, level: str, access: bool) -> dict[str, Any]:
             "uvicorn": {**to_root, "level": "WARNING"},
             "uvicorn.error": to_root,
             "uvicorn.access": {"handlers": [], "propagate": False},
-            **{name: {"level": "WARNING"} for name in ("celery", "kombu", "httpx", "httpx2", "openai", "anthropic")},
+            **{name: {"level": "WARNING"} for name in ("celery", "kombu", "stripe")},
+            **{name: {"level": "WARNING"} for name in ("httpx", "httpx2", "openai", "anthropic")},
         },
     }

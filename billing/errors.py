@@ -1,0 +1,38 @@
+from lib.errors import Conflict, DomainError, Unavailable
+
+
+class NotForSale(DomainError):
+    """This is not on offer. Nothing was charged."""
+
+    status, code = 400, "not_for_sale"
+
+
+class NothingToSellWith(Unavailable):
+    """Nothing can be bought here yet: this site has no payment service. Ask those who run it. Nothing was charged."""
+
+    code = "no_payment_service"
+
+
+class PaymentServiceAway(Unavailable):
+    """The payment service does not answer. Nothing was charged; try again in a minute."""
+
+    code = "payment_service_away"
+
+
+class PaymentRefused(DomainError):
+    """The payment was refused. Nothing was changed."""
+
+    status, code = 402, "payment_refused"
+
+
+class NotNow(Conflict):
+    """What is to be changed does not stand as this needs it. Nothing was changed."""
+
+    code = "not_now"
+
+
+class Parked(Exception):
+    """An event of Stripe's that no program can act on. It is kept and shown to staff; nothing is granted for it.
+
+    The message says why, and what to do.
+    """
