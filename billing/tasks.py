@@ -1,8 +1,10 @@
 from celery import shared_task
 
-from billing import lifecycle, plans, telling
+from billing import applying, lifecycle, plans, reports, telling
 from billing.models import Plan
 from billing.standin import delivery, renewals
+from billing.undoing import end_double as end_double
+from billing.undoing import give_back as give_back
 from lib.db import SERVICE, scope
 
 
@@ -37,3 +39,21 @@ def advance_subscriptions() -> int:
 def tell_of_billing() -> int:
     """Tell members what happened to their plan and payments. Returns how many notices that made."""
     return telling.look()
+
+
+@shared_task(scoped=False)  # type: ignore[call-overload]  # asks Stripe between its transactions
+def apply_stripe_event(event_id: str) -> str:
+    """Act on one event of the inbox. Returns its outcome; a repeat changes nothing."""
+    return applying.apply_event(event_id)
+
+
+@shared_task(scoped=False, periodic=True)  # type: ignore[call-overload]
+def apply_waiting_stripe_events() -> int:
+    """Act on events whose task was lost or failed. Returns how many; a healthy system answers 0."""
+    return applying.apply_waiting()
+
+
+@shared_task(scoped=False, periodic=True)  # type: ignore[call-overload]  # asks Stripe
+def report_overage() -> int:
+    """Tell Stripe's meter what was used beyond the plans since. Returns how many entries; those that fail are tried again."""
+    return reports.report()["sent"]

@@ -172,6 +172,8 @@ CELERY_BEAT_SCHEDULE = {
         ("tell-of-limits", "quotas.tasks.tell_of_limits", 20.0),
         ("tell-of-billing", "billing.tasks.tell_of_billing", 20.0),
         ("send-waiting-mail", "events.tasks.send_waiting_mail", 30.0),
+        ("report-overage", "billing.tasks.report_overage", 300.0),
+        ("apply-stripe-events", "billing.tasks.apply_waiting_stripe_events", 60.0),
         ("forget-old-answers", "accounts.tasks.forget_old_answers", 3600.0),
         ("prove-balances", "quotas.tasks.prove_balances", 24 * 3600.0),
         ("advance-subscriptions", "billing.tasks.advance_subscriptions", 300.0),

@@ -1,6 +1,7 @@
 from django.contrib import admin
 from django.urls import include, path
 
+from billing import webhooks
 from chatsite import metrics, own_keys, pages, signup
 
 handler400, handler403 = "chatsite.pages.bad_request", "chatsite.pages.permission_denied"
@@ -18,6 +19,7 @@ urlpatterns = [
     path("settings/keys/", own_keys.page, name="own-keys"),
     path("settings/keys/change/", own_keys.change, name="change-own-key"),
     path("admin/", admin.site.urls),
+    path("stripe/webhook/", webhooks.receive, name="stripe-webhook"),
     path("healthz", pages.healthz, name="healthz"),
     path("readyz", pages.readyz, name="readyz"),
     path("metrics", metrics.metrics, name="metrics"),

@@ -176,6 +176,7 @@ ROUTES: dict[str, "Rule"] = {
     "account_inactive": anybody(TOLD, TOLD),
     "account_reauthenticate": anybody(every(302), form()),
     "account_email": anybody(every(302), form(302)),
+    "stripe-webhook": anybody({"POST": 400}, {"POST": 400}),  # nobody but Stripe can sign
     "account_email_verification_sent": anybody(TOLD, TOLD),
     "account_confirm_email": anybody({**TOLD, "POST": 404}, {**TOLD, "POST": 404}),
     "account_change_password": anybody(every(302), form()),
