@@ -23,8 +23,9 @@ def reserve() -> list[Row]:
     )
     found = json.loads(out.stdout)
     return [
-        Row(f"reservations, {'one hot brand' if row['brands'] == 'hot' else '1000 brands'}, nothing oversold",
-            f"{row['per_s']}/s", f"≥ {row['gate']}/s", "1000/s" if row["brands"] == "hot" else "2800/s",
+        Row(f"reservations, {'one hot brand' if row['brands'].startswith('hot') else '1000 brands'}"
+            f"{', plan, packs and overage' if row['brands'].endswith('pockets') else ''}, nothing oversold",
+            f"{row['per_s']}/s", f"≥ {row['gate']}/s", "1000/s" if row["brands"].startswith("hot") else "2800/s",
             row["per_s"] >= row["gate"], f"{row['of_bare']} × a bare conditional UPDATE")
         for row in found["rows"] if row["gate"]
     ]  # fmt: skip
