@@ -13,6 +13,7 @@ urlpatterns = [
     path("", include("events.urls")),
     path("v1/", include("conversations.doors.urls")),
     path("api/v1/", include("conversations.api")),
+    path("api/v1/", include("quotas.api")),
     path("account/", include("allauth.account.urls")),
     path("join/", include(([path("", signup.join_view, name="join")], "accounts"))),
     path("stand-in/", include("billing.standin.urls")),

@@ -4,7 +4,7 @@ from datetime import date
 from typing import Any
 from uuid import UUID
 
-from lib.db import Statement, send
+from lib.db import Principal, Statement, send
 from lib.ids import uuid7
 from quotas.models import UsageLog
 
@@ -64,6 +64,12 @@ def logging(
         "model_cost": model_cost_microusd,
     }
     return LOG, names
+
+
+def newest(principal: Principal, *, limit: int, before: UUID) -> list[UsageLog]:
+    """The person's own lines, the newest first, those made before the line `before`. In the person's scope."""
+    own = UsageLog.objects.filter(brand_id=principal.brand_id, owner_id=principal.owner_id, id__lt=before)
+    return list(own.order_by("-id")[:limit])
 
 
 def by_day(brand_id: UUID, owner_id: UUID, *, since: date) -> list[Any]:

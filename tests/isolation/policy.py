@@ -159,6 +159,9 @@ ROUTES: dict[str, "Rule"] = {
     "embeddings": Key(POST, body=tuple(EMBEDDING.items())),
     "models": Key(frozenset({"GET"})),
     "model": Key(frozenset({"GET"})),
+    "quota-check": Api(READ, for_sessions=True, key_wrong_scope=200),
+    "usage": Api(READ, for_sessions=True, key_wrong_scope=200),
+    "conversation-limit": Api(READ, for_sessions=True, key_wrong_scope=200),
     "record-conversation": Api(POST, 201, body=(("title", "Elsewhere"),)),
     "record-message": Api(POST, 201, body=(("role", "user"), ("content", "hello")), own=True),
     # Whoever has the link of a session may use it, as at Stripe. Nobody can guess one.
