@@ -192,6 +192,7 @@ def _pay(row: StandInObject, method: StandInObject | None) -> Body:
         method,
         body["amount_total"],
         body["currency"],
+        at=customers.own_time(body["customer"]),
         is_confirmed=True,
         description=data.get("description"),
         metadata=merge_metadata({}, data.get("metadata")),

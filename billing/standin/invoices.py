@@ -76,12 +76,13 @@ def collect(row: StandInObject, method: StandInObject | None, *, at: int, is_con
         method,
         row.body["amount_due"],
         row.body["currency"],
+        at=at,
         is_confirmed=is_confirmed,
         description="Subscription update" if row.body["parent"] else f"Invoice {row.body['number']}",
     )
     _record_payment(row, intent)
     if intent.body["status"] == "processing":
-        change(row, "invoice.updated", attempted=True, attempt_count=row.body["attempt_count"] + 1)
+        change(row, "invoice.updated", attempted=True, next_payment_attempt=None)
         return "processing"
     if intent.body["status"] != "succeeded":
         return _failed(row, at, intent)

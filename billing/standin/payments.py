@@ -21,12 +21,14 @@ def pay(
     cents: int,
     currency: str,
     *,
+    at: int,
     is_confirmed: bool,
     description: str | None = None,
     metadata: dict[str, str] | None = None,
 ) -> StandInObject:
     """Try to take the money once. Returns the payment intent: succeeded, processing or requires_payment_method.
 
+    at            the customer's own time
     is_confirmed  the customer is there and said yes to this payment; otherwise it is taken by agreement
     """
     intent = add(
@@ -56,6 +58,7 @@ def pay(
             "setup_future_usage": None,
             "status": "requires_confirmation",
         },
+        at=at,
     )
     tell("payment_intent.created", intent.body)
     card = cards.of(method)

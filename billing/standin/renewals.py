@@ -66,7 +66,7 @@ def _due(customer: str) -> Iterator[Due]:
     for row in of_customer.filter(kind="invoice", body__status="open", body__next_payment_attempt__gt=0):
         yield Due(row.body["next_payment_attempt"], "collect", row.pk)
     for row in of_customer.filter(kind="payment_intent", body__status="processing"):
-        yield Due(customers.own_time(customer, row.body["created"]) + MOMENT_S, "arrive", row.pk)
+        yield Due(row.inside["at"] + MOMENT_S, "arrive", row.pk)
     for row in of_customer.filter(kind="checkout.session", body__status="open"):
         yield Due(customers.own_time(customer, row.body["expires_at"]), "close", row.pk)
 

@@ -152,7 +152,7 @@ def follow_invoice(invoice: StandInObject) -> None:
         return
     if is_paid and status != "active":
         change(row, "customer.subscription.updated", status="active")
-    elif not is_paid and invoice.body["attempted"] and status == "active":
+    elif not is_paid and invoice.body["attempt_count"] and status == "active":
         change(row, "customer.subscription.updated", status="past_due")
 
 

@@ -154,6 +154,20 @@ def test_a_new_card_saves_what_was_past_due(api, shop):
     assert (saved.status, saved.latest_invoice.status) == ("active", "paid")
 
 
+def test_a_renewal_that_is_under_way_leaves_the_subscription_active(api, shop):
+    subscription = subscribe(shop, "slow")
+    advance(shop, time_of(shop.customer) + 60)
+    assert again(shop, subscription).status == "active"
+
+    advance(shop, ends(subscription))
+    waiting = again(shop, subscription)
+    assert (waiting.status, waiting.latest_invoice.status) == ("active", "open")
+    advance(shop, ends(subscription) + 60)
+
+    paid = again(shop, subscription)
+    assert (paid.status, paid.latest_invoice.status, paid.latest_invoice.attempt_count) == ("active", "paid", 1)
+
+
 def test_a_cancelled_subscription_is_not_renewed(api, shop):
     subscription = subscribe(shop)
     api.subscriptions.update(subscription.id, {"cancel_at_period_end": True})
