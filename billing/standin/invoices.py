@@ -33,7 +33,8 @@ def draw_up(
     if not uses_credit:
         body |= {"amount_due": body["total"], "amount_remaining": body["total"], "starting_balance": 0}
         body["ending_balance"] = find("customer", customer).body["balance"]
-    row = add("invoice", "in", body | {"metadata": metadata or {}}, origin=origin)
+    nothing_paid = {"payments": a_list([], "/v1/invoice_payments")}
+    row = add("invoice", "in", body | {"metadata": metadata or {}}, origin=origin, includable=nothing_paid)
     lines_of = [line | {"invoice": row.pk} for line in body["lines"]["data"]]
     row = change(row, lines=a_list(lines_of, f"/v1/invoices/{row.pk}/lines"))
     tell("invoice.created", row.body)

@@ -100,6 +100,8 @@ def test_time_that_passes_in_steps_comes_to_the_same(api, shop):
 def test_a_trial_is_told_of_three_days_before_it_ends_and_then_paid(api, shop):
     subscription = subscribe(shop, subscription_data={"trial_period_days": 14})
     assert (subscription.status, subscription.trial_end) == ("trialing", ends(subscription))
+    free = api.invoices.retrieve(subscription.latest_invoice, {"expand": ["payments"]})
+    assert (free.status, free.total, free.payments.data) == ("paid", 0, [])
     assert api.charges.list({"customer": shop.customer}).data == []
 
     advance(shop, subscription.trial_end - 3 * DAY)
