@@ -11,6 +11,7 @@ from events import alarms, dead_letters, postman
 from lib import clock
 from lib.db import SERVICE, scope
 from lib.ids import first_at
+from providers import resealing
 from quotas.models import Hold
 
 LATE = timedelta(seconds=60)  # by then the reaper has been there many times
@@ -37,6 +38,11 @@ def look() -> int:
     )
     alarms.report("dead_letters", dead_letters.lying(), detail="Tasks that failed for good.")
     alarms.report("mails_unsent", postman.unsent(), detail="Mails of the last day that did not leave.")
+    alarms.report(
+        "sealed_without_key",
+        resealing.without_key(),
+        detail="Members' own keys that were sealed with a key that is not in ENCRYPTION_KEYS.",
+    )
     alarms.report("queue_backlog", queued(), limit=MOST_QUEUED, detail="Tasks that wait for a worker.")
     alarms.tell()
     return sum(alarm.since is not None for alarm in alarms.states())

@@ -99,6 +99,17 @@ def stand_in() -> Iterator[Finding]:
         )
 
 
+def sealing() -> Iterator[Finding]:
+    if not settings.ENCRYPTION_KEYS:
+        yield Finding(
+            "error",
+            "own keys",
+            "ENCRYPTION_KEYS is not set.",
+            "No member can store a key of their own, and those stored before cannot be opened.",
+            "Set ENCRYPTION_KEYS to a name, a colon and the output of `openssl rand -hex 32` (docs/own-keys.md).",
+        )
+
+
 def static_files() -> Iterator[Finding]:
     manifest = Path(settings.STATIC_ROOT) / "staticfiles.json"
     if not settings.DEVELOPMENT and not manifest.is_file():

@@ -10,7 +10,7 @@ from accounts.models import Brand, User
 from chatsite.deployment.finding import Finding
 from chatsite.management.commands.demo_data import PASSWORD
 from lib.db import SERVICE, scope
-from providers import calls
+from providers import calls, resealing
 from providers.models import AIProvider, Price
 
 
@@ -73,6 +73,20 @@ def staff() -> Iterator[Finding]:
             f"{', '.join(demo)}: people of the demo data, with a password that everybody can read.",
             "Anybody signs in as them, one of them is staff.",
             "Start with an empty database, or deactivate these accounts in /admin/.",
+        )
+
+
+def own_keys() -> Iterator[Finding]:
+    """Nothing of this without a ring: configuration.sealing() says so then."""
+    if not _is_there() or not settings.ENCRYPTION_KEYS:
+        return
+    if lost := resealing.without_key():
+        yield Finding(
+            "error",
+            "own keys",
+            f"{lost} of the members' own keys were sealed with a key that is not in ENCRYPTION_KEYS.",
+            "Questions that they should pay for are refused.",
+            "Put that key back at the end of ENCRYPTION_KEYS, and run manage.py reencrypt_keys (docs/own-keys.md).",
         )
 
 

@@ -4,6 +4,7 @@ from datetime import timedelta
 from io import StringIO
 
 import pytest
+from django.conf import settings
 from django.core.cache import cache
 from django.core.management import CommandError, call_command
 from django.db.models import F
@@ -16,7 +17,9 @@ from events.models import Alarm, DeadLetter, EmailLog
 from lib import clock
 from lib.db import SERVICE, scope
 from lib.ids import uuid7
+from lib.keyring import KeyRing
 from lib.logs import request_id
+from providers.models import ProviderKey
 from quotas import ledger
 from quotas.models import Bucket, Hold
 from quotas.tasks import prove_balances
@@ -123,7 +126,22 @@ def drift(world):
     return mend
 
 
+def lost_ring(world):
+    """What opened a member's key is taken out of ENCRYPTION_KEYS, and put back."""
+    with scope(SERVICE):
+        ProviderKey.objects.create(
+            brand=world.act, owner_id=world.bob.pk, vendor="openai", secret="sk-of-bob-1234", status="valid"
+        )
+    ring, settings.ENCRYPTION_KEYS = settings.ENCRYPTION_KEYS, KeyRing.parse(f"other:{'0' * 64}")
+
+    def mend():
+        settings.ENCRYPTION_KEYS = ring
+
+    return mend
+
+
 CONDITIONS = {
+    "sealed_without_key": lost_ring,
     "holds_past_ttl": late_hold,
     "turns_not_reaped": lost_turn,
     "turns_interrupted": many_interrupted,

@@ -24,6 +24,7 @@ from chatsite.deployment import configuration, data, databases, findings, surrou
 from conversations import tasks
 from lib import clock
 from lib.db import SERVICE, scope
+from lib.keyring import KeyRing
 from providers.models import AIProvider
 from quotas.models import Account
 from tests import factories
@@ -54,6 +55,7 @@ def causes(check):
         (configuration.mail, {"ADMINS": []}, "ADMINS is empty"),
         (configuration.mail, {"EMAIL_PORT": 1}, "does not answer"),
         (configuration.stand_in, {"STRIPE_STAND_IN": True}, "STRIPE_STAND_IN is on"),
+        (configuration.sealing, {"ENCRYPTION_KEYS": KeyRing.parse("")}, "ENCRYPTION_KEYS is not set"),
         (configuration.static_files, {"STATIC_ROOT": "/nowhere"}, "staticfiles.json is not there"),
         (databases.room, {"WEB_POOL": 300}, "a process may want 600"),
         (databases.room, {"DB_HOPS": 16}, "DB_HOPS is 16"),

@@ -1,0 +1,80 @@
+"""Seals members' own keys anew with the ring's first key, while members and answers go on using them."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from uuid import UUID
+
+from django.conf import settings
+from django.db.models import Count
+
+from lib.db import SERVICE, scope, send
+from lib.faults import fault
+from lib.sealed import CannotOpen, CannotSeal, Sealed, SealedTextField
+from providers.models import ProviderKey
+
+AT_A_TIME = 100  # rows in one transaction
+RESEAL = "update providers_providerkey set secret = %(new)s where id = %(id)s and secret = %(old)s returning id"
+
+
+@dataclass(slots=True)
+class Resealed:
+    """What was done. A row that its member changed meanwhile is left as the member wrote it.
+
+    left  how many rows are still sealed with which other key of the ring, or with one that is not in it
+    """
+
+    sealed_with: str
+    resealed: int = 0
+    changed_meanwhile: int = 0
+    unreadable: list[str] = field(default_factory=list)
+    left: dict[str, int] = field(default_factory=dict)
+
+
+def reseal(*, at_a_time: int = AT_A_TIME) -> Resealed:
+    """Go through every row that another key sealed, some in each transaction. A second run goes on where one was cut off.
+
+    Raises  CannotSeal without a ring
+    """
+    done = Resealed(settings.ENCRYPTION_KEYS.sealing_id)
+    if not done.sealed_with:
+        raise CannotSeal()
+    column = ProviderKey._meta.get_field("secret")
+    assert isinstance(column, SealedTextField)
+    after: UUID | None = None
+    while True:
+        with scope(SERVICE):
+            rows = ProviderKey.objects.exclude(key_id=done.sealed_with).order_by("pk")
+            batch = list(rows.filter(pk__gt=after)[:at_a_time] if after else rows[:at_a_time])
+            for row in batch:
+                _reseal(row, column, done)
+        fault("after_resealing_a_batch")
+        if not batch:
+            break
+        after = batch[-1].pk
+    done.left = {key_id: rows for key_id, rows in by_key().items() if key_id != done.sealed_with}
+    return done
+
+
+def _reseal(row: ProviderKey, column: SealedTextField, done: Resealed) -> None:
+    before: Sealed = row.__dict__["secret"]
+    try:
+        anew = column.seal(row.secret, row)
+    except CannotOpen:
+        done.unreadable.append(str(row.pk))
+        return
+    if send((RESEAL, {"id": row.pk, "old": before.envelope, "new": anew.envelope}))[0]:
+        done.resealed += 1
+    else:
+        done.changed_meanwhile += 1
+
+
+def by_key() -> Counter[str]:
+    """How many rows each key of a ring has sealed, by its id."""
+    with scope(SERVICE):
+        counted = ProviderKey.objects.order_by().values_list("key_id").annotate(rows=Count("pk"))
+        return Counter(dict(counted))
+
+
+def without_key() -> int:
+    """Rows that nobody can open here: the key that sealed them is not in ENCRYPTION_KEYS."""
+    return sum(rows for key_id, rows in by_key().items() if key_id not in settings.ENCRYPTION_KEYS)
