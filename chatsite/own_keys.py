@@ -25,6 +25,8 @@ from providers.offers import known
 from providers.vendors import VENDORS, Vendor
 from quotas.models import Account
 
+Told = tuple[int, str]  # level and words of a message
+
 
 class NotInPlan(Forbidden):
     """Your plan does not include keys of your own. Nothing was stored, and the key was sent to nobody."""
@@ -76,11 +78,11 @@ async def change(request: BrandRequest) -> HttpResponse:
                 told = await as_member(request, _change, request, vendor, did)
     except DomainError as refused:
         return await as_member(request, _page, request, refused, vendor)
-    await as_member(request, _say, request, told)
+    await as_member(request, _say, request, *told)
     return HttpResponseRedirect(f"{reverse('own-keys')}#{vendor.code}", status=303)
 
 
-async def _store(request: BrandRequest, vendor: Vendor, form: KeyForm) -> str:
+async def _store(request: BrandRequest, vendor: Vendor, form: KeyForm) -> Told:
     key = key_checks.read(vendor, form.cleaned_data["key"])
     await as_member(request, _may_store)
     verdict = await key_checks.check(vendor, key)
@@ -97,8 +99,9 @@ async def _store(request: BrandRequest, vendor: Vendor, form: KeyForm) -> str:
         )
     await as_member(request, _stored, request, vendor, key, verdict)
     if verdict.status == ProviderKey.Status.UNCHECKED:
-        return _("Your key at %s is stored, and was not checked.") % vendor.name
-    return _("%s takes your key. It is stored, and pays for your questions to its models from now on.") % vendor.name
+        return messages.WARNING, _("Your key at %s is stored, and was not checked.") % vendor.name
+    told = _("%s takes your key. It is stored, and pays for your questions to its models from now on.") % vendor.name
+    return messages.SUCCESS, told
 
 
 def _may_store(principal: Principal) -> None:
@@ -118,7 +121,7 @@ def _stored(
     _record(principal, request, "stored", row)
 
 
-async def _check(request: BrandRequest, vendor: Vendor) -> str:
+async def _check(request: BrandRequest, vendor: Vendor) -> Told:
     row = await as_member(request, _to_check, vendor)
     verdict = await key_checks.check(vendor, own_keys.opened(row))
     await as_member(
@@ -126,10 +129,10 @@ async def _check(request: BrandRequest, vendor: Vendor) -> str:
     )
     says = _(" It says: %s") % verdict.message if verdict.message else ""
     if verdict.status == ProviderKey.Status.INVALID:
-        return _("%s does not take your key any more.") % vendor.name + says
+        return messages.WARNING, _("%s does not take your key any more.") % vendor.name + says
     if verdict.status == ProviderKey.Status.UNCHECKED:
-        return _("%s could not be asked. What was known of your key stands.") % vendor.name + says
-    return _("%s takes your key.") % vendor.name
+        return messages.WARNING, _("%s could not be asked. What was known of your key stands.") % vendor.name + says
+    return messages.SUCCESS, _("%s takes your key.") % vendor.name
 
 
 def _to_check(principal: Principal, vendor: Vendor) -> ProviderKey:
@@ -138,20 +141,18 @@ def _to_check(principal: Principal, vendor: Vendor) -> ProviderKey:
     return row
 
 
-def _change(principal: Principal, request: BrandRequest, vendor: Vendor, did: str) -> str:
+def _change(principal: Principal, request: BrandRequest, vendor: Vendor, did: str) -> Told:
     if did == "delete":
         for row in own_keys.delete(principal, vendor):
             _record(principal, request, "deleted", row)
-        return _("Your key at %(vendor)s is deleted here. It works there until you revoke it: %(where)s") % {
-            "vendor": vendor.name,
-            "where": vendor.made_at,
-        }
+        told = _("Your key at %(vendor)s is deleted here. It works there until you revoke it: %(where)s")
+        return messages.SUCCESS, told % {"vendor": vendor.name, "where": vendor.made_at}
     row = own_keys.switch(principal, vendor, is_used=did == "on")
     paying.forget(principal)
     _record(principal, request, f"switched {did}", row)
     if did == "on":
-        return _("Your key pays for your questions to the models of %s from now on.") % vendor.name
-    return _("Your key at %s is kept, and your plan pays from now on.") % vendor.name
+        return messages.SUCCESS, _("Your key pays for your questions to the models of %s from now on.") % vendor.name
+    return messages.SUCCESS, _("Your key at %s is kept, and your plan pays from now on.") % vendor.name
 
 
 def _record(principal: Principal, request: BrandRequest, did: str, row: ProviderKey) -> None:
@@ -166,8 +167,8 @@ def _record(principal: Principal, request: BrandRequest, did: str, row: Provider
     )
 
 
-def _say(principal: Principal, request: BrandRequest, told: str) -> None:
-    messages.success(request, told)
+def _say(principal: Principal, request: BrandRequest, level: int, told: str) -> None:
+    messages.add_message(request, level, told)
 
 
 def _is_allowed(principal: Principal) -> bool:

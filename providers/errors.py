@@ -11,7 +11,9 @@ from lib.secret import Secret
 from providers.shapes import NAME_CHARS, clean
 
 VENDOR_DETAIL_CHARS = 500
-LOOKS_LIKE_A_KEY = re.compile(r"\b(?:sk|pk|rk|key|bearer)[-_ ][\w.*\-]{6,}", re.IGNORECASE)
+LOOKS_LIKE_A_KEY = re.compile(
+    r"\b(?:(?:sk|pk|rk|key|bearer)[-_]|(?:sk|pk|rk|key|bearer) (?=\S*[\d*]))[\w.*\-]{6,}", re.IGNORECASE
+)
 
 
 def seconds(wait_s: float) -> str:

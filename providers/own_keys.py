@@ -13,7 +13,9 @@ from uuid import UUID
 from django.conf import settings
 from django.db import IntegrityError, transaction
 from django.db.models import QuerySet
+from django.urls import reverse
 
+from events import notices
 from lib import clock, egress
 from lib.db import Principal, Statement, current_alias, send, serve
 from lib.errors import NotFound
@@ -49,7 +51,8 @@ returning id
 """
 REFUSED = """
 update providers_providerkey set status = 'invalid', vendor_message = %(message)s, checked_at = now(), last_used_at = now()
-where id = %(id)s and secret = %(sealed)s
+where id = %(id)s and secret = %(sealed)s and status <> 'invalid'
+returning id
 """
 
 
@@ -129,7 +132,20 @@ def answered(key: ProviderKey) -> None:
 
 def refused(key: ProviderKey, failure: ProviderError) -> None:
     """Its vendor refused it while it was asked: no question goes out with it until the member has done something."""
-    serve(_about(REFUSED, key, message=reason(failure)))
+    if not serve(_about(REFUSED, key, message=reason(failure)))[0]:
+        return
+    vendor = VENDORS[key.vendor].name
+    notices.notify(
+        key.brand_id,
+        key.owner_id,
+        notices.Type.KEY_UPDATE,
+        title=f"{vendor} refused your key",
+        message=f"Your own key ending in {key.last_four} was refused, so no question goes out with it. Replace it, check it "
+        "again, or switch it off to ask with your plan.",
+        priority=notices.Priority.HIGH,
+        action_url=reverse("own-keys"),
+        action_label="Your keys",
+    )
 
 
 # What a member does with a key, in the member's open scope.

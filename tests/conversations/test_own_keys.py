@@ -9,15 +9,15 @@ import pytest
 from django.db import connections
 
 from conversations.models import Turn
-from lib.db import SERVICE, Principal, db, scope
-from lib.secret import Secret
+from events.models import Notification
+from lib.db import SERVICE, db, scope
 from providers import own_keys
 from providers.errors import KeyRefused
-from providers.models import AIProvider, Fallback, ProviderKey
+from providers.models import AIProvider, Fallback
 from providers.vendors import VENDORS
-from quotas import ledger
 from tests import factories
 from tests.conversations import rows
+from tests.conversations.own import allow, give, member, row
 from tests.conversations.rows import charged, leftovers, stored
 from tests.server import Browser, eventually, said
 from tests.upstream import Upstream
@@ -55,22 +55,6 @@ def web(own, elsewhere):
     return own
 
 
-def allow(person, *, byok=True, **features):
-    ledger.entitle(
-        person.brand,
-        kind="user",
-        owner_id=person.user.pk,
-        grants=[ledger.Grant("queries", "day", 2)],
-        features={"byok_allowed": byok, **features},
-    )
-
-
-def give(person, key, vendor="openai", *, status="valid"):
-    principal = Principal("app_user", person.brand.pk, person.user.pk)
-    with scope(principal):
-        return own_keys.store(principal, VENDORS[vendor], Secret(key), status=status)
-
-
 @pytest.fixture
 async def holder(person, site):
     """A member with two questions a day, whose plan allows keys of one's own, and who has two."""
@@ -78,11 +62,6 @@ async def holder(person, site):
     await db(give, person, "sk-own-openai-1234")
     await db(give, person, "sk-own-anthropic-5678", "anthropic")
     return person
-
-
-def row(person, vendor="openai"):
-    with scope(SERVICE):
-        return ProviderKey.objects.get(owner_id=person.user.pk, vendor=vendor)
 
 
 def provider(site, name):
@@ -174,6 +153,9 @@ async def test_a_refused_key_is_marked_and_told_and_nobody_else_is_asked(site, b
     marked = await db(row, holder)
     assert marked.status == "invalid"
     assert key not in marked.vendor_message
+    (notice,) = await db(notices_of, holder)
+    assert (notice.type, notice.action_url) == ("key_update", "/settings/keys/")
+    assert key not in notice.message
 
     before = await db(leftovers, holder)
     found, _, _ = await asked(browser, site, "own-words")
@@ -186,12 +168,17 @@ async def test_a_refused_key_is_marked_and_told_and_nobody_else_is_asked(site, b
     _, turn, _ = await asked(browser, site, "own-words")
     assert (turn.status, (await db(charged, turn.pk))["queries"]) == ("done", 1)
     assert keys_sent(site.upstream) == [key, OURS]
+    assert len(await db(notices_of, holder)) == 1
+
+
+def notices_of(person):
+    with scope(SERVICE):
+        return list(Notification.objects.filter(owner_id=person.user.pk))
 
 
 def switch_off(person):
-    principal = Principal("app_user", person.brand.pk, person.user.pk)
-    with scope(principal):
-        own_keys.switch(principal, VENDORS["openai"], is_used=False)
+    with scope(member(person)):
+        own_keys.switch(member(person), VENDORS["openai"], is_used=False)
 
 
 async def test_a_program_hears_which_key_was_refused_and_does_not_try_again(site, web, holder):

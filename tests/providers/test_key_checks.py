@@ -8,7 +8,9 @@ from lib.errors import Invalid
 from lib.ids import uuid7
 from lib.secret import Secret
 from providers import clients, key_checks, own_keys
+from providers.errors import ProviderError
 from providers.models import ProviderKey
+from providers.shapes import OwnKey
 from providers.vendors import VENDORS
 
 GOOD = "sk-good-4c1f9e7a2b"
@@ -158,3 +160,25 @@ def test_a_gateway_of_the_operators_never_gets_a_members_key(settings):
 def test_homes_come_from_nowhere_but_the_product(settings):
     assert {code: vendor.home for code, vendor in VENDORS.items()} == settings.OWN_KEY_HOMES
     assert all(home.startswith("https://") for home in settings.OWN_KEY_HOMES.values())
+
+
+@pytest.mark.parametrize("asked", ["refused", "unreachable", "in the middle"])
+async def test_no_frame_of_a_failure_shows_a_members_key(ask, homes, protocol, path, asked):
+    """A-16: what a collector of errors would send home, with all local variables of the way down."""
+    canary = "CANARY4c1f9e7a2b0d77e5"
+    homes.revoke(canary)
+    model = "m;error_mid=1;after=2" if asked == "in the middle" else "m"
+    key = OwnKey("another-" + canary if asked == "in the middle" else canary, b"mark")
+
+    with pytest.raises(ProviderError) as failed:
+        await ask(protocol, model, key=key, base_url="http://127.0.0.1:1/v1" if asked == "unreachable" else None)
+
+    error, told = failed.value, []
+    while error is not None:
+        trace = error.__traceback__
+        told += [repr(error), str(error), repr(vars(error))]
+        while trace is not None:
+            told += [repr(value) for name, value in trace.tb_frame.f_locals.items() if name != "canary"]
+            trace = trace.tb_next
+        error = error.__cause__ or error.__context__
+    assert not [text for text in told if "4c1f9e7a2b" in text]
