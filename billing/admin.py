@@ -4,14 +4,20 @@ from functools import partial
 from typing import Any
 
 from django import forms
-from django.contrib import admin
+from django.contrib import admin, messages
+from django.core.exceptions import PermissionDenied
 from django.db.models import Count, OuterRef, QuerySet, Subquery
 from django.db.models.functions import Coalesce
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect
+from django.template.response import TemplateResponse
+from django.urls import path
 
 from accounts.models import Brand, User
 from accounts.people import member_named
+from billing.lifecycle import current
 from billing.models import Plan, PlanLimit, Subscription
+from billing.plan_forms import METERS, CopyForm, LimitFormSet, PlanForm
 from billing.plans import assign_plan
 from billing.tasks import push_plan
 from lib.admin import AppendOnlyAdmin
@@ -23,14 +29,21 @@ IN_FORCE = Subscription.objects.filter(plan=OuterRef("pk"), ended_at=None).value
 
 class PlanLimitInline(admin.TabularInline):
     model = PlanLimit
+    formset = LimitFormSet
     extra = 0
     fields = ["meter", "window", "limit"]
+
+    def formfield_for_choice_field(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
+        if db_field.name == "meter":
+            kwargs["choices"] = METERS
+        return super().formfield_for_choice_field(db_field, request, **kwargs)
 
 
 @admin.register(Plan)
 class PlanAdmin(admin.ModelAdmin):
     """A change reaches those who are on the plan at once: their open windows keep what was used."""
 
+    form = PlanForm
     inlines = [PlanLimitInline]
     list_display = [
         "name",
@@ -49,11 +62,18 @@ class PlanAdmin(admin.ModelAdmin):
     search_fields = ["name", "code", "brand__name"]
     autocomplete_fields = ["brand"]
     fieldsets = [
-        (None, {"fields": ["brand", "code", "name", "description", "subject", "is_active", "position"]}),
-        ("Price", {"fields": ["price_microusd", "currency", "period", "trial_days"]}),
-        ("Beyond the plan", {"fields": ["overage_allowed", "overage_price_microusd", "overage_cap_microusd"]}),
+        (None, {"fields": ["brand", "code", "name", "description", "subject", "is_active", "is_offered", "position"]}),
+        ("Price", {"fields": ["price_microusd", "annual_price_microusd", "currency", "period", "trial_days"]}),
+        ("Counting", {"fields": ["unit", "concurrent_turns", "rate_limit_per_minute"]}),
+        (
+            "Beyond the plan",
+            {"fields": ["overage_allowed", "overage_price_microusd", "overage_cap_microusd", "overage_by_default"]},
+        ),
         ("Also", {"fields": ["byok_allowed", "retention_days"]}),
     ]
+
+    def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
+        return [*self.fieldsets, ("Before it is done", {"fields": ["confirmed"]})] if obj else self.fieldsets
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Plan]:
         plans = super().get_queryset(request).prefetch_related("limits")
@@ -91,6 +111,31 @@ class PlanAdmin(admin.ModelAdmin):
         if change:
             on_commit(partial(push_plan.delay, str(form.instance.pk)))
 
+    def get_urls(self) -> list[Any]:
+        copy = self.admin_site.admin_view(self.copy_view)
+        return [path("<uuid:plan_id>/copy/", copy, name="billing_plan_copy"), *super().get_urls()]
+
+    def copy_view(self, request: HttpRequest, plan_id: Any) -> HttpResponse:
+        if not self.has_add_permission(request):
+            raise PermissionDenied
+        plan = get_object_or_404(Plan.objects.select_related("brand"), pk=plan_id)
+        title = f"Copy {plan.name}"
+        form = CopyForm(request.POST or None, instance=plan, initial={"code": "", "name": f"{plan.name} (copy)"})
+        if request.method == "POST" and form.is_valid():
+            copy = form.save()
+            self.log_addition(request, copy, f"Copied from {plan_id}")
+            self.message_user(request, f"{copy.name} is there. Change what is to be different.", messages.SUCCESS)
+            return redirect("admin:billing_plan_change", copy.pk)
+        context = {
+            **self.admin_site.each_context(request),
+            "title": title,
+            "opts": self.opts,
+            "original": title.removeprefix("Copy "),
+            "plan_id": plan_id,
+            "form": form,
+        }
+        return TemplateResponse(request, "admin/billing/plan/copy.html", context, status=422 if form.errors else 200)
+
 
 class AssignForm(forms.ModelForm):
     member = forms.EmailField(
@@ -114,6 +159,16 @@ class AssignForm(forms.ModelForm):
                 given["user"] = member_named(plan.brand, email)
             except DomainError as refused:
                 self.add_error("member", refused.detail)
+            else:
+                here = current(plan.brand, given["user"].pk)
+                if here and here.provider_subscription_id:
+                    self.add_error(
+                        "member",
+                        f"{email} pays for {here.plan.name} already: another plan would be charged for nothing. Cancel that "
+                        "subscription first.",
+                    )
+        if plan and not plan.is_active:
+            self.add_error("plan", f"{plan.name} is switched off: nobody can be put on it.")
         return given
 
 
@@ -158,5 +213,7 @@ class SubscriptionAdmin(AppendOnlyAdmin):
 
     def save_model(self, request: HttpRequest, subscription: Subscription, form: Any, change: bool) -> None:
         user = form.cleaned_data.get("user")
-        assigned = assign_plan(subscription.plan.brand, subscription.plan, user_id=user.pk if user else None)
+        assigned = assign_plan(
+            subscription.plan.brand, subscription.plan, user_id=user.pk if user else None, actor_id=request.user.pk
+        )
         subscription.__dict__.update(assigned.__dict__)

@@ -249,6 +249,7 @@ DESKS: dict[str, "Rule"] = {
     "admin:password_change_done": desk(TOLD, TOLD),
     "admin:autocomplete": desk({**every(405), **safe(403), "OPTIONS": 200}, {**safe(403), "OPTIONS": 200}),
     "admin:jsi18n": desk(TOLD, TOLD),
+    "admin:billing_plan_copy": desk(every(200), every(403)),
     "admin:accounts_brand_catalogue": desk(every(200), every(403)),
     "admin:quotas_account_top_up": desk(every(200), every(403)),
     "admin:models": desk(every(200), every(403)),
