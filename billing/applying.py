@@ -176,11 +176,12 @@ def apply_waiting(*, untouched: timedelta = UNTOUCHED) -> int:
     return applied
 
 
-def unpark(event_ids: list[str]) -> int:
-    """Let parked events be acted on again, once what kept them is mended. Returns how many."""
+def unpark() -> int:
+    """Let what is parked be acted on again, once what kept it is mended. Returns how many."""
     with scope(SERVICE):
-        parked = StripeEvent.objects.filter(pk__in=event_ids, outcome=StripeEvent.Outcome.PARKED)
-        return parked.update(outcome="", applied_at=None, attempts=0, error="")
+        return StripeEvent.objects.filter(outcome=StripeEvent.Outcome.PARKED).update(
+            outcome="", applied_at=None, attempts=0, error=""
+        )
 
 
 def troubles() -> dict[str, int]:

@@ -324,7 +324,9 @@ def _checkout(brand: Brand, user: User, whose: dict[str, str], *, key: str, orig
                     **terms,
                 },
             ),
-            options=cast(Any, once("checkout", brand.pk, user.pk, key)),
+            options=cast(
+                Any, once("checkout", brand.pk, user.pk, *map(whose.get, ("kind", "plan", "cycle", "offer")), key)
+            ),
         )
         if made.status != "open" or not made.url:
             raise NotNow("This was paid or closed already. Reload the page to begin anew; nothing was charged again.")
