@@ -1,6 +1,7 @@
 """What a member's plan, pockets and payments look like now, as plain values for the page. Runs in the member's scope."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -18,7 +19,8 @@ from lib import clock
 from lib.db import Principal
 from lib.money import price
 from quotas import usage
-from quotas.models import Account, Bucket, Meter, Pack, UsageLog
+from quotas.decision import Beyond, Decision
+from quotas.models import Account, Meter, Pack, UsageLog
 from quotas.standing import Standing
 from quotas.words import meter_name, resets
 
@@ -142,7 +144,7 @@ class MeterRow:
         return self.left if self.left is not None else 0
 
 
-def meter_rows(standings: list[Standing], zone: str, now: datetime) -> list[MeterRow]:
+def meter_rows(standings: Sequence[Standing], zone: str, now: datetime) -> list[MeterRow]:
     return [
         MeterRow(
             label=_label(row),
@@ -218,16 +220,12 @@ class Pocket:
     has: bool
 
 
-def pockets(
-    account: Account | None, meters: list[Standing], packs: list[Pack], extra: "Overage", zone: str, now: datetime
-) -> list[Pocket]:
-    features = account.features if account else {}
-    unit = features.get("unit") or Meter.QUERIES.value
-    found = []
-    if features.get("byok_allowed"):
+def pockets(decision: Decision, extra: "Overage", zone: str, now: datetime) -> list[Pocket]:
+    unit, found = decision.unit, []
+    if decision.is_own_key_allowed:
         found.append(Pocket(_("Own key"), _("not counted, where you stored a key for the model's maker"), True))
-    found.append(_plan_pocket(next((row for row in meters if row.meter == unit), None), zone, now))
-    left = sum(pack.bucket.left or 0 for pack in packs if pack.bucket.meter == unit and not _is_over(pack, now))
+    found.append(_plan_pocket(decision.meter(unit), zone, now))
+    left = sum(pack.left for pack in decision.packs if pack.meter == unit)
     found.append(Pocket(_("Packs"), _("%(amount)s left") % {"amount": counted(unit, left)}, left > 0))
     return [*found, _extra_pocket(extra)]
 
@@ -264,7 +262,6 @@ class Overage:
     is_by_default: bool
     is_billable: bool
     each: str
-    unit: str
     units: str
     cap_microusd: int
     most_microusd: int
@@ -305,33 +302,22 @@ class Overage:
         return price(self.cap_microusd, "USD").removeprefix("$").replace(",", "")
 
 
-def overage_of(account: Account | None, currency: str, now: datetime) -> Overage:
+def overage_of(account: Account | None, beyond: Beyond | None, currency: str) -> Overage:
     features = account.features if account else {}
-    most = int(features.get("overage_cap_microusd") or 0)
-    own = account.overage_cap_microusd if account else None
     unit = features.get("unit") or Meter.QUERIES.value
-    bucket = account and (
-        account.buckets.filter(pocket=Bucket.Pocket.OVERAGE, opens_at__lte=now)
-        .exclude(closes_at__lte=now)
-        .order_by("opens_at")
-        .last()
-    )
-    is_allowed = bool(features.get("overage_allowed"))
-    by_default = is_allowed and bool(features.get("overage_by_default"))
+    each = price(beyond.price_microusd if beyond else 0, currency)
     return Overage(
-        is_allowed=is_allowed,
-        is_on=bool(account and (account.overage_on or by_default)),
-        is_by_default=by_default,
-        is_billable=bool(features.get("is_billable")),
-        each=_("%(price)s a %(unit)s")
-        % {"price": price(int(features.get("overage_price_microusd") or 0), currency), "unit": one(unit)},
-        unit=one(unit),
+        is_allowed=bool(beyond and beyond.is_allowed),
+        is_on=bool(beyond and beyond.is_on),
+        is_by_default=bool(beyond and beyond.is_allowed and features.get("overage_by_default")),
+        is_billable=bool(beyond and beyond.is_billable),
+        each=_("%(price)s a %(unit)s") % {"price": each, "unit": one(unit)},
         units=meter_name(unit),
-        cap_microusd=most if own is None else min(own, most),
-        most_microusd=most,
-        spent_microusd=bucket.used if bucket else 0,
-        held_microusd=bucket.held if bucket else 0,
-        arrears_microusd=account.arrears_microusd if account else 0,
+        cap_microusd=beyond.cap_microusd if beyond else 0,
+        most_microusd=int(features.get("overage_cap_microusd") or 0),
+        spent_microusd=beyond.used_microusd if beyond else 0,
+        held_microusd=beyond.held_microusd if beyond else 0,
+        arrears_microusd=beyond.arrears_microusd if beyond else 0,
         currency=currency,
     )
 
