@@ -1,6 +1,6 @@
 """What the chat page shows, as plain values: the list of chats, the messages, what is left. Runs in the member's scope."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -14,13 +14,17 @@ from conversations.models import OPEN_STATES, Conversation, Message, Turn
 from conversations.turns import Finished
 from lib import clock
 from lib.db import Principal
-from lib.errors import NotFound
+from lib.errors import DomainError, NotFound
 from lib.html import render
+from lib.money import dollars
+from providers import own_keys
 from providers.models import SystemPrompt
-from providers.offers import offers
-from quotas.models import Account
-from quotas.standing import account_of, standings
-from quotas.words import meter_name, resets
+from providers.offers import Offer, offers
+from quotas.decision import Decision, can_user_query
+from quotas.errors import QuotaExceeded
+from quotas.models import Account, UsageLog
+from quotas.standing import account_of
+from quotas.words import meter_name, paid, resets
 
 MOST_CHATS = 100  # in the sidebar; the rest is on the history page
 MOST_MESSAGES = 200  # on a page
@@ -73,14 +77,34 @@ def messages(principal: Principal, conversation_id: UUID) -> list[dict[str, Any]
         brand_id=principal.brand_id, owner_id=principal.owner_id, conversation_id=conversation_id
     )
     newest = list(rows.order_by("-id")[:MOST_MESSAGES])[::-1]
-    partial = {
-        turn.message_id: turn.partial
-        for turn in Turn.objects.filter(conversation_id=conversation_id, status__in=OPEN_STATES)
-    }
-    return [shown(message, partial.get(message.pk, "")) for message in newest]
+    answers = [row.turn_id for row in newest if row.role == Message.Role.ASSISTANT and row.turn_id]
+    of_answers = Turn.objects.filter(pk__in=answers)
+    turns = {turn.message_id: turn for turn in of_answers.only("message_id", "partial", "pocket")}
+    beyond = owed_for([turn for turn in turns.values() if turn.pocket == "overage"])
+    found = []
+    for message in newest:
+        turn = turns.get(message.pk)
+        found.append(
+            shown(message, turn.partial, turn.pocket, beyond.get(turn.pk, 0)) if turn is not None else shown(message)
+        )
+    return found
 
 
-def shown(message: Message, partial: str = "") -> dict[str, Any]:
+def owed_for(turns: Sequence[Turn]) -> dict[UUID, int]:
+    """What each of these turns cost its member beyond the plan, in micro-dollars."""
+    if not turns:
+        return {}
+    lines = UsageLog.objects.filter(reservation__in=[turn.pk for turn in turns])
+    return dict(lines.values_list("reservation", "total_cost_microusd"))
+
+
+def owed(principal: Principal, turn_id: UUID) -> int:
+    """What this turn of the principal's cost beyond the plan."""
+    lines = UsageLog.objects.filter(brand_id=principal.brand_id, owner_id=principal.owner_id, reservation=turn_id)
+    return sum(lines.values_list("total_cost_microusd", flat=True))
+
+
+def shown(message: Message, partial: str = "", pocket: str = "", owed_microusd: int = 0) -> dict[str, Any]:
     """One message for `_message.html`."""
     is_answer = message.role == Message.Role.ASSISTANT
     content = message.content or partial
@@ -100,9 +124,11 @@ def shown(message: Message, partial: str = "") -> dict[str, Any]:
             message.tokens_used,
             (message.response_time_ms or 0) / 1000,
             message.metadata.get("instead_of", ""),
+            paid(pocket, owed_microusd),
         )
         if is_answer and message.is_charged
         else None,
+        "is_own_key": pocket == "own_key",
         "created_at": message.created_at,
     }
 
@@ -114,7 +140,9 @@ def progress(principal: Principal, turn_id: UUID) -> tuple[str, dict[str, Any]]:
     if turn is None or message is None:
         raise NotFound("This answer is not here (any more).")
     is_running = message.status == Message.Status.PENDING
-    return message.content or turn.partial, shown(message, "" if is_running else turn.partial)
+    beyond = owed(principal, turn_id) if turn.pocket == "overage" else 0
+    told = shown(message, "" if is_running else turn.partial, turn.pocket, beyond)
+    return message.content or turn.partial, told
 
 
 def question(message_id: UUID, text: str) -> dict[str, Any]:
@@ -134,7 +162,14 @@ def pending(message_id: UUID, turn_id: UUID, model_name: str) -> dict[str, Any]:
     }
 
 
-def ended(message_id: UUID, model_name: str, finished: Finished, instead_of: str = "") -> dict[str, Any]:
+def ended(
+    message_id: UUID,
+    model_name: str,
+    finished: Finished,
+    instead_of: str = "",
+    pocket: str = "",
+    owed_microusd: int = 0,
+) -> dict[str, Any]:
     """An answer that has just ended, without asking the database for what the runner knows.
 
     instead_of  name of the model that was asked first, when another one answered
@@ -150,27 +185,47 @@ def ended(message_id: UUID, model_name: str, finished: Finished, instead_of: str
         "error": finished.error_detail,
         "charged": finished.is_charged,
         "model": model_name,
-        "receipt": _receipt(model_name, tokens, finished.seconds, instead_of) if finished.is_charged else None,
+        "receipt": _receipt(model_name, tokens, finished.seconds, instead_of, paid(pocket, owed_microusd))
+        if finished.is_charged
+        else None,
+        "is_own_key": pocket == "own_key",
     }
 
 
-def _receipt(model_name: str, tokens: int, seconds: float, instead_of: str) -> dict[str, Any]:
-    return {"model": model_name, "tokens": tokens, "seconds": seconds, "instead_of": instead_of}
+def _receipt(model_name: str, tokens: int, seconds: float, instead_of: str, payer: str) -> dict[str, Any]:
+    return {"model": model_name, "tokens": tokens, "seconds": seconds, "instead_of": instead_of, "paid": payer}
 
 
-def choices(principal: Principal) -> dict[str, Any]:
-    """What the selectors offer."""
+def choices(principal: Principal, keys: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """What the selectors offer; `keys` are the member's own that are switched on, by vendor."""
     prompts = SystemPrompt.objects.filter(brand_id=principal.brand_id, is_active=True)
     return {
         "providers": [
-            {"id": row.id, "name": row.name, "description": row.description, "is_demo": row.protocol == "demo"}
+            {
+                "id": row.id,
+                "name": row.name,
+                "description": row.description,
+                "is_demo": row.protocol == "demo",
+                "is_own_key": _has_key(row, keys),
+            }
             for row in offers("chat")
         ],
         "prompts": list(prompts.values("id", "name", "description")),
     }
 
 
-def meters(principal: Principal, brand: Brand, now: datetime | None = None) -> list[dict[str, Any]]:
+def _has_key(row: Offer, keys: Mapping[str, Any] | None) -> bool:
+    vendor = own_keys.vendor_of(row.protocol, row.base_url) if keys else None
+    return bool(keys and vendor and vendor.code in keys)
+
+
+def decide(principal: Principal, brand: Brand, *, is_new: bool) -> Decision:
+    """What the next question would meet, in a new chat or in this one. Outside of any scope: the service decides."""
+    amounts = {"queries": 1, "messages": 1, "conversations": int(is_new), "tokens": 1}
+    return can_user_query(brand, asker=(Account.Kind.USER.value, principal.owner_id), amounts=amounts)
+
+
+def meters(decision: Decision, brand: Brand, now: datetime | None = None) -> list[dict[str, Any]]:
     """The member's own meters, for the foot of the sidebar."""
     now = now or clock.now()
     return [
@@ -186,8 +241,16 @@ def meters(principal: Principal, brand: Brand, now: datetime | None = None) -> l
             "resets": resets(row.resets_at, brand.zone, now),
             "unlimited": row.limit is None,
         }
-        for row in standings(brand, kind=Account.Kind.USER, owner_id=principal.owner_id, now=now)
+        for row in decision.meters
     ]
+
+
+def note(refused: DomainError | None) -> dict[str, Any]:
+    """Why nothing can be asked now, and the ways on, for `_note.html`; what will pass by itself needs no note."""
+    if refused is None or refused.status != QuotaExceeded.status:
+        return {}
+    cost = refused.extra.get("overage_price_microusd")
+    return {"note_error": refused.detail, "ways": refused.extra["ways"], "overage_price": dollars(cost) if cost else ""}
 
 
 def member(principal: Principal, brand: Brand, standing: str, email: str) -> Mapping[str, Any]:

@@ -1,7 +1,9 @@
 """The chat pages. Reading is synchronous, inside the member's scope; what starts or watches an answer is async."""
 
 import asyncio
+import functools
 from collections.abc import AsyncGenerator
+from contextlib import suppress
 from typing import Any, cast
 from uuid import UUID, uuid4
 
@@ -13,9 +15,9 @@ from django.template.loader import render_to_string
 from django.urls import reverse
 from django.views.decorators.http import require_GET, require_POST, require_safe
 
-from accounts.access import BrandRequest, as_member, brand_member, member_asks, member_of, public
+from accounts.access import BrandRequest, View, as_member, brand_member, member_asks, member_of, public
 from accounts.models import User
-from conversations import reading, relay, runner, turns
+from conversations import paying, reading, relay, runner, turns
 from conversations.forms import QuestionForm
 from conversations.live import Blockwise, Live, follow, hub
 from conversations.models import Message, Turn
@@ -23,6 +25,8 @@ from conversations.turns import Begun
 from lib.db import Principal, db, scope
 from lib.errors import DomainError, Invalid, NotFound, Unavailable
 from lib.sse import COME_BACK, KEEPALIVE, EventStream, event
+from quotas import words
+from quotas.decision import Decision
 
 ROW_EVERY_S = 1.0  # as often as the row changes
 
@@ -35,12 +39,38 @@ def home(request: BrandRequest) -> HttpResponse:
     return render(request, "conversations/landing.html", {"brand": request.brand})
 
 
+class Asking(BrandRequest):
+    decision: Decision
+    own_keys: Any
+
+
+def _decided(view: View) -> View:
+    """Before the member's scope opens, ask as the service what the next question would meet: the brand's pool is no
+    member's to read. Whether this is a member at all is the scope's to prove; nothing is shown without it."""
+
+    @functools.wraps(view)
+    def wrapper(request: Asking, **ids: UUID) -> HttpResponseBase:
+        _decide(request, member_of(request), is_new=not ids)
+        response: HttpResponseBase = view(request, **ids)
+        return response
+
+    return wrapper
+
+
+def _decide(request: HttpRequest, principal: Principal, *, is_new: bool) -> None:
+    asking = cast(Asking, request)
+    asking.decision = reading.decide(principal, asking.brand, is_new=is_new)
+    asking.own_keys = paying.keys_of(principal)
+
+
+@_decided
 @brand_member
 @require_safe
 def new(request: BrandRequest) -> HttpResponse:
     return render(request, "conversations/chat.html", _page(request, None))
 
 
+@_decided
 @brand_member
 @require_safe
 def detail(request: BrandRequest, conversation_id: UUID) -> HttpResponse:
@@ -50,6 +80,9 @@ def detail(request: BrandRequest, conversation_id: UUID) -> HttpResponse:
 
 def _page(request: BrandRequest, conversation: Any) -> dict[str, Any]:
     principal = request.principal
+    decision, keys = cast(Asking, request).decision, cast(Asking, request).own_keys
+    form = _form(principal, conversation, keys)
+    pays_itself = any(row["id"] == form["provider_id"] and row["is_own_key"] for row in form["providers"])
     messages = reading.messages(principal, conversation.pk) if conversation else []
     running = next((row["turn_id"] for row in messages if row["status"] == Message.Status.PENDING), None)
     return {
@@ -58,14 +91,16 @@ def _page(request: BrandRequest, conversation: Any) -> dict[str, Any]:
         "groups": reading.groups(principal, request.brand.zone),
         "conversation": conversation,
         "messages": messages,
-        "meters": reading.meters(principal, request.brand),
+        "meters": reading.meters(decision, request.brand),
         "running_turn_id": running,
-        **_form(principal, conversation),
+        "price": words.price(decision, is_own_key=pays_itself),
+        **({} if pays_itself else reading.note(decision.refusal)),
+        **form,
     }
 
 
-def _form(principal: Principal, conversation: Any, **extra: Any) -> dict[str, Any]:
-    offered = reading.choices(principal)
+def _form(principal: Principal, conversation: Any, keys: Any = None, **extra: Any) -> dict[str, Any]:
+    offered = reading.choices(principal, keys)
     provider_ids = [row["id"] for row in offered["providers"]]
     prompt_ids = [row["id"] for row in offered["prompts"]]
     provider_id = getattr(conversation, "provider_id", None)
@@ -139,6 +174,7 @@ async def _refused(request: BrandRequest, refused: DomainError, conversation_id:
             "sign_in": refused.status == 401,
             "retry": refused.status >= 500 or refused.status in (409, 429),
             "request_id": getattr(request, "request_id", ""),
+            **reading.note(refused),
         }
         note = await db(render_to_string, "conversations/_note.html", context, request)  # it may ask who is signed in
         response = HttpResponse(note, status=refused.status)
@@ -148,12 +184,17 @@ async def _refused(request: BrandRequest, refused: DomainError, conversation_id:
     if refused.status in (401, 404):
         raise refused
 
+    def decide() -> None:
+        _decide(request, member_of(request), is_new=conversation_id is None)
+
     def draw(principal: Principal) -> str:
         request.principal, request.standing = principal, ""
         found = reading.conversation(principal, conversation_id) if conversation_id else None
         page = {**_page(request, found), "error": refused.detail, "draft": request.POST.get("text", "")}
+        page |= reading.note(refused)
         return render_to_string("conversations/chat.html", page, request)
 
+    await db(decide)
     return HttpResponse(await as_member(request, draw), status=refused.status)
 
 
@@ -188,7 +229,11 @@ async def _live_frames(request: HttpRequest, live: Live, offset: int) -> AsyncGe
     assert live.finished is not None
     assert live.begun.answer_id is not None
     begun = live.begun
-    message = reading.ended(live.begun.answer_id, begun.offer.name, live.finished, begun.instead_of)
+    owed = 0
+    if begun.pocket == "overage":
+        with suppress(DomainError, DatabaseError):  # the receipt then says it without the sum
+            owed = await as_member(request, reading.owed, begun.turn_id)
+    message = reading.ended(live.begun.answer_id, begun.offer.name, live.finished, begun.instead_of, begun.pocket, owed)
     yield event("done", await _article(request, message), live.body.length)
 
 
@@ -232,13 +277,17 @@ async def _distant_frames(
 async def _article(request: HttpRequest, message: dict[str, Any]) -> str:
     """An answer that has ended, with what is left now; without it when the database cannot say: the answer counts more."""
     brand = request.brand  # type: ignore[attr-defined]
-    try:
-        meters = await as_member(request, reading.meters, brand)
-    except (DomainError, DatabaseError):
-        meters = []
-    return render_to_string(
-        "conversations/_ended.html", {"message": message, "brand": brand, "meters": meters}, request
-    )
+    context: dict[str, Any] = {"message": message, "brand": brand}
+
+    def left() -> dict[str, Any]:
+        decision = reading.decide(member_of(request), brand, is_new=False)
+        # A model that is paid with an own key is asked so again, as long as nobody changes one of them.
+        price = words.price(decision, is_own_key=message["is_own_key"])
+        return {"meters": reading.meters(decision, brand), "price": price, "price_is_known": True}
+
+    with suppress(DomainError, DatabaseError):
+        context |= await db(left)
+    return render_to_string("conversations/_ended.html", context, request)
 
 
 @member_asks

@@ -78,6 +78,7 @@ class Decision:
     meters: Sequence[Standing]
     ways: Sequence[str]
     unit: str = Meter.QUERIES.value
+    wanted: int = 1  # of the unit
     plan_name: str = ""
     packs: Sequence[PackLeft] = ()
     beyond: Beyond | None = None
@@ -141,6 +142,7 @@ def can_user_query(
         meters=meters,
         ways=told.get("ways", ()),
         unit=name,
+        wanted=amounts.get(name, 0),
         plan_name=account.plan_name if account else "",
         packs=left,
         beyond=beyond_plan,

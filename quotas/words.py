@@ -2,13 +2,16 @@
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
 from lib.money import dollars
 from quotas.errors import QuotaExceeded, TooManyRunning
 from quotas.models import Account, Bucket, Meter
 from quotas.standing import Standing
+
+if TYPE_CHECKING:
+    from quotas.decision import Decision
 
 NAMES = {
     Meter.QUERIES: "questions",
@@ -77,6 +80,28 @@ def allowed(pocket: str, *, unit: Standing | None, in_packs: int, price_microusd
     if unit is None or unit.left is None:
         return f"Your plan sets no limit to {name}."
     return f"Your plan has {unit.left:,} of {unit.limit:,} {name} left."
+
+
+def price(decision: "Decision", *, is_own_key: bool = False) -> str:
+    """What the next question costs, before it is sent: a few words beside the button. Empty when it would be refused."""
+    name = meter_name(decision.unit)
+    cost, beyond = decision.price_microusd, decision.beyond
+    if is_own_key or decision.pocket == "own_key":
+        return "Your key: not counted"
+    if decision.pocket == Bucket.Pocket.PACK:
+        return f"Your pack: {sum(pack.left for pack in decision.packs if pack.meter == decision.unit):,} left"
+    if decision.pocket == Bucket.Pocket.OVERAGE and beyond:
+        return f"{dollars(cost)} of your {dollars(beyond.cap_microusd)}" if cost else "Not counted in this chat"
+    if not decision.can_query:
+        return ""
+    return f"1 {name.removesuffix('s')}" if decision.wanted else "Not counted in this chat"
+
+
+def paid(pocket: str, owed_microusd: int) -> str:
+    """Who paid for an answer, on its receipt; what the plan includes needs no word."""
+    if pocket == Bucket.Pocket.OVERAGE:
+        return f"{dollars(owed_microusd)} beyond your plan"
+    return {"own_key": "your own key", Bucket.Pocket.PACK.value: "from your pack"}.get(pocket, "")
 
 
 def refusal(line: Any, features: Mapping[str, Any], *, zone: str, is_own: bool) -> QuotaExceeded:
