@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+from django.db.models import Q
+
 from billing.standin import checkout, customers, invoices, payments, subscriptions
 from billing.standin.lines import charges, usage
 from billing.standin.models import StandInObject
@@ -15,6 +17,12 @@ from billing.standin.store import Body, a_list, asking, change, changing, find, 
 TELL_OF_TRIAL_S = 3 * 24 * 3600
 INCOMPLETE_S = 23 * 3600
 MOMENT_S = 4  # how long a payment that needs a moment needs
+WAITS_FOR_TIME = (
+    Q(kind="subscription", body__status__in=("active", "incomplete", "past_due", "trialing"))
+    | Q(kind="invoice", body__status="open", body__next_payment_attempt__gt=0)
+    | Q(kind="payment_intent", body__status="processing")
+    | Q(kind="checkout.session", body__status="open")
+)
 Kind = Literal["tell", "renew", "cancel", "expire", "collect", "arrive", "close"]
 
 
@@ -149,10 +157,12 @@ def arrive(intent: StandInObject, at: int | None = None, *, succeeds: bool = Tru
 
 
 def catch_up_everybody() -> int:
+    """The same for all customers who have something that time could change."""
     with asking():
-        everybody = list(StandInObject.objects.filter(kind="customer").order_by("pk").values_list("pk", flat=True))
+        waiting = StandInObject.objects.filter(WAITS_FOR_TIME).values_list("body__customer", flat=True)
+        customers_waiting = sorted(set(waiting))
     done = 0
-    for customer in everybody:
+    for customer in customers_waiting:
         with changing():
             done += catch_up(customer)
     return done

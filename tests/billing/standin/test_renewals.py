@@ -4,9 +4,10 @@ from datetime import UTC, datetime
 
 import pytest
 
-from billing.standin import cards, renewals
+from billing.standin import cards, customers, renewals
 from billing.standin.cycle import period_end
 from billing.standin.store import changing, find
+from billing.tasks import tend_stand_in
 from lib.windows import window
 from tests.billing.standin.conftest import events, pay, session, subscribe, time_of, told
 
@@ -254,3 +255,16 @@ def test_everybody_has_time_of_their_own(api, shop):
     assert time_of(shop.customer) - before >= 30 * DAY
     pay(session(shop).id)
     assert events("customer.subscription.created")[0]["data"]["object"]["start_date"] >= before + 30 * DAY
+
+
+def test_the_worker_looks_after_everybody_to_whom_something_may_happen(api, shop):
+    pay(session(shop, "payment", "pack").id, "slow")
+    api.customers.create({"email": "bob@example.com"})
+    assert tend_stand_in() == 0, "a moment is not over yet"
+
+    with changing():
+        customers.advance(shop.customer, 60)
+
+    assert tend_stand_in() == 1
+    assert tend_stand_in() == 0
+    assert told()[-1] == "checkout.session.async_payment_succeeded"
