@@ -1,12 +1,13 @@
-"""Staff's pages of the meter. Everything is read; the one thing staff may do is add to what a brand has."""
+"""Staff's pages of the meter. Everything is read; what staff may do is a deed with a reason (quotas.desk), and a line."""
 
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import Any
+from uuid import UUID
 
-from django import forms
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
-from django.db.models import OuterRef, QuerySet, Subquery
+from django.db.models import OuterRef, Q, QuerySet, Subquery
 from django.db.models.functions import Coalesce
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect
@@ -16,11 +17,14 @@ from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
 from accounts.models import Brand, User
+from events.models import Alarm
+from lib import clock
 from lib.admin import ReadOnly
 from lib.errors import Invalid
 from lib.money import dollars
-from quotas import ledger, proof
-from quotas.models import Account, Bucket, Entry, Hold
+from quotas import desk, proof
+from quotas.decision import can_user_query
+from quotas.models import Account, Bucket, Entry, Hold, Meter, Pack
 
 MOST_BUCKETS, MOST_LINES = 30, 50
 
@@ -71,37 +75,137 @@ class OwnedAdmin(ReadOnly, admin.ModelAdmin):
         return who
 
 
-class TopUpForm(forms.Form):
-    meter = forms.ChoiceField()
-    amount = forms.IntegerField(
-        min_value=1, max_value=10**15, help_text="Units of the meter, added to the open window."
-    )
-    reason = forms.CharField(max_length=200, help_text="It stands in the ledger for good, with your name.")
+class DeedsAdmin(OwnedAdmin):
+    """Each row's page links to what may be done there, by those who may; nobody else finds the page of the deed."""
 
-    def __init__(self, account: Account, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        limited = account.entitlements.filter(ends_at=None, limit__isnull=False).order_by("meter")
-        self.fields["meter"].choices = [(row.meter, f"{row.meter}: {row}") for row in limited]  # type: ignore[attr-defined]
+    deeds: Sequence[type[desk.Deed]] = ()
+
+    def get_urls(self) -> list[Any]:
+        model = self.opts.model_name
+        return [
+            *(
+                path(
+                    f"<uuid:row_id>/{deed.slug}/",
+                    self.admin_site.admin_view(partial(self.deed_view, deed=deed)),
+                    name=f"quotas_{model}_{deed.slug.replace('-', '_')}",
+                )
+                for deed in self.deeds
+            ),
+            *super().get_urls(),
+        ]
+
+    def change_view(
+        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None
+    ) -> HttpResponse:
+        row = self.get_object(request, object_id)
+        links = [
+            (deed.label, reverse(f"admin:quotas_{self.opts.model_name}_{deed.slug.replace('-', '_')}", args=[row.pk]))
+            for deed in self.deeds
+            if row and request.user.has_perm(deed.permission) and deed.fits(row)
+        ]
+        return super().change_view(request, object_id, form_url, {**(extra_context or {}), "deeds": links})
+
+    def deed_view(self, request: HttpRequest, row_id: UUID, deed: type[desk.Deed]) -> HttpResponse:
+        if not request.user.has_perm(deed.permission):
+            raise PermissionDenied
+        row = self.get_queryset(request).select_related("brand").filter(pk=row_id).first()
+        if row is None or not deed.fits(row):
+            raise Http404
+        form = deed(row, request.POST or None)
+        if request.method == "POST" and form.is_valid():
+            try:
+                said = form.do(request.user.pk)
+            except Invalid as refused:
+                form.add_error(None, refused.detail)
+            else:
+                self.log_change(request, row, f"{deed.label}: {said} {form.cleaned_data['reason']}")
+                self.message_user(request, said, messages.SUCCESS)
+                return redirect(f"admin:quotas_{self.opts.model_name}_change", row.pk)
+        context = {
+            **self.admin_site.each_context(request),
+            "title": f"{deed.label}: {desk.whose(row)}",
+            "opts": self.opts,
+            "original": row,
+            "deed": deed,
+            "form": form,
+        }
+        return TemplateResponse(request, "admin/quotas/deed.html", context, status=422 if form.errors else 200)
 
 
 @admin.register(Account)
-class AccountAdmin(OwnedAdmin):
+class AccountAdmin(DeedsAdmin):
+    """An account as its member sees it, with the ledger's lines below."""
+
+    deeds = [desk.TopUp, desk.GrantPack, desk.Override, desk.ClearArrears]
     list_display = ["__str__", "whose", "kind", "brand", "plan_name", "created_at"]
     list_filter = ["kind", "plan_code", ("brand", admin.RelatedOnlyFieldListFilter)]
     list_select_related = ["brand"]
     search_fields = ["owner_id", "plan_code", "plan_name"]
     search_help_text = "An owner's id, a member's e-mail address, or a plan."
     fields = [
-        "brand", "kind", "whose", "owner_id", "plan_name", "plan_code", "features",
-        "entitled", "buckets", "open_holds", "last_entries",
+        "brand", "kind", "whose", "owner_id", "plan_name", "plan_code", "decision", "overage_on", "overage_cap", "owed",
+        "features", "entitled", "packs", "buckets", "open_holds", "last_entries",
     ]  # fmt: skip
-    readonly_fields = ["whose", "entitled", "buckets", "open_holds", "last_entries"]
+    readonly_fields = [
+        "whose",
+        "decision",
+        "overage_cap",
+        "owed",
+        "entitled",
+        "packs",
+        "buckets",
+        "open_holds",
+        "last_entries",
+    ]
+
+    @admin.display(description="would be told now")
+    def decision(self, account: Account) -> str:
+        """In the words the member reads."""
+        if account.kind != Account.Kind.USER:
+            return "-"
+        unit = account.features.get("unit", Meter.QUERIES.value)
+        told = can_user_query(account.brand, asker=(account.kind, account.owner_id), amounts={unit: 1})
+        return f"{'May ask' if told.can_query else 'May not ask'}: {told.detail}"
+
+    @admin.display(description="cap of extra questions")
+    def overage_cap(self, account: Account) -> str:
+        of_plan = account.features.get("overage_cap_microusd") or 0
+        own = account.overage_cap_microusd
+        return f"{dollars(of_plan if own is None else own)}{'' if own is None else ', the own choice'}"
+
+    @admin.display(description="owes")
+    def owed(self, account: Account) -> str:
+        return dollars(account.arrears_microusd)
+
+    def packs(self, account: Account) -> SafeString | str:
+        rows = Pack.objects.filter(bucket__account=account).select_related("bucket").order_by("-id")[:MOST_LINES]
+        lines = (
+            (
+                format_html('<a href="{}">{}</a>', reverse("admin:quotas_pack_change", args=[row.pk]), row.name),
+                f"{row.bucket.left or 0:,} of {row.amount:,} {row.bucket.meter}",
+                f"{row.bucket.closes_at:%Y-%m-%d %H:%M}" if row.bucket.closes_at else "never",
+                dollars(row.price_microusd),
+                row.source,
+            )
+            for row in rows
+        )
+        return table(["Pack", "Left", "Ends (UTC)", "Price", "From"], lines, nothing="None.")
 
     @admin.display(description="may use")
     def entitled(self, account: Account) -> SafeString | str:
-        rows = account.entitlements.filter(ends_at=None).order_by("meter")
-        lines = ((row.meter, amount(row.limit), row.window, row.anchor_at or "") for row in rows)
-        return table(["Meter", "Limit", "Per", "Counted from"], lines, nothing="Nothing: no plan is in force.")
+        rows = account.entitlements.filter(Q(ends_at=None) | Q(overrides_until__gt=clock.now())).order_by("meter", "pk")
+        lines = (
+            (
+                row.meter,
+                amount(row.limit),
+                row.window,
+                row.anchor_at or "",
+                f"until {row.overrides_until:%Y-%m-%d %H:%M}: {row.reason}" if row.overrides_until else "",
+            )
+            for row in rows
+        )
+        headers = ["Meter", "Limit", "Per", "Counted from", "Instead of the plan's"]
+        return table(headers, lines, nothing="Nothing: no plan is in force.")
 
     def buckets(self, account: Account) -> SafeString | str:
         rows = account.buckets.order_by("-opens_at", "meter")[:MOST_BUCKETS]
@@ -127,58 +231,45 @@ class AccountAdmin(OwnedAdmin):
         return table(["Since", "Meter", "Amount", "Turn", "Void after"], lines, nothing="None.")
 
     def last_entries(self, account: Account) -> SafeString | str:
-        rows = (
-            Entry.objects.filter(bucket__account=account).select_related("bucket").order_by("-created_at")[:MOST_LINES]
-        )
+        found = Entry.objects.filter(bucket__account=account).select_related("bucket").order_by("-created_at")
+        rows = list(found[:MOST_LINES])
+        people = User.objects.in_bulk({row.actor_id for row in rows if row.actor_id})
         lines = (
             (
-                row.created_at,
+                format_html('<a href="{}">{}</a>', reverse("admin:quotas_entry_change", args=[row.pk]), row.created_at),
                 row.bucket.meter,
+                row.bucket.pocket,
                 row.get_kind_display(),
                 f"{row.limit_delta:+,}" if row.limit_delta else "",
                 f"{row.used_delta:+,}" if row.used_delta else "",
                 dollars(row.cost_microusd) if row.cost_microusd else "",
                 row.reason,
+                people.get(row.actor_id, "") if row.actor_id else "",
             )
             for row in rows
         )
-        headers = ["At", "Meter", "Kind", "Limit", "Used", "Cost", "Reason"]
+        headers = ["At", "Meter", "Pocket", "Kind", "Limit", "Used", "Cost", "Reason", "By"]
         return table(headers, lines, nothing="None yet.")
 
-    def get_urls(self) -> list[Any]:
-        top_up = self.admin_site.admin_view(self.top_up_view)
-        return [path("<uuid:account_id>/top-up/", top_up, name="quotas_account_top_up"), *super().get_urls()]
 
-    def top_up_view(self, request: HttpRequest, account_id: Any) -> HttpResponse:
-        if not request.user.has_perm("quotas.change_account"):
-            raise PermissionDenied
-        account = Account.objects.select_related("brand").filter(pk=account_id, kind=Account.Kind.BRAND).first()
-        if account is None:
-            raise Http404
-        form = TopUpForm(account, request.POST or None)
-        if request.method == "POST" and form.is_valid():
-            wanted = form.cleaned_data
-            try:
-                bucket = ledger.top_up(account.brand, **wanted, actor_id=request.user.pk)
-            except Invalid as refused:
-                form.add_error(None, refused.detail)
-            else:
-                self.log_change(
-                    request, account, f"Topped up {wanted['meter']} by {wanted['amount']:,}: {wanted['reason']}"
-                )
-                said = f"{account.brand} now has {amount(bucket.left)} {bucket.meter} left."
-                self.message_user(request, said, messages.SUCCESS)
-                return redirect("admin:quotas_account_change", account.pk)
-        context = {
-            **self.admin_site.each_context(request),
-            "title": f"Top up {account.brand}",
-            "opts": self.opts,
-            "original": account,
-            "form": form,
-        }
-        return TemplateResponse(
-            request, "admin/quotas/account/top_up.html", context, status=422 if form.errors else 200
-        )
+@admin.register(Pack)
+class PackAdmin(DeedsAdmin):
+    deeds = [desk.TakeBack]
+    list_display = ["created_at", "whose", "brand", "name", "amount", "left", "taken_back", "price", "source"]
+    list_display_links = ["name"]
+    list_filter = [("brand", admin.RelatedOnlyFieldListFilter)]
+    list_select_related = ["brand", "bucket"]
+    search_fields = ["owner_id", "source"]
+    search_help_text = "An owner's id, what it came from, or a member's e-mail address."
+    ordering = ["-id"]
+    exclude = ["price_microusd"]
+    readonly_fields = ["whose", "left", "price"]
+
+    def left(self, pack: Pack) -> int | None:
+        return pack.bucket.left
+
+    def price(self, pack: Pack) -> str:
+        return dollars(pack.price_microusd)
 
 
 @admin.register(Bucket)
@@ -232,6 +323,7 @@ class BucketAdmin(OwnedAdmin):
             "opts": self.opts,
             "drifts": proof.drifts(),
             "proved": proof.counts(),
+            "nightly": Alarm.objects.filter(pk="balance_drift").first(),
         }
         return TemplateResponse(request, "admin/quotas/bucket/balances.html", context)
 
@@ -247,7 +339,8 @@ class HoldAdmin(OwnedAdmin):
 
 
 @admin.register(Entry)
-class EntryAdmin(OwnedAdmin):
+class EntryAdmin(DeedsAdmin):
+    deeds = [desk.Reverse]
     list_display = ["created_at", "whose", "brand", "meter", "kind", "limit_delta", "used_delta", "cost", "reason"]
     list_filter = ["kind", "bucket__meter", "created_at", ("brand", admin.RelatedOnlyFieldListFilter)]
     list_select_related = ["brand", "bucket"]

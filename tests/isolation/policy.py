@@ -227,6 +227,7 @@ PAGES = {
     "quotas_bucket": "",
     "quotas_entry": "",
     "quotas_hold": "",
+    "quotas_pack": "",
 }
 CONTENT = {"conversations_conversation", "conversations_message"}
 
@@ -258,7 +259,12 @@ DESKS: dict[str, "Rule"] = {
     "admin:jsi18n": desk(TOLD, TOLD),
     "admin:billing_plan_copy": desk(every(200), every(403)),
     "admin:accounts_brand_catalogue": desk(every(200), every(403)),
-    "admin:quotas_account_top_up": desk(every(200), every(403)),
+    "admin:quotas_account_top_up": desk(every(404), every(403)),  # for brands; the row is bob's
+    "admin:quotas_account_clear_arrears": desk(every(404), every(403)),  # for who owes something
+    "admin:quotas_account_grant_pack": desk(every(200), every(403)),
+    "admin:quotas_account_override": desk(every(200), every(403)),
+    "admin:quotas_entry_reverse": desk(every(200), every(403)),
+    "admin:quotas_pack_take_back": desk(every(200), every(403)),
     "admin:models": desk(every(200), every(403)),
     "admin:quotas_balances": desk(every(200), every(403)),
     "admin:view_on_site": desk(every(404), every(404)),

@@ -33,7 +33,7 @@ from lib.db import SERVICE, scope
 from lib.ids import uuid7
 from providers.models import Fallback, SystemPrompt
 from quotas import ledger
-from quotas.models import Account, Bucket, Entry, Hold
+from quotas.models import Account, Bucket, Entry, Hold, Pack
 from tests import factories
 from tests.isolation import policy
 
@@ -85,6 +85,7 @@ ROWS = [
     Plan,
     Subscription,
     Account,
+    Pack,
     Bucket,
     Entry,
     Hold,
@@ -118,7 +119,7 @@ class Scene:
     def address(self, route, **rows):
         rows = {**self.rows, **rows}
         model = re.match(r"admin/(\w+)/(\w+)/", route.template)
-        rows["object_id"] = rows.get(f"{model[1]}_{model[2]}", uuid4()) if model else uuid4()
+        rows["object_id"] = rows["row_id"] = rows.get(f"{model[1]}_{model[2]}", uuid4()) if model else uuid4()
         template = re.sub(r"\(\?P<app_label>[^)]*\)", "accounts", route.template)
         template = re.sub(r"<(?:\w+:)?(\w+)>", lambda found: f"<{found[1]}>", template)
         template = re.sub(r"\(\?P(<\w+>)(?:[^()[]|\[[^]]*\])*\)", r"\1", template)
@@ -201,8 +202,23 @@ def scene(world, caplog):
         ledger.reserve(
             world.act, asker=("user", world.bob.pk), amounts={"queries": 1, "tokens": 9}, reservation=uuid7()
         )
+        used = uuid7()
+        ledger.reserve(world.act, asker=("user", world.bob.pk), amounts={"queries": 1}, reservation=used)
+        ledger.settle(used, amounts={"queries": 1})
+        ledger.grant_pack(
+            world.act,
+            world.bob.pk,
+            meter="queries",
+            amount=5,
+            name="5",
+            price_microusd=0,
+            source="staff:1",
+            reason="kind",
+        )
         notice = notices.tell(world.act.pk, world.bob.pk, "system", title="A notice", message="Words")
         first = {model: model.objects.filter(brand=world.act).first() for model in ROWS}
+        first[Account] = Account.objects.get(brand=world.act, owner_id=world.bob.pk)
+        first[Entry] = Entry.objects.filter(brand=world.act, kind="use", used_delta__gt=0).first()
         first[Group] = Group.objects.create(name="helpers")
         first[Alarm] = Alarm.objects.create(name="dead_letters", checked_at=timezone.now())
         first[DeadLetter] = DeadLetter.objects.create(task="billing.tasks.push_plan", reason="failed")
