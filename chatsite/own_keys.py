@@ -182,7 +182,7 @@ def _page(
     keys = own_keys.of(principal)
     paid: dict[str, list[str]] = {}
     for row in known().values():
-        if row.is_active and (whose := own_keys.vendor_of(row.protocol, row.base_url)):
+        if row.is_active and row.is_priced and (whose := own_keys.vendor_of(row.protocol, row.base_url)):
             paid.setdefault(whose.code, []).append(row.name)
     context: dict[str, Any] = {
         "brand": request.brand,

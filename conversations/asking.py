@@ -38,7 +38,7 @@ async def listen(live: Live) -> Usage | None:
         own_key = live.begun.own_key
         try:
             usage = await _ask(live)
-            await paying.took(own_key)
+            paying.took(own_key)
             return usage
         except ProviderError as failure:
             failure.name(live.begun.offer.name)

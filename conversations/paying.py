@@ -4,6 +4,7 @@ Decided when a turn begins, in the statement that loads its conversation, and ne
 repeated with that key only, and no other model takes it over.
 """
 
+import asyncio
 import logging
 import time
 from collections.abc import Mapping
@@ -29,6 +30,7 @@ KEYS = f"""
 (select case when features -> 'byok_allowed' = 'true'::jsonb then ({own_keys.OF_MEMBER}) end
  from quotas_account where brand_id = %(brand)s and kind = 'user' and owner_id = %(owner)s)
 """  # noqa: S608
+_notes: set[asyncio.Task[None]] = set()  # strong references
 _without: dict[tuple[UUID, UUID], float] = {}  # members who had none when they were looked at
 
 
@@ -69,10 +71,12 @@ def rest_of(call: Call, own_key: ProviderKey) -> breaker.Rest | None:
     return breaker.resting(call.protocol, call.base_url, call.model, own_keys.opened(own_key))
 
 
-async def took(own_key: ProviderKey | None) -> None:
-    """The vendor took the member's own key."""
+def took(own_key: ProviderKey | None) -> None:
+    """The vendor took the member's own key. That is noted beside the answer, which waits for nothing."""
     if own_key:
-        await _note(own_keys.answered, own_key)
+        noting = asyncio.get_running_loop().create_task(_note(own_keys.answered, own_key))
+        _notes.add(noting)
+        noting.add_done_callback(_notes.discard)
 
 
 async def failed(own_key: ProviderKey, failure: ProviderError) -> ProviderError:

@@ -102,7 +102,7 @@ async def _call(asked: Embedding, own_key: ProviderKey | None) -> Vectors:
             attempt.answered()
     except ProviderError as failure:
         raise (await paying.failed(own_key, failure) if own_key else failure) from None
-    await paying.took(own_key)
+    paying.took(own_key)
     return vectors
 
 

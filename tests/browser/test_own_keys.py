@@ -42,7 +42,7 @@ def test_a_key_is_stored_asked_with_refused_and_deleted_and_axe_finds_nothing(lo
     site.upstream.revoke(KEY)
     expect(member.ask("And now?", "words")).to_have_attribute("data-status", "failed")
     expect(member.answer).to_contain_text("OpenAI refused your own key ending in 4321.")
-    expect(member.answer).to_contain_text("it is not counted")
+    expect(member.answer).to_contain_text("is not counted")
 
     member.go(PAGE)
     expect(openai).to_contain_text("OpenAI refused this key, so its models are not asked.")

@@ -8,6 +8,7 @@ import openai
 import pytest
 from django.db import connections
 
+from conversations import reaper
 from conversations.models import Turn
 from events.models import Notification
 from lib.db import SERVICE, db, scope
@@ -89,8 +90,12 @@ async def test_a_question_is_asked_with_the_members_key_and_counts_nowhere(site,
         assert set((await db(charged, turn.pk)).values()) == {0}
 
     assert keys_sent(site.upstream) == ["sk-own-openai-1234"] * 3
-    used = await db(row, holder)
-    assert (used.status, used.last_used_at is not None) == ("valid", True)
+    await eventually(lambda: is_used(holder))
+
+
+async def is_used(person):
+    used = await db(row, person)
+    return used.status == "valid" and used.checked_at and used.last_used_at
 
 
 async def test_a_key_goes_to_its_vendors_host_and_to_no_other(site, browser, holder, elsewhere):
@@ -248,8 +253,7 @@ async def test_a_key_that_was_never_checked_pays_and_is_checked_by_that(site, br
     _, turn, _ = await asked(browser, site, "own-words")
 
     assert turn.pocket == "own_key"
-    checked = await db(row, holder)
-    assert (checked.status, checked.checked_at is not None) == ("valid", True)
+    await eventually(lambda: is_used(holder))
 
 
 async def test_answers_at_once_are_capped_with_an_own_key_too(site, browser, holder):
@@ -266,6 +270,28 @@ async def test_answers_at_once_are_capped_with_an_own_key_too(site, browser, hol
 async def _is_over(turn_id):
     turn, _ = await db(stored, turn_id)
     return turn.status == Turn.Status.STOPPED
+
+
+async def test_a_process_that_is_killed_in_the_middle_charges_nothing_for_it(site, http, holder, settings):
+    """Q-10: the reaper knows from the row who paid."""
+    settings.TURN_LOST_AFTER_S = 3.0
+    with site.serve() as doomed:
+        browser = Browser(http, doomed, holder)
+        found = await browser.ask("Hello?", model=site.models["long"])
+        await asyncio.sleep(2.5)
+        doomed.kill()
+
+    await eventually(lambda: is_reaped(found.turn_id), seconds=60, every=0.5)
+    turn, message = await db(stored, found.turn_id)
+    assert (turn.status, turn.pocket, turn.is_charged) == ("interrupted", "own_key", True)
+    assert message.content
+    assert set((await db(charged, turn.pk)).values()) == {0}
+
+
+async def is_reaped(turn_id):
+    await db(reaper.reap)
+    turn, _ = await db(stored, turn_id)
+    return turn.status == Turn.Status.INTERRUPTED
 
 
 async def test_an_envelope_that_was_moved_stops_the_question(site, browser, holder, web):
