@@ -225,7 +225,7 @@ def scene(world, caplog):
         first[EmailAddress] = EmailAddress.objects.create(user=world.bob, email=world.bob.email)
         brand_account = Account.objects.get(brand=world.act, kind="brand")
     made.rows = {
-        "notice_id": notice.pk, "brand_id": world.act.pk,
+        "notice_id": notice.pk, "brand_id": world.act.pk, "plan_id": first[Plan].pk,
         "conversation_id": conversation.pk, "turn_id": turn.pk, "response_id": f"resp_{turn.pk.hex}",
         "identifier": "demo", "key": "MQ:abc:def", "uidb36": "1", "session_id": "cs_test_guessed", "invoice_id": "in_guessed",
         "app_label": "accounts", "url": "nothing-here", "content_type_id": 1,
