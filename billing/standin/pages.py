@@ -40,46 +40,49 @@ class PortalForm(forms.Form):
 @public(LINK)
 @require_http_methods(["GET", "HEAD", "POST"])
 def checkout(request: HttpRequest, session_id: str) -> HttpResponse:
-    if request.method != "POST":
-        with asking():
-            return _checkout_page(request, _session("checkout.session", session_id))
-    form = PayForm(request.POST)
-    with changing():
-        row = _session("checkout.session", session_id)
-        if not form.is_valid():
-            return _checkout_page(request, row, error=_("Choose a card."), status=422)
-        done, refused = attempt(lambda: sessions.complete(row, form.cleaned_data["card"]))
-        if done is None:
-            return _checkout_page(request, find(row.kind, row.pk), error=str(refused), status=402)
-    return HttpResponseRedirect(_after(done), status=303)
+    said, status = "", 200
+    if request.method == "POST":
+        form = PayForm(request.POST)
+        if form.is_valid():
+            with changing():
+                row = _session("checkout.session", session_id)
+                done, refused = attempt(lambda: sessions.complete(row, form.cleaned_data["card"]))
+            if done is not None:
+                return HttpResponseRedirect(_after(done), status=303)
+            said, status = str(refused), 402
+        else:
+            said, status = _("Choose a card."), 422
+    with asking():
+        context = _checkout(_session("checkout.session", session_id))
+    return render(request, "stand_in/checkout.html", {**context, "error": said}, status=status)
 
 
 @public(LINK)
 @require_http_methods(["GET", "HEAD", "POST"])
 def portal(request: HttpRequest, session_id: str) -> HttpResponse:
+    said, status = "", 200
     with changing():
         session = _session("billing_portal.session", session_id)
         if session.body["created"] + LASTS_S < seconds(clock.now()):
             raise NotFound(_("This link is over. Open the page from your plan again."))
         customer = session.body["customer"]
         renewals.catch_up(customer)
-        said, status = "", 200
         if request.method == "POST":
             _done, refused = attempt(lambda: _do(customer, PortalForm(request.POST)))
-            if refused is None:
-                return HttpResponseRedirect(request.path, status=303)
-            said, status = str(refused), 402
-        return render(request, "stand_in/portal.html", _portal(session, customer) | {"error": said}, status=status)
+            if refused is not None:
+                said, status = str(refused), 402
+        context = _portal(session, customer)
+    if request.method == "POST" and not said:
+        return HttpResponseRedirect(request.path, status=303)
+    return render(request, "stand_in/portal.html", {**context, "error": said}, status=status)
 
 
 @public(LINK)
 @require_safe
 def invoice(request: HttpRequest, invoice_id: str) -> HttpResponse:
     with asking():
-        row = _session("invoice", invoice_id)
-        paid = row.inside.get("includable", {}).get("payments", {}).get("data", [])
-        context = {"invoice": _shown(row.body), "lines": row.body["lines"]["data"], "payments": paid}
-        return render(request, "stand_in/invoice.html", context)
+        body = _session("invoice", invoice_id).body
+    return render(request, "stand_in/invoice.html", {"invoice": _shown(body), "lines": body["lines"]["data"]})
 
 
 def _session(kind: str, its_id: str) -> StandInObject:
@@ -91,10 +94,10 @@ def _session(kind: str, its_id: str) -> StandInObject:
     return row
 
 
-def _checkout_page(request: HttpRequest, row: StandInObject, *, error: str = "", status: int = 200) -> HttpResponse:
+def _checkout(row: StandInObject) -> Body:
     body = row.body
     data = row.inside["params"].get("subscription_data", {})
-    context = {
+    return {
         "session": body,
         "items": row.inside["includable"]["line_items"]["data"],
         "cards": cards.CARDS,
@@ -102,9 +105,7 @@ def _checkout_page(request: HttpRequest, row: StandInObject, *, error: str = "",
         "trial_days": data.get("trial_period_days"),
         "is_over": body["status"] == "expired" or body["expires_at"] <= seconds(clock.now()),
         "done_url": _after(row),
-        "error": error,
     }
-    return render(request, "stand_in/checkout.html", context, status=status)
 
 
 def _after(row: StandInObject) -> str:
