@@ -26,7 +26,7 @@ from quotas.words import meter_name, resets
 
 DAYS = 30
 PAGE = 20
-OPENS = re.compile(r"https://|/[^/\\]")  # an invoice's page: at the provider's, or the stand-in's
+OPENS = re.compile(r"https?://|/[^/\\]")  # an invoice's page: at the provider's, or the stand-in's
 Status = Subscription.Status
 
 

@@ -320,7 +320,7 @@ def _checkout(brand: Brand, user: User, whose: dict[str, str], *, key: str, orig
                     "client_reference_id": str(user.pk),
                     "metadata": whose,
                     "success_url": f"{site}{BACK}?session_id={{CHECKOUT_SESSION_ID}}",
-                    "cancel_url": f"{site}{reverse(back_to)}",
+                    "cancel_url": f"{site}{reverse(back_to)}?left=1",
                     **terms,
                 },
             ),
