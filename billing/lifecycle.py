@@ -126,6 +126,7 @@ def entitle(brand: Brand, owner_id: UUID, row: Subscription | None, *, now: date
     features = dict(plan.features) if plan else {}
     if row and row.status == PAST_DUE:
         features["overage_allowed"] = features["overage_by_default"] = False
+        features["is_past_due"] = True  # so that a refusal says why
     ledger.entitle(
         brand,
         kind=kind,

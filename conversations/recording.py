@@ -19,7 +19,8 @@ from lib.db import SERVICE, Principal, opening, scope, send
 from lib.errors import NotFound
 from lib.ids import uuid7
 from providers.offers import known
-from quotas import ledger, usage
+from quotas import ledger, refusals, usage
+from quotas.errors import QuotaExceeded
 from quotas.models import UsageLog
 
 # An empty pool is seen before the talk begins; the one token is given back at once.
@@ -90,7 +91,7 @@ def create_conversation_with_quota_check(
             "created_at": made.created_at.isoformat(),
         }
 
-    return _once(principal, store, route="conversations", key=key, asked=asked)
+    return _once(principal, brand, store, route="conversations", key=key, asked=asked)
 
 
 def add_message_with_quota(
@@ -167,11 +168,12 @@ def add_message_with_quota(
             "created_at": made.created_at.isoformat(),
         }
 
-    return _once(principal, store, route="messages", key=key, asked=asked, within=conversation_id)
+    return _once(principal, brand, store, route="messages", key=key, asked=asked, within=conversation_id)
 
 
 def _once(
     principal: Principal,
+    brand: Brand,
     store: Callable[[UUID], dict[str, Any]],
     *,
     route: str,
@@ -194,10 +196,12 @@ def _once(
             if key:
                 idempotency.keep(row_id, body, status=201)
         return body
-    except BaseException:
+    except BaseException as error:
         if key:
             with scope(principal):
                 idempotency.release(row_id)
+        if isinstance(error, QuotaExceeded):
+            refusals.tell(brand, principal.owner_id, error)
         raise
 
 

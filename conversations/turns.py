@@ -52,7 +52,7 @@ from providers.calls import Call, Usage
 from providers.models import ProviderKey
 from providers.offers import Offer, known, offer
 from providers.shapes import clean
-from quotas import ledger
+from quotas import ledger, refusals
 from quotas import usage as usage_log
 from quotas.errors import QuotaExceeded, TooManyRunning
 
@@ -205,6 +205,8 @@ def begin(principal: Principal, brand: Brand, question: Question, *, key: str = 
         if key:
             with scope(principal):
                 idempotency.release(turn_id)
+        if isinstance(error, QuotaExceeded):
+            refusals.tell(brand, principal.owner_id, error)
         if "one_running_turn" in told:
             raise StillAnswering(
                 "An answer is still being written in this chat. Wait for it, or stop it first."
@@ -243,6 +245,8 @@ def begin_embedding(principal: Principal, brand: Brand, chosen: Offer, *, prompt
     except BaseException as error:
         if not isinstance(error, QuotaExceeded | TooManyRunning):
             ledger.settle(ready.turn_id, amounts={}, reason="not begun")
+        if isinstance(error, QuotaExceeded):
+            refusals.tell(brand, principal.owner_id, error)
         raise
     return ready
 

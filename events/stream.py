@@ -6,13 +6,32 @@ from uuid import UUID
 import orjson
 
 from events.models import Activity
-from lib.db import Statement, send
+from lib.db import SERVICE, Statement, opening, send
 from lib.ids import uuid7
 
 PUBLISH = """
 insert into events_event (id, brand_id, type, subject_kind, subject_id, owner_id, data, created_at)
 values (%(id)s, %(brand)s, %(name)s, %(kind)s, %(subject)s, %(owner)s, %(data)s, now())
 """
+TOLD = """
+select id from events_event where brand_id = %(brand)s and subject_id = %(subject)s and type = %(name)s limit 1
+"""
+
+
+def publish_once(
+    brand_id: UUID,
+    name: str,
+    *,
+    subject: tuple[str, UUID],
+    owner_id: UUID | None = None,
+    data: dict[str, Any] | None = None,
+) -> bool:
+    """publish() as the service, in a transaction of its own, unless this was told of the subject before; False = it was."""
+    with opening(SERVICE, (TOLD, {"brand": brand_id, "subject": subject[1], "name": name}), key=subject[1]) as (told,):
+        if told:
+            return False
+        publish(brand_id, name, subject=subject, owner_id=owner_id, data=data)
+        return True
 
 
 def publish(

@@ -1,19 +1,22 @@
+from uuid import UUID
+
 from lib.errors import DomainError
 
 
 class QuotaExceeded(DomainError):
     """There is not enough left; nothing was held and nothing is charged.
 
-    extra: reason (stable code), meter, limit, left, wanted, resets_at (ISO, or null), requires_payment
+    extra: reason (stable code), meter, limit, left, wanted, resets_at (ISO, or null), requires_payment, ways
     """
 
     status, code = 402, "quota_exceeded"
+    bucket_id: UUID | None = None  # of the window that has too little; None = there is no plan
 
 
 class TooManyRunning(DomainError):
     """As many answers are running as may at once; nothing was held and nothing is charged.
 
-    extra: reason (stable code), limit, retry_after (seconds)
+    extra: reason (stable code), limit, retry_after (seconds), requires_payment, ways
     """
 
     status, code = 429, "too_many_running"

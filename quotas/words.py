@@ -150,7 +150,7 @@ def refusal(line: Any, features: Mapping[str, Any], *, zone: str, is_own: bool) 
     elif not is_own:
         detail += " Its admin can add some."
     more = {"overage_price_microusd": price} if "overage" in ways else {}
-    return QuotaExceeded(
+    refused = QuotaExceeded(
         detail + " Your text is kept, and nothing was charged.",
         reason=shut or f"{line.kind}_{line.meter}_{'used_up' if limit else 'not_included'}",
         meter=line.meter,
@@ -162,6 +162,8 @@ def refusal(line: Any, features: Mapping[str, Any], *, zone: str, is_own: bool) 
         ways=ways,
         **more,
     )
+    refused.bucket_id = line.bucket_id
+    return refused
 
 
 def why_overage_is_shut(line: Any, features: Mapping[str, Any]) -> str:
