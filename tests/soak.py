@@ -38,7 +38,11 @@ def parts(given: argparse.Namespace) -> list[Part]:
             ["tests/quotas/test_machine.py"],
             {"SOAK_EXAMPLES": given.examples, "SOAK_STEPS": given.steps},
         ),
-        Part("races of the meter and of turns", ["tests/quotas/test_races.py", "tests/conversations/test_races.py"]),
+        Part(
+            "races of the meter and of turns",
+            ["tests/quotas/test_races.py", "tests/quotas/test_pocket_races.py", "tests/conversations/test_races.py"],
+            {"SOAK_PARALLEL": 500},
+        ),
         Part(f"kill matrix, each boundary x {given.kills}, and other crashes", [crashes], {"SOAK_KILLS": given.kills}),
         Part(
             f"abuse for {given.abuse_s} s, and the caps",
