@@ -72,6 +72,15 @@ class Who:
             else 0
         )
 
+    def why_not_beyond(self):
+        """Why overage did not pay, where the plan has it and it is switched on."""
+        if not self.features.get("overage_allowed") or not (self.on or self.features.get("overage_by_default")):
+            return ""
+        if self.owed:
+            return "arrears"
+        is_own = self.cap is not None and self.cap < self.features["overage_cap_microusd"]
+        return "own_cap_reached" if is_own else "plan_cap_reached"
+
     def open_reservations(self):
         return set().union(*(pot.held for pot in self.all_pots()))
 
@@ -156,6 +165,8 @@ class Model:
                 takes[number] = self.beyond(brand_id, owner_id, amount, now) or takes[number]
         for (owner, meter, _), (pot, amount, _) in zip(lines, takes, strict=True):
             if not pot.has_room(amount):
+                if (owner, meter) == (owner_id, "queries") and (why := who.why_not_beyond()):
+                    return None, why
                 side = "user" if owner == owner_id else "brand"
                 return None, f"{side}_{meter}_{'used_up' if pot.limit else 'not_included'}"
         for owner, side in ((owner_id, "user"), (brand_id, "brand")):

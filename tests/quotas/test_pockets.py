@@ -302,12 +302,13 @@ def test_a_lifetime_counter_beyond_32_bits_goes_on_into_a_pack_and_overage(world
     prove(world)
 
 
-def test_ten_dollars_are_exactly_four_hundred_questions(world, settings):
+def test_ten_dollars_are_exactly_four_hundred_questions(world):
     """Q-21: 400 accepted, the 401st refused."""
     on_plan(world, 0)
-
-    for _ in range(400):
-        assert pay(world, tokens=9) == "overage"
+    for queries in [39] * 10 + [1] * 10:
+        reservation, pocket = asked(world.act, world.bob, queries=queries, tokens=9, now=NOON)
+        assert pocket == "overage"
+        ledger.settle(reservation, amounts={"queries": queries, "tokens": 9}, now=NOON)
 
     with pytest.raises(QuotaExceeded):
         ask(world.act, world.bob, now=NOON)
