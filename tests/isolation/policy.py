@@ -156,7 +156,7 @@ ROUTES: dict[str, "Rule"] = {
     "billing-return": Member(READ, 400),
     "manage-plan": Admin(READ),
     "own-keys": Member(READ),
-    "change-own-key": Member(POST, 303, body=(("do", "delete"), ("vendor", "openai"))),
+    "change-own-key": Member(POST, 303, method_first=True, body=(("do", "delete"), ("vendor", "openai"))),
     "chat-completions": Key(POST),
     "messages": Key(POST, body=tuple(MESSAGE.items())),
     "count-tokens": Key(POST),
