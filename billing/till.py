@@ -408,6 +408,12 @@ def _before_change(brand: Brand, user: User, plan: Plan, cycle: str) -> tuple[Su
         raise NotNow(f"Cancel {row.plan.name} first, and begin {plan.name} when it has ended. Nothing was charged.")
     if (plan.pk, cycle) == (row.plan_id, row.cycle) and row.next_plan_id is None:
         raise NotNow(f"{plan.name} is the plan you have. Nothing was changed.")
+    is_back = (plan.pk, cycle) == (row.plan_id, row.cycle)
+    if row.next_plan and not is_back and plan.monthly_microusd >= row.plan.monthly_microusd:
+        # Stripe's line has the cheaper price already, so it would charge the difference to what is paid once more.
+        raise NotNow(
+            f"A change to {row.next_plan.name} is planned. Take that back first. Nothing was changed or charged."
+        )
     if (row.cycle, cycle) == (Cycle.YEAR, Cycle.MONTH):
         raise NotNow(
             "The year is paid. Cancel it for its end, and begin by the month then. Nothing was changed or charged."
@@ -434,7 +440,12 @@ def _moved(theirs: dict[str, Any], item: str, price: str, brand: Brand, cycle: s
 
 
 def _change(row: Subscription, theirs: dict[str, Any], item: str, price: str, plan: Plan, cycle: str) -> Change:
-    """A dearer plan, and a year instead of a month, is at once; a cheaper plan waits, as lifecycle has it."""
+    """A dearer plan, and a year instead of a month, is at once; a cheaper plan waits, as lifecycle has it.
+
+    To take a cheaper one back costs nothing: the dearer is paid until its period ends.
+    """
+    if (plan.pk, cycle) == (row.plan_id, row.cycle):
+        return Change(plan, cycle, False, 0, clock.now())
     if plan.monthly_microusd < row.plan.monthly_microusd:
         return Change(plan, cycle, False, 0, row.period_ends_at or clock.now())
     with in_our_words():

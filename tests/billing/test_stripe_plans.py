@@ -139,6 +139,42 @@ def test_a_cheaper_plan_waits_for_the_end_of_what_is_paid(world):
     assert [line[2] for line in shop.books_of(world.act, world.bob)] == [2999, 999]
 
 
+def test_to_take_a_cheaper_plan_back_charges_nothing_twice(world):
+    """S-13: Stripe's line has the cheaper price already, but what is paid until the period's end is the dearer plan."""
+    shop.subscribe(world.act, world.bob, "basic")
+    shop.deliver()
+    basic, pro = shop.plan_of(world.act, "basic"), shop.plan_of(world.act, "pro")
+    till.change_plan(world.act, world.bob, pro, cycle="month", key="up")
+    shop.deliver()
+    paid = [line[2] for line in shop.books_of(world.act, world.bob)]
+    till.change_plan(world.act, world.bob, basic, cycle="month", key="down")
+    shop.deliver()
+    assert shop.subscription_of(world.act, world.bob).next_plan.code == "basic"
+
+    back = till.change_plan(world.act, world.bob, pro, cycle="month", key="back")
+    shop.deliver()
+
+    row = shop.subscription_of(world.act, world.bob)
+    assert (row.plan.code, row.next_plan, back.due_microusd) == ("pro", None, 0)
+    assert [line[2] for line in shop.books_of(world.act, world.bob)] == paid
+    later(world.act, world.bob, 32)
+    shop.deliver()
+    assert [line[2] for line in shop.books_of(world.act, world.bob)] == [*paid, 2999]
+
+
+def test_a_dearer_plan_is_not_begun_while_a_cheaper_one_is_planned(world):
+    shop.subscribe(world.act, world.bob, "pro")
+    shop.deliver()
+    till.change_plan(world.act, world.bob, shop.plan_of(world.act, "basic"), cycle="month", key="down")
+    shop.deliver()
+    edit(shop.plan_of(world.act, "pro"), annual_price_microusd=299_900_000)
+
+    with pytest.raises(NotNow, match="A change to Basic is planned"):
+        till.change_plan(world.act, world.bob, shop.plan_of(world.act, "pro"), cycle="year", key="up")
+
+    assert [line[2] for line in shop.books_of(world.act, world.bob)] == [2999]
+
+
 def test_cancelling_keeps_the_plan_until_the_end_and_can_be_taken_back(world):
     shop.subscribe(world.act, world.bob, "basic")
     shop.deliver()
