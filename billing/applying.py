@@ -11,7 +11,7 @@ from datetime import timedelta
 from typing import Any
 
 import stripe as sdk
-from django.db.models import F, Q
+from django.db.models import F, QuerySet
 
 from billing import bookkeeping, refunds, subscribed
 from billing.asking import id_of, in_our_words, is_live, provider, stripe
@@ -184,14 +184,18 @@ def unpark() -> int:
         )
 
 
-def troubles() -> dict[str, int]:
-    """What an operator must look at: events that were parked, and events that wait for longer than they should."""
+def troubles() -> dict[str, tuple[int, str]]:
+    """What an operator must look at, by alarm: how many, and the reason of the newest. Events set aside; events that wait."""
     with scope(SERVICE):
-        late = Q(outcome="", received_at__lt=clock.now() - 5 * UNTOUCHED)
-        return {
-            "stripe_parked": StripeEvent.objects.filter(outcome=StripeEvent.Outcome.PARKED).count(),
-            "stripe_waiting": StripeEvent.objects.filter(late).count(),
-        }
+        parked = StripeEvent.objects.filter(outcome=StripeEvent.Outcome.PARKED)
+        late = StripeEvent.objects.filter(outcome="", received_at__lt=clock.now() - 5 * UNTOUCHED)
+        found = {"stripe_parked": parked, "stripe_waiting": late}
+        return {name: (rows.count(), _newest(rows)) for name, rows in found.items()}
+
+
+def _newest(rows: QuerySet[StripeEvent]) -> str:
+    row = rows.order_by("-received_at").first()
+    return f"{row.type}: {row.error}" if row else ""
 
 
 def _act(event: StripeEvent) -> str:

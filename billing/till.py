@@ -15,6 +15,7 @@ from uuid import UUID
 import stripe as sdk
 from django.urls import reverse
 
+from accounts import brands
 from accounts.models import Brand, User
 from billing import lifecycle
 from billing.asking import id_of, in_our_words, micro, minor, moment, once, provider
@@ -23,7 +24,7 @@ from billing.asking import stripe as stripe
 from billing.books import BillingTransaction, CreditPackOffer, Customer
 from billing.errors import NotForSale, NotNow
 from billing.models import Cycle, Plan, Subscription
-from billing.price_list import ONCE, OVERAGE, key_of, price_ids
+from billing.price_list import MONTH, ONCE, OVERAGE, key_of, price_ids
 from events import stream
 from lib import clock
 from lib.db import SERVICE, scope
@@ -152,9 +153,26 @@ def buy_pack(brand: Brand, user: User, offer: CreditPackOffer, *, key: str, orig
 
 
 def store_payment_method(brand: Brand, user: User, *, key: str = "", origin: str = "") -> str:
-    """Where the member stores a card for what goes beyond the plan. Nothing is charged by it."""
+    """Where the member stores a card for what goes beyond the plan. Nothing is charged by it.
+
+    Whose plan allows that and is paid for by nobody agrees to be charged by the month for it: a subscription to nothing
+    but the meter.
+    """
     with scope(SERVICE):
-        currency = _currency(brand)
+        currency, row = _currency(brand), lifecycle.current(brand, user.pk)
+    if row and not row.provider_subscription_id and row.plan.overage_allowed:
+        whose = _whose(brand, user, kind=PLAN, plan=row.plan.code, cycle=MONTH)
+        return _checkout(
+            brand,
+            user,
+            whose,
+            key=key or str(clock.now_ns()),
+            origin=origin,
+            mode="subscription",
+            line_items=[{"price": price} for price in price_ids(brand, key_of(brand, OVERAGE, MONTH))],
+            subscription_data={"metadata": whose},
+            payment_method_collection="always",
+        )
     whose = _whose(brand, user, kind=CARD)
     return _checkout(
         brand,
@@ -170,7 +188,7 @@ def store_payment_method(brand: Brand, user: User, *, key: str = "", origin: str
 
 def portal(brand: Brand, user: User, *, origin: str = "") -> str:
     """Stripe's own pages for this customer: cards, invoices, ending the plan."""
-    back = f"{origin or f'https://{brand.domain}'}{reverse('plan-and-usage')}"
+    back = f"{origin or brands.address(brand)}{reverse('plan-and-usage')}"
     mine = customer(brand, user)
     with in_our_words():
         made = stripe().v1.billing_portal.sessions.create(
@@ -307,7 +325,7 @@ def _has_arrived(session: Any, mine: Customer) -> bool:
 
 
 def _checkout(brand: Brand, user: User, whose: dict[str, str], *, key: str, origin: str, **terms: Any) -> str:
-    site = origin or f"https://{brand.domain}"
+    site = origin or brands.address(brand)
     back_to = "pricing" if whose["kind"] != CARD else "plan-and-usage"
     mine = customer(brand, user)
     sessions = stripe().v1.checkout.sessions

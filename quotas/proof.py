@@ -64,6 +64,11 @@ DRIFTS = {
 }
 
 
+def prove_also(row: str, names: tuple[str, ...], sql: str) -> None:
+    """Add a proof of what a higher room makes of the ledger, as a statement like those of DRIFTS. For its ready()."""
+    DRIFTS[row, names] = sql
+
+
 @dataclass(frozen=True, slots=True)
 class Drift:
     """A row whose numbers do not equal its lines. `claims` and `proves` are in the order of `names`."""

@@ -132,7 +132,9 @@ def test_what_no_program_can_act_on_is_taken_set_aside_and_seen(world, post, tol
 
     assert (answer.status_code, outcome) == (200, "parked")
     assert why in shop.parked()[told["type"]]
-    assert applying.troubles() == {"stripe_parked": 1, "stripe_waiting": 0}
+    count, reason = applying.troubles()["stripe_parked"]
+    assert (count, why in reason) == (1, True)
+    assert applying.troubles()["stripe_waiting"] == (0, "")
 
 
 def test_more_than_a_megabyte_is_not_taken(world, post):

@@ -31,4 +31,5 @@ class Command(OperatorCommand):
         unparked = applying.unpark() if options["parked"] else 0
         found = webhooks.backfill(since=clock.now() - timedelta(days=options["days"]))
         acted_on = applying.apply_waiting(untouched=timedelta())
-        return {**found, "unparked": unparked, "acted_on": acted_on, **applying.troubles()}
+        waiting = {name: count for name, (count, _) in applying.troubles().items()}
+        return {**found, "unparked": unparked, "acted_on": acted_on, **waiting}
