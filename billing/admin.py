@@ -16,11 +16,11 @@ from django.urls import path
 from accounts.models import Brand, User
 from accounts.people import member_named
 from billing.lifecycle import current
-from billing.models import Plan, PlanLimit, Subscription
+from billing.models import Plan, PlanLimit, StripeEvent, Subscription
 from billing.plan_forms import METERS, CopyForm, LimitFormSet, PlanForm
 from billing.plans import assign_plan
 from billing.tasks import push_plan
-from lib.admin import AppendOnlyAdmin
+from lib.admin import AppendOnlyAdmin, ReadOnly
 from lib.db import on_commit
 from lib.errors import DomainError
 
@@ -217,3 +217,16 @@ class SubscriptionAdmin(AppendOnlyAdmin):
             subscription.plan.brand, subscription.plan, user_id=user.pk if user else None, actor_id=request.user.pk
         )
         subscription.__dict__.update(assigned.__dict__)
+
+
+@admin.register(StripeEvent)
+class StripeEventAdmin(ReadOnly, admin.ModelAdmin):
+    """What Stripe told, and what came of it. What is parked says why; backfill_stripe_events --parked tries it again."""
+
+    list_display = ["received_at", "type", "id", "outcome", "attempts", "error", "applied_at"]
+    list_display_links = ["id"]
+    list_filter = ["outcome", "received_at"]
+    list_per_page = 50
+    search_fields = ["=id", "=type", "error"]
+    ordering = ["-received_at"]
+    show_full_result_count = False

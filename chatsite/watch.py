@@ -6,6 +6,7 @@ import redis
 from django.conf import settings
 from django.db.models.functions import Now
 
+from billing import applying
 from conversations.models import OPEN_STATES, Turn
 from events import alarms, dead_letters, postman
 from lib import clock
@@ -43,6 +44,8 @@ def look() -> int:
         resealing.without_key(),
         detail="Members' own keys that were sealed with a key that is not in ENCRYPTION_KEYS.",
     )
+    for name, (found, detail) in applying.troubles().items():
+        alarms.report(name, found, detail=detail)
     alarms.report("queue_backlog", queued(), limit=MOST_QUEUED, detail="Tasks that wait for a worker.")
     alarms.tell()
     return sum(alarm.since is not None for alarm in alarms.states())

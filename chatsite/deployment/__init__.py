@@ -6,7 +6,7 @@ nothing, that other thing does.
 
 from collections.abc import Callable, Iterable
 
-from chatsite.deployment import configuration, data, databases, surroundings
+from chatsite.deployment import configuration, data, databases, payments, surroundings
 from chatsite.deployment.finding import Finding
 
 CHECKS: tuple[Callable[[], Iterable[Finding]], ...] = (
@@ -28,6 +28,8 @@ CHECKS: tuple[Callable[[], Iterable[Finding]], ...] = (
     data.brands,
     data.staff,
     data.models,
+    payments.keys,
+    payments.endpoint,
     data.own_keys,
     surroundings.redis_server,
     surroundings.background_work,

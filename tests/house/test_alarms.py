@@ -10,6 +10,7 @@ from django.core.management import CommandError, call_command
 from django.db.models import F
 from django.test import Client
 
+from billing.models import StripeEvent
 from chatsite import tasks, watch
 from conversations.models import Turn
 from events import alarms, dead_letters, mail
@@ -140,7 +141,26 @@ def lost_ring(world):
     return mend
 
 
+def stripe_event(outcome, minutes):
+    def come(world):
+        with scope(SERVICE):
+            row = StripeEvent.objects.create(
+                pk="evt_1", type="space.launched", livemode=False, body={}, outcome=outcome, created=clock.now(),
+                received_at=clock.now() - timedelta(minutes=minutes),
+            )  # fmt: skip
+
+        def mend():
+            with scope(SERVICE):
+                row.delete()
+
+        return mend
+
+    return come
+
+
 CONDITIONS = {
+    "stripe_parked": stripe_event("parked", 0),
+    "stripe_waiting": stripe_event("", 10),
     "sealed_without_key": lost_ring,
     "holds_past_ttl": late_hold,
     "turns_not_reaped": lost_turn,

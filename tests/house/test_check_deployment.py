@@ -13,6 +13,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import pytest
 import redis
+import stripe
 from django.conf import settings as product
 from django.core.cache import cache
 from django.core.management import CommandError, call_command
@@ -20,7 +21,7 @@ from django.db import connections
 from django.db.migrations.loader import MigrationLoader
 
 from accounts.models import Brand, Membership, User
-from chatsite.deployment import configuration, data, databases, findings, surroundings
+from chatsite.deployment import configuration, data, databases, findings, payments, surroundings
 from conversations import tasks
 from lib import clock
 from lib.db import SERVICE, scope
@@ -55,6 +56,11 @@ def causes(check):
         (configuration.mail, {"ADMINS": []}, "ADMINS is empty"),
         (configuration.mail, {"EMAIL_PORT": 1}, "does not answer"),
         (configuration.stand_in, {"STRIPE_STAND_IN": True}, "STRIPE_STAND_IN is on"),
+        (payments.keys, {"STRIPE_SECRET_KEY": "sk_live_1"}, "STRIPE_WEBHOOK_SECRET is not set"),
+        (payments.keys, {"STRIPE_SECRET_KEY": "sk_live_1", "STRIPE_WEBHOOK_SECRET": "x"}, "no secret of an endpoint"),
+        (payments.keys, {"STRIPE_SECRET_KEY": "pk_live_1", "STRIPE_WEBHOOK_SECRET": "whsec_1"}, "no secret key"),
+        (payments.keys, {"STRIPE_SECRET_KEY": "sk_test_1", "STRIPE_WEBHOOK_SECRET": "whsec_1"}, "test mode"),
+        (payments.keys, {"STRIPE_WEBHOOK_SECRET": "whsec_1"}, "STRIPE_SECRET_KEY is not"),
         (configuration.sealing, {"ENCRYPTION_KEYS": KeyRing.parse("")}, "ENCRYPTION_KEYS is not set"),
         (configuration.static_files, {"STATIC_ROOT": "/nowhere"}, "staticfiles.json is not there"),
         (databases.room, {"WEB_POOL": 300}, "a process may want 600"),
@@ -68,7 +74,8 @@ def test_a_setting_that_is_wrong_is_named(db, settings, tmp_path, check, changed
     (tmp_path / "chatsite.backup").write_text("")
     with socket.create_server(("127.0.0.1", 0)) as mail:
         fit = {
-            "DEVELOPMENT": False, "STRIPE_STAND_IN": False, "SECRET_KEY": secrets.token_urlsafe(64),
+            "DEVELOPMENT": False, "STRIPE_STAND_IN": False, "STRIPE_SECRET_KEY": "", "STRIPE_WEBHOOK_SECRET": "",
+            "SECRET_KEY": secrets.token_urlsafe(64),
             "ALLOWED_HOSTS": [".localhost"],
             "SESSION_COOKIE_SECURE": True, "CSRF_COOKIE_SECURE": True, "SECURE_SSL_REDIRECT": True,
             "SECURE_HSTS_SECONDS": 1000, "SECURE_HSTS_INCLUDE_SUBDOMAINS": True, "SECURE_HSTS_PRELOAD": True,
@@ -83,6 +90,50 @@ def test_a_setting_that_is_wrong_is_named(db, settings, tmp_path, check, changed
         for name, value in changed.items():
             setattr(settings, name, value)
         assert cause in causes(check)
+
+
+class OneAnswer(stripe.HTTPClient):
+    """The network's edge: what Stripe would say of our endpoints, or that it refuses the key."""
+
+    name = "one answer"
+
+    def __init__(self, status, body):
+        super().__init__()
+        self.status, self.body = status, body
+
+    def request(self, method, url, headers, post_data=None, **_):
+        assert url.startswith("https://api.stripe.com/v1/webhook_endpoints")
+        return json.dumps(self.body), self.status, {}
+
+
+def endpoint(**fields):
+    row = {"id": "we_1", "object": "webhook_endpoint", "url": "https://act.example/stripe/webhook/", "status": "enabled",
+           "api_version": stripe.api_version, "enabled_events": ["*"], **fields}  # fmt: skip
+    return {"object": "list", "has_more": False, "url": "/v1/webhook_endpoints", "data": [row]}
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "cause"),
+    [
+        (200, endpoint(), ""),
+        (200, endpoint(url="https://act.example/other/"), "no endpoint of ours in the live mode"),
+        (200, endpoint(status="disabled"), "no endpoint of ours in the live mode"),
+        (200, endpoint(api_version="2031-01-01.oak"), "speaks the API version 2031-01-01.oak"),
+        (200, endpoint(enabled_events=["invoice.paid"]), "is not told of charge.dispute.closed"),
+        (401, {"error": {"message": "Invalid API Key provided", "type": "invalid_request_error"}}, "does not take"),
+        (500, {"error": {"message": "down", "type": "api_error"}}, "could not be asked"),
+    ],
+    ids=["well", "elsewhere", "off", "version", "events", "key", "away"],
+)
+def test_whether_what_is_paid_can_arrive_is_asked_of_stripe(settings, monkeypatch, status, body, cause):
+    settings.STRIPE_SECRET_KEY = "sk_live_1"
+    client = stripe.StripeClient("sk_live_1", http_client=OneAnswer(status, body))
+    monkeypatch.setattr(payments, "stripe", lambda: client)
+
+    found = causes(payments.endpoint)
+
+    assert cause in found
+    assert bool(cause) == bool(found)
 
 
 # Database

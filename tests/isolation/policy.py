@@ -209,6 +209,7 @@ PAGES = {
     "agents_agent": "c",
     "auth_group": "acd",
     "billing_plan": "ac",
+    "billing_stripeevent": "",
     "billing_subscription": "a",
     "conversations_conversation": "",
     "conversations_message": "",
