@@ -176,7 +176,8 @@ def test_questions_beyond_the_plan_are_on_the_next_invoice(bob):
 
     assert reports.report() == {"collected": 5, "sent": 5, "failed": 0}
     assert reports.report() == {"collected": 0, "sent": 0, "failed": 0}
-    assert reports.drifts() == []
+    with scope(SERVICE):
+        assert proof.drifts() == []
     bob.advance()
 
     # 5 questions at 2.5 cents are 12.5 cents, which Stripe rounds up to 13.
