@@ -15,6 +15,7 @@ from django.urls import path
 
 from accounts.models import Brand, User
 from accounts.people import member_named
+from billing import desk  # noqa: F401 - the pages of the books register themselves
 from billing.lifecycle import current
 from billing.models import Plan, PlanLimit, StripeEvent, Subscription
 from billing.plan_forms import METERS, CopyForm, LimitFormSet, PlanForm

@@ -208,9 +208,14 @@ PAGES = {
     "account_emailaddress": "acd",
     "agents_agent": "c",
     "auth_group": "acd",
+    "billing_billingtransaction": "",
+    "billing_creditpackoffer": "ac",
+    "billing_customer": "",
+    "billing_overagereport": "",
     "billing_plan": "ac",
     "billing_stripeevent": "",
     "billing_subscription": "a",
+    "billing_subscriptionhistory": "",
     "conversations_conversation": "",
     "conversations_message": "",
     "conversations_turn": "",
@@ -260,6 +265,7 @@ DESKS: dict[str, "Rule"] = {
     "admin:jsi18n": desk(TOLD, TOLD),
     "admin:billing_plan_copy": desk(every(200), every(403)),
     "admin:accounts_brand_catalogue": desk(every(200), every(403)),
+    "admin:billing_billingtransaction_refund": desk(every(200), every(403)),
     "admin:quotas_account_top_up": desk(every(404), every(403)),  # for brands; the row is bob's
     "admin:quotas_account_clear_arrears": desk(every(404), every(403)),  # for who owes something
     "admin:quotas_account_grant_pack": desk(every(200), every(403)),

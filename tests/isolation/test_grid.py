@@ -23,7 +23,15 @@ from django.utils import timezone
 from accounts import keys
 from accounts.models import ApiKey, Membership, SupportGrant, User
 from agents.models import Agent
-from billing.models import Plan, Subscription
+from billing.models import (
+    BillingTransaction,
+    CreditPackOffer,
+    Customer,
+    OverageReport,
+    Plan,
+    Subscription,
+    SubscriptionHistory,
+)
 from chatsite.isolation.catalogue import walled
 from conversations.live import hub
 from conversations.models import Conversation, Message, Turn
@@ -84,6 +92,11 @@ ROWS = [
     SystemPrompt,
     Plan,
     Subscription,
+    SubscriptionHistory,
+    BillingTransaction,
+    CreditPackOffer,
+    Customer,
+    OverageReport,
     Account,
     Pack,
     Bucket,
@@ -202,6 +215,14 @@ def scene(world, caplog):
         ledger.reserve(
             world.act, asker=("user", world.bob.pk), amounts={"queries": 1, "tokens": 9}, reservation=uuid7()
         )
+        bobs = {"brand": world.act, "owner_id": world.bob.pk}
+        Customer.objects.create(**bobs, provider="stand_in", stripe_customer_id="cus_1")
+        OverageReport.objects.create(**bobs, entry_id=uuid7(), amount_microusd=1, used_at=timezone.now())
+        BillingTransaction.objects.create(
+            **bobs, type="one_time", status="paid", description="A pack", amount_microusd=5_000_000,
+            total_amount_microusd=5_000_000, currency="USD", payment_provider="stand_in", payment_id="pi_1",
+            provider_transaction_id="cs_1", happened_at=timezone.now(),
+        )  # fmt: skip
         used = uuid7()
         ledger.reserve(world.act, asker=("user", world.bob.pk), amounts={"queries": 1}, reservation=used)
         ledger.settle(used, amounts={"queries": 1})
