@@ -84,6 +84,7 @@ customElements.define("chat-composer", class extends HTMLElement {
     if (!this.pending) return;
     this.giveBack();
     this.note.querySelector("p").textContent = sentence;
+    for (const way of this.note.querySelectorAll("a")) way.remove(); // they led on from what was said before
     this.note.querySelector("[data-retry]").hidden = !canRetry;
     this.note.hidden = false;
   }

@@ -113,7 +113,7 @@ def test_where_nothing_is_left_the_ways_on_are_links_before_and_after_sending(wo
     for text in (page(), refused.content.decode(), without_js.content.decode()):
         note = text.split('id="composer-note"')[1].split("data-retry")[0]
         for address, label in links.items():
-            assert f'href="{address}"' in note
+            assert f'href="{address}' in note
             assert label in note
     assert price_on(page()) == ""
 
