@@ -4,6 +4,7 @@ from django.contrib import admin, messages
 from django.db.models import QuerySet
 from django.http import HttpRequest
 
+from accounts.owned import OwnedAdmin
 from events import dead_letters
 from events.models import Activity, Alarm, DeadLetter, EmailLog, Event, Notification
 from lib.admin import ReadOnly
@@ -59,15 +60,15 @@ class EmailLogAdmin(ReadOnly, admin.ModelAdmin):
 
 
 @admin.register(Notification)
-class NotificationAdmin(ReadOnly, admin.ModelAdmin):
-    list_display = ["created_at", "brand", "owner_id", "type", "priority", "title", "read_at"]
+class NotificationAdmin(OwnedAdmin):
+    """What was told to whom, and whether it was read."""
+
+    list_display = ["created_at", "whose", "brand", "type", "priority", "title", "read_at"]
     list_display_links = ["title"]
     list_filter = ["type", "priority", ("brand", admin.RelatedOnlyFieldListFilter)]
     list_select_related = ["brand"]
-    list_per_page = 50
-    search_fields = ["=owner_id", "title"]
+    search_fields = ["owner_id", "title"]
     ordering = ["-id"]
-    show_full_result_count = False
 
 
 @admin.register(Alarm)

@@ -13,14 +13,17 @@ from pathlib import Path
 import pytest
 from celery import current_app
 from django.conf import settings as site
+from django.core.cache import cache
 from django.db import connections
 from kombu.exceptions import OperationalError
 
 from chatsite.embedded.valkey import Valkey
 from conversations.tasks import reap_turns
-from events.models import Alarm, DeadLetter
+from events import mail, postman
+from events.models import Alarm, DeadLetter, EmailLog
 from lib.db import SERVICE, scope
 from lib.logs import request_id
+from tests import factories
 from tests.house import doomed
 
 PROJECT = site.BASE_DIR
@@ -163,6 +166,27 @@ def test_a_task_that_kills_each_worker_is_laid_down(queue, start, tmp_path):
     assert len(runs(tmp_path, "murder")) == deaths == 2
     doomed.fine.delay("fine")
     wait(lambda: runs(tmp_path, "fine"), worker)
+
+
+def test_a_mail_with_its_link_reaches_the_worker_and_leaves_no_trace_of_the_link(queue, start, valkey, settings):
+    """Written here, sent there: the order by the row, the link by Redis, as in production."""
+    redis = {"BACKEND": "lib.cache.RedisElseMemory", "LOCATION": valkey.url(), "KEY_PREFIX": "chatsite"}
+    settings.CACHES = {"default": redis}
+    link = {"password_reset_url": "http://act.localhost/canary0123"}
+    brand = factories.make_brand("act")
+    row = mail.send(brand.pk, "dora@example.com", "account/email/password_reset_key", {}, secrets=link)
+    assert cache.get(postman.secrets_of(row.pk)) == link
+
+    def fate():
+        with scope(SERVICE):
+            return EmailLog.objects.exclude(status="queued").values_list("status", "error").first()
+
+    worker = start()
+
+    assert wait(fate, worker) == ("sent", "")
+    assert wait(lambda: cache.get(postman.secrets_of(row.pk)) is None, worker)
+    assert "canary0123" not in worker.said()
+    assert not letters()
 
 
 def test_a_count_of_deliveries_that_redis_lost_in_between_stops_no_task(settings, tmp_path, monkeypatch):
