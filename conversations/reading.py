@@ -17,6 +17,7 @@ from lib.db import Principal
 from lib.errors import DomainError, NotFound
 from lib.html import render
 from lib.money import dollars
+from lib.sealed import CannotOpen
 from providers import own_keys
 from providers.models import SystemPrompt
 from providers.offers import Offer, offers
@@ -247,6 +248,8 @@ def meters(decision: Decision, brand: Brand, now: datetime | None = None) -> lis
 
 def note(refused: DomainError | None) -> dict[str, Any]:
     """Why nothing can be asked now, and the ways on, for `_note.html`; what will pass by itself needs no note."""
+    if isinstance(refused, own_keys.OwnKeyRefused | CannotOpen):
+        return {"ways": ["keys"]}
     if refused is None or refused.status != QuotaExceeded.status:
         return {}
     cost = refused.extra.get("overage_price_microusd")

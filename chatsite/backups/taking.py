@@ -18,7 +18,8 @@ from chatsite.backups.survey import blind_spots, survey
 from lib.errors import Conflict, Forbidden
 
 NOT_IN_IT = (
-    "SECRET_KEY, the vendors' keys, the databases' and the mail's passwords: the environment file. Keep it apart."
+    "SECRET_KEY, ENCRYPTION_KEYS (which alone open members' own keys), the vendors' keys, the databases' and the mail's "
+    "passwords: the environment file. Keep it apart."
 )
 
 

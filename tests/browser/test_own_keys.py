@@ -43,8 +43,13 @@ def test_a_key_is_stored_asked_with_refused_and_deleted_and_axe_finds_nothing(lo
     expect(member.ask("And now?", "words")).to_have_attribute("data-status", "failed")
     expect(member.answer).to_contain_text("OpenAI refused your own key ending in 4321.")
     expect(member.answer).to_contain_text("is not counted")
+    member.box.fill("Once more?")
+    member.send_button.click()
+    expect(member.note).to_contain_text("so Words was not asked")
+    assert member.findings() == [], "the ways on"
+    member.note.get_by_role("link", name="Your keys").click()
 
-    member.go(PAGE)
+    expect(member.page.get_by_role("heading", level=1)).to_have_text("Your keys")
     expect(openai).to_contain_text("OpenAI refused this key, so its models are not asked.")
     assert member.findings() == [], "marked"
     openai.get_by_text("Delete your key at OpenAI").press("Enter")

@@ -255,6 +255,7 @@ def test_only_the_newest_are_kept_and_only_their_owner_may_read_them(filled, tmp
     assert left[2:] == ["notes.txt"]
     assert os.stat(made["file"]).st_mode & 0o077 == 0
     assert "SECRET_KEY" in made["not_in_it"]
+    assert "ENCRYPTION_KEYS" in made["not_in_it"]
 
 
 def test_a_pg_dump_older_than_the_server_is_refused_in_words(filled, tmp_path, monkeypatch):
