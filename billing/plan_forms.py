@@ -94,9 +94,12 @@ class LimitFormSet(BaseInlineFormSet):
         people = Subscription.objects.filter(plan_id=plan.pk, ended_at=None).count()
         told = effects(Plan.objects.prefetch_related("limits").get(pk=plan.pk), plan, lines)
         if people and told:
+            who = "1 member is" if people == 1 else f"{people:,} members are"
+            if plan.subject == Plan.Subject.BRAND:
+                who = "The brand is"
             raise ValidationError(
-                f"{people:,} {'is' if people == 1 else 'are'} on this plan, and it reaches them at once: {'; '.join(told)}. "
-                "What they have used stays used. To do it, tick “I have read what this does” and save again."
+                f"{who} on this plan, and the change is felt at once: {'; '.join(told)}. "
+                "What was used stays used. To do it, tick “I have read what this does” and save again."
             )
 
 

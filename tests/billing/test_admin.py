@@ -194,13 +194,13 @@ def test_a_change_says_first_whom_it_reaches_and_what_it_does(staff, world):
     with scope(SERVICE):
         line = plan.limits.get()
     shown = staff.get(reverse("admin:billing_plan_change", args=[plan.pk])).content.decode()
-    assert "3 are on this plan" in shown
+    assert "3 members are on this plan" in shown
 
     response = change(staff, plan, (line.pk, "queries", "day", 3), **AS_FREE | {"retention_days": 7})
 
     assert response.status_code == 200
     (told,) = said(response)["lines"]
-    assert "3 are on this plan, and it reaches them at once" in told
+    assert "3 members are on this plan, and the change is felt at once" in told
     assert "10 queries per lifetime becomes 3 queries per day" in told
     assert "days of history: 0 becomes 7" in told
     assert limits_of(plan) == {("queries", "lifetime", 10)}, "nothing was done"
