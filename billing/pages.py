@@ -48,7 +48,8 @@ def prices(request: BrandRequest) -> HttpResponse:
 def _prices(request: BrandRequest, shop: pricing.Shop, principal: Principal | None) -> HttpResponse:
     current = lifecycle.current(request.brand, principal.owner_id) if principal else None
     way_in = f"{reverse('account_signup')}?{urlencode({'next': reverse('pricing')})}"
-    cards = pricing.cards(shop, is_member=principal is not None, current=current)
+    may_try = principal is None or not lifecycle.had_trial(request.brand, principal.owner_id)
+    cards = pricing.cards(shop, is_member=principal is not None, current=current, may_try=may_try)
     context = {
         "brand": request.brand,
         "cards": [card for card in cards if not card.is_metered],
@@ -104,7 +105,7 @@ def _plan_page(
             "plan_status": overview.status_name(subscription),
             "is_past_due": bool(subscription and subscription.status == overview.Status.PAST_DUE),
             "words": overview.status_words(subscription, zone) if subscription else [],
-            "promises": promises(plan, plan.limits.all()) if plan else [],
+            "promises": promises(plan, brand, may_try=False) if plan else [],
             "can_cancel": bool(subscription and overview.can_cancel(subscription)),
             "decision": decision,
             "meters": overview.meter_rows(decision.meters, zone, now),

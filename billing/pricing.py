@@ -55,6 +55,7 @@ class Question:
 class Shop:
     """Everything that is on offer on one brand now."""
 
+    brand: Brand
     plans: list[Plan]
     packs: list[CreditPackOffer]
 
@@ -73,7 +74,7 @@ def shop(brand: Brand) -> Shop:
     """Read as the service: who may see prices is everybody, who has no account as well."""
     with scope(SERVICE):
         plans = Plan.objects.filter(brand=brand, subject=Plan.Subject.MEMBER, is_active=True, is_offered=True)
-        return Shop(list(plans.prefetch_related("limits")), packs(brand))
+        return Shop(brand, list(plans.prefetch_related("limits")), packs(brand))
 
 
 def packs(brand: Brand) -> list[CreditPackOffer]:
@@ -81,11 +82,15 @@ def packs(brand: Brand) -> list[CreditPackOffer]:
     return list(CreditPackOffer.objects.filter(brand=brand, is_active=True))
 
 
-def cards(shop: Shop, *, is_member: bool, current: Subscription | None) -> list[Card]:
-    return [_card(plan, is_member=is_member, current=current) for plan in shop.plans]
+def cards(shop: Shop, *, is_member: bool, current: Subscription | None, may_try: bool = True) -> list[Card]:
+    """may_try  whether the reader could still begin with a trial: nobody has two"""
+    return [
+        _card(plan, promises(plan, shop.brand, may_try=may_try), is_member=is_member, current=current)
+        for plan in shop.plans
+    ]
 
 
-def _card(plan: Plan, *, is_member: bool, current: Subscription | None) -> Card:
+def _card(plan: Plan, lines: list[Promise], *, is_member: bool, current: Subscription | None) -> Card:
     way = _way(plan, is_member=is_member, current=current)
     yearly = "" if plan.annual_price_microusd is None else price(plan.annual_price_microusd, plan.currency)
     label = _label(plan, way, current)
@@ -96,7 +101,7 @@ def _card(plan: Plan, *, is_member: bool, current: Subscription | None) -> Card:
         price=price(plan.price_microusd, plan.currency),
         per=_per(plan),
         yearly=yearly,
-        promises=promises(plan, plan.limits.all()),
+        promises=lines,
         way=way,
         label=label,
         label_yearly=_pay_yearly(way, label, current),

@@ -1,12 +1,12 @@
 """What a plan gives, in words, made from its rows: the pricing page claims nothing that nobody keeps."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 from django.template.defaultfilters import filesizeformat
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
+from accounts.models import Brand
 from billing.models import Plan, PlanLimit
 from lib.money import price
 from lib.windows import WindowKind
@@ -42,11 +42,15 @@ def each(plan: Plan) -> str:
     }
 
 
-def promises(plan: Plan, limits: Iterable[PlanLimit]) -> list[Promise]:
-    """The lines of a plan's card, what it gives before what it does not."""
+def promises(plan: Plan, brand: Brand, *, may_try: bool = True) -> list[Promise]:
+    """The lines of a plan's card, what it gives before what it does not.
+
+    may_try  whether the reader could still begin with a trial
+    """
+    limits = plan.limits.all()
     lines = [_of_limit(plan, limit) for limit in sorted(limits, key=lambda limit: limit.meter != plan.unit)]
-    lines += [_of_trial(plan)] if plan.trial_days else []
-    lines += [_of_overage(plan), _of_own_key(plan), _of_history(plan)]
+    lines += [_of_trial(plan)] if plan.trial_days and may_try else []
+    lines += [_of_overage(plan), _of_own_key(plan), _of_history(plan, brand)]
     if plan.concurrent_turns:
         lines.append(
             Promise(
@@ -98,8 +102,8 @@ def _of_own_key(plan: Plan) -> Promise:
     return Promise(_("No own model key"), is_kept=False)
 
 
-def _of_history(plan: Plan) -> Promise:
-    days = plan.retention_days
+def _of_history(plan: Plan, brand: Brand) -> Promise:
+    days = plan.retention_days if brand.retention_days is None else brand.retention_days
     if days == 0:
         return Promise(_("Chats are not kept for you"), is_kept=False)
     if days is None:

@@ -6,6 +6,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from django.test import Client
 
+from accounts import brands
+from accounts.models import Brand
+from billing import lifecycle
 from billing.models import BillingTransaction, CreditPackOffer, Plan, Subscription
 from lib import clock
 from lib.db import SERVICE, scope
@@ -137,6 +140,29 @@ def test_promises_follow_the_rows_and_not_the_names(world):
     for words in ("As many questions as you like", "14 days for free first", "Chats are kept until you delete them"):
         assert words in said, words
     assert "$0.025 a message" in said
+
+
+def test_the_brands_own_retention_and_a_trial_that_was_had_change_what_is_promised(world):
+    """What the brand keeps counts before what the plan says, and nobody is promised a second trial."""
+    set_plan(world.act, "pro", trial_days=14)
+    with scope(SERVICE):
+        Brand.objects.filter(pk=world.act.pk).update(retention_days=7)
+        brands.forget()
+        lifecycle.take(
+            world.act,
+            world.bob.pk,
+            lifecycle.Facts(
+                plan=Plan.objects.get(brand=world.act, code="pro"),
+                status="trialing",
+                trial_ends_at=clock.now() + timedelta(days=14),
+            ),
+        )
+
+    stranger, had_it = read("/pricing/"), read("/pricing/", world.bob)
+
+    assert stranger.count("Chats are kept 7 days") == stranger.count("Chats are kept") == 4
+    assert "14 days for free first" in stranger
+    assert "for free first" not in had_it
 
 
 def test_packs_on_offer_say_how_much_and_how_long(world):
