@@ -67,7 +67,7 @@ with want (kind, owner_id, most, meter, amount) as (
         order by b.closes_at nulls last, b.opens_at, b.id limit 1
     ) pack on true
     left join lateral (
-        select b.id, b."limit" as cap, b.closes_at, b.used + b.held + plan.amount * plan.price <= b."limit" as enough
+        select b.id, b."limit" as cap, b.closes_at, plan.amount <= (b."limit" - b.used - b.held) / plan.price as enough
         from quotas_bucket b
         where plan.is_unit and not plan.enough and plan.price is not null and pack.id is null
             and b.account_id = plan.account_id and b.meter = 'overage_microusd' and b.pocket = 'overage'

@@ -316,6 +316,16 @@ def test_ten_dollars_are_exactly_four_hundred_questions(world):
     prove(world)
 
 
+def test_more_than_any_cap_could_pay_is_refused_and_overflows_nothing(world):
+    """INV6: what it would cost does not fit into a BIGINT."""
+    on_plan(world, 0, features=BILLED | {"overage_price_microusd": 10**9})
+
+    with pytest.raises(QuotaExceeded):
+        ask(world.act, world.bob, queries=10**17, now=NOON)
+
+    prove(world)
+
+
 def test_members_see_their_own_packs_and_nobody_elses(world):
     own = pack(world.act, world.bob, 3)
     pack(world.act, world.alice, 4)
