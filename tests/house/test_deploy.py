@@ -181,6 +181,7 @@ def test_compose_is_whole():
 NOT_IN_COMPOSE = {
     "DATABASE_OWNER_URL",  # only its setup
     "DATABASE_TESTER_URL", "DEBUG", "DEVELOPMENT", "FAULT", "PORT", "VAR_DIR",  # never in production
+    "STRIPE_STAND_IN", "STRIPE_STAND_IN_WEBHOOK",
 }  # fmt: skip
 
 
