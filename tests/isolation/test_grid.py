@@ -29,6 +29,7 @@ from billing.models import (
     Customer,
     OverageReport,
     Plan,
+    StripeEvent,
     Subscription,
     SubscriptionHistory,
 )
@@ -243,6 +244,9 @@ def scene(world, caplog):
         first[Group] = Group.objects.create(name="helpers")
         first[Alarm] = Alarm.objects.create(name="dead_letters", checked_at=timezone.now())
         first[DeadLetter] = DeadLetter.objects.create(task="billing.tasks.push_plan", reason="failed")
+        first[StripeEvent] = StripeEvent.objects.create(
+            pk="evt_1", type="invoice.paid", livemode=False, created=timezone.now(), received_at=timezone.now(), body={}
+        )
         first[EmailAddress] = EmailAddress.objects.create(user=world.bob, email=world.bob.email)
         brand_account = Account.objects.get(brand=world.act, kind="brand")
     made.rows = {
