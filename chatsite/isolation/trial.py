@@ -20,6 +20,7 @@ from chatsite.isolation.catalogue import Proof, Table, walled, walled_models
 from chatsite.isolation.rights import ROWS
 from lib.db import SERVICE, Principal, Role, current_alias, on, scope
 from lib.ids import uuid7
+from lib.sealed import Sealed, SealedMixin
 
 DENIED, CLASH, NO_PARENT = "42501", "23505", "23503"
 PERSONS: tuple[Role, ...] = ("app_brand", "app_user", "app_visitor")  # the brand's owner, a member, a visitor
@@ -96,7 +97,9 @@ def new_row(side: Side, model: type[models.Model], person: UUID) -> models.Model
     values = {
         field.attname: _value(field, side, person)
         for field in model._meta.concrete_fields
-        if field.name in ("brand", "owner_id") or field.remote_field or not (field.has_default() or field.null)
+        if field.name in ("brand", "owner_id")
+        or field.remote_field
+        or not (field.has_default() or field.null or field.generated)
     }
     return model(**values)
 
@@ -113,6 +116,8 @@ def _value(field: Any, side: Side, person: UUID) -> Any:
     if field.choices:
         return field.choices[0][0]
     match field:
+        case SealedMixin():
+            return Sealed(b"\1\1-")  # of a key that no ring has: nobody opens it
         case models.UUIDField():
             return uuid7()
         case models.EmailField():
