@@ -54,12 +54,13 @@ def live_a_turn(world):
     program = Question(messages=({"role": "user", "content": "Hello"},))
     third = turns.begin(alice, world.act, program)
     turns.finish(third.turn_id, status="done", text="Hi", held_tokens=third.held_tokens, **ended)
+    decision = reading.decide(alice, world.act, is_new=False)
     with scope(alice):
         reading.conversation(alice, first.conversation_id)
         reading.groups(alice, world.act.zone)
         reading.messages(alice, first.conversation_id)
         reading.progress(alice, first.turn_id)
-        reading.meters(alice, world.act)
+        reading.meters(decision, world.act)
         reading.member(alice, world.act, "owner", world.alice.email)
         reading.choices(alice)
     sent = []
