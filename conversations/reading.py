@@ -1,6 +1,6 @@
 """What the chat page shows, as plain values: the list of chats, the messages, what is left. Runs in the member's scope."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -20,7 +20,7 @@ from lib.money import dollars
 from lib.sealed import CannotOpen
 from providers import own_keys
 from providers.models import SystemPrompt
-from providers.offers import Offer, offers
+from providers.offers import offers
 from quotas.decision import Decision, can_user_query
 from quotas.errors import QuotaExceeded
 from quotas.models import Account, UsageLog
@@ -197,8 +197,8 @@ def _receipt(model_name: str, tokens: int, seconds: float, instead_of: str, paye
     return {"model": model_name, "tokens": tokens, "seconds": seconds, "instead_of": instead_of, "paid": payer}
 
 
-def choices(principal: Principal, keys: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """What the selectors offer; `keys` are the member's own that are switched on, by vendor."""
+def choices(principal: Principal, own: Collection[UUID] = ()) -> dict[str, Any]:
+    """What the selectors offer; `own` are the models that the member's own keys pay for."""
     prompts = SystemPrompt.objects.filter(brand_id=principal.brand_id, is_active=True)
     return {
         "providers": [
@@ -207,17 +207,12 @@ def choices(principal: Principal, keys: Mapping[str, Any] | None = None) -> dict
                 "name": row.name,
                 "description": row.description,
                 "is_demo": row.protocol == "demo",
-                "is_own_key": _has_key(row, keys),
+                "is_own_key": row.id in own,
             }
-            for row in offers("chat")
+            for row in offers("chat", own=own)
         ],
         "prompts": list(prompts.values("id", "name", "description")),
     }
-
-
-def _has_key(row: Offer, keys: Mapping[str, Any] | None) -> bool:
-    vendor = own_keys.vendor_of(row.protocol, row.base_url) if keys else None
-    return bool(keys and vendor and vendor.code in keys)
 
 
 def decide(principal: Principal, brand: Brand, *, is_new: bool) -> Decision:

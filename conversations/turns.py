@@ -133,6 +133,7 @@ class Begun:
     attempts: Sequence[Mapping[str, Any]] = ()  # of a turn that was begun before: its calls that failed
     pocket: str = ""  # what pays for it, as reserve() said
     own_key: ProviderKey | None = None  # the member's, sealed: the vendor is paid with it, and nobody else is asked
+    own_models: frozenset[UUID] = frozenset()  # all that the member's own keys pay for
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,12 +216,15 @@ def begin(principal: Principal, brand: Brand, question: Question, *, key: str = 
     return ready
 
 
-def begin_embedding(principal: Principal, brand: Brand, chosen: Offer, *, prompt_tokens: int) -> Begun:
+def begin_embedding(
+    principal: Principal, brand: Brand, chosen: Offer, *, prompt_tokens: int, keys: Mapping[str, Any] | None = None
+) -> Begun:
     """Hold what an embedding may cost. Its turn carries nothing but the bill: should we die, the reaper gives it back.
 
+    keys    the asker's own, as paying.keys_of() gave them when the model was chosen
     Raises  as begin() does; nothing is held then
     """
-    own_key = own_keys.paying(principal, chosen, paying.keys_of(principal))
+    own_key = own_keys.paying(principal, chosen, keys)
     ready = Begun(
         turn_id=uuid7(),
         principal=principal,
@@ -279,7 +283,8 @@ def _prepare(
     is_stored = is_page or question.is_stored
     is_new = is_stored and (conversation_id is None or is_fork)
     new: Messages = ({"role": "user", "content": question.text},) if question.messages is None else question.messages
-    chosen = offer(model)
+    own_models = own_keys.payable(keys)
+    chosen = offer(model, own=own_models)
     require(chosen, question.params, question.tool_choice, new)
     own_key = own_keys.paying(principal, chosen, keys)
     max_tokens = min(question.max_tokens or settings.get("max_tokens") or chosen.max_tokens, chosen.max_tokens)
@@ -319,6 +324,7 @@ def _prepare(
         started_at=clock.now(),
         params=asked_for,
         own_key=own_key,
+        own_models=own_models,
     )
     _refuse_if_it_rests(ready)
     if not is_stored:

@@ -25,6 +25,7 @@ from conversations.turns import Begun
 from lib.db import Principal, db, scope
 from lib.errors import DomainError, Invalid, NotFound, Unavailable
 from lib.sse import COME_BACK, KEEPALIVE, EventStream, event
+from providers import own_keys
 from quotas import words
 from quotas.decision import Decision
 
@@ -41,7 +42,7 @@ def home(request: BrandRequest) -> HttpResponse:
 
 class Asking(BrandRequest):
     decision: Decision
-    own_keys: Any
+    own_models: frozenset[UUID]
 
 
 def _decided(view: View) -> View:
@@ -60,7 +61,7 @@ def _decided(view: View) -> View:
 def _decide(request: HttpRequest, principal: Principal, *, is_new: bool) -> None:
     asking = cast(Asking, request)
     asking.decision = reading.decide(principal, asking.brand, is_new=is_new)
-    asking.own_keys = paying.keys_of(principal)
+    asking.own_models = own_keys.payable(paying.keys_of(principal))
 
 
 @_decided
@@ -80,8 +81,8 @@ def detail(request: BrandRequest, conversation_id: UUID) -> HttpResponse:
 
 def _page(request: BrandRequest, conversation: Any) -> dict[str, Any]:
     principal = request.principal
-    decision, keys = cast(Asking, request).decision, cast(Asking, request).own_keys
-    form = _form(principal, conversation, keys)
+    decision = cast(Asking, request).decision
+    form = _form(principal, conversation, cast(Asking, request).own_models)
     pays_itself = any(row["id"] == form["provider_id"] and row["is_own_key"] for row in form["providers"])
     messages = reading.messages(principal, conversation.pk) if conversation else []
     running = next((row["turn_id"] for row in messages if row["status"] == Message.Status.PENDING), None)
@@ -99,8 +100,8 @@ def _page(request: BrandRequest, conversation: Any) -> dict[str, Any]:
     }
 
 
-def _form(principal: Principal, conversation: Any, keys: Any = None, **extra: Any) -> dict[str, Any]:
-    offered = reading.choices(principal, keys)
+def _form(principal: Principal, conversation: Any, own: frozenset[UUID]) -> dict[str, Any]:
+    offered = reading.choices(principal, own)
     provider_ids = [row["id"] for row in offered["providers"]]
     prompt_ids = [row["id"] for row in offered["prompts"]]
     provider_id = getattr(conversation, "provider_id", None)
@@ -112,7 +113,6 @@ def _form(principal: Principal, conversation: Any, keys: Any = None, **extra: An
         "idempotency_key": uuid4(),
         "draft": "",
         "error": "",
-        **extra,
     }
 
 
@@ -162,7 +162,8 @@ def _turn(request: BrandRequest, form: QuestionForm, begun: Begun) -> str:
         with scope(begun.principal):
             conversation = reading.conversation(begun.principal, begun.conversation_id)
             groups = reading.groups(begun.principal, request.brand.zone)
-            context |= {"conversation": conversation, "groups": groups, **_form(begun.principal, conversation)}
+            composer = _form(begun.principal, conversation, begun.own_models)
+            context |= {"conversation": conversation, "groups": groups, **composer}
     return render_to_string("conversations/_turn.html", context, request)
 
 

@@ -64,7 +64,7 @@ class AIProviderAdmin(admin.ModelAdmin):
     @admin.display(description="key")
     def key(self, provider: AIProvider) -> str:
         offer = offers.known().get(provider.pk)
-        return "missing: not offered" if offer and offer.lacks_key else "there, or not needed"
+        return "missing: not offered, but to members' own keys" if offer and offer.lacks_key else "there, or not needed"
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False  # switched off instead: old answers name it

@@ -1,7 +1,7 @@
 """What is on offer: the active models with today's price, as plain values that a turn carries along."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -85,14 +85,21 @@ def known() -> dict[UUID, Offer]:
     return _cache[1]
 
 
-def offers(*kinds: str) -> list[Offer]:
-    """The models of these kinds that are offered: the active ones, but for those whose vendor wants a key we have not."""
-    return [row for row in known().values() if row.is_active and not row.lacks_key and row.kind in kinds]
+def offers(*kinds: str, own: Collection[UUID] = ()) -> list[Offer]:
+    """The models of these kinds that are offered: the active ones, but for those whose vendor wants a key we have not.
+
+    own  the models that the asker's own keys pay for, as own_keys.payable() gave them: these need none of ours
+    """
+    rows = known().values()
+    return [row for row in rows if row.is_active and row.kind in kinds and (not row.lacks_key or row.id in own)]
 
 
-def offer(wanted: UUID | str | None, kind: str = "chat") -> Offer:
-    """The model with this id or api_identifier; None = the first one. Raises NoSuchModel, NoKey, NoPrice."""
-    offered = offers(kind)
+def offer(wanted: UUID | str | None, kind: str = "chat", *, own: Collection[UUID] = ()) -> Offer:
+    """The model with this id or api_identifier; None = the first one. `own` as for offers().
+
+    Raises  NoSuchModel, NoKey, NoPrice
+    """
+    offered = offers(kind, own=own)
     if wanted is None:
         found = next(iter(offered), None)
     else:

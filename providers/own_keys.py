@@ -23,7 +23,7 @@ from lib.sealed import CannotOpen, Sealed
 from lib.secret import Secret
 from providers.errors import KeyRefused, ProviderError
 from providers.models import ProviderKey
-from providers.offers import Offer
+from providers.offers import Offer, known
 from providers.shapes import OwnKey, clean
 from providers.vendors import VENDORS, Vendor
 
@@ -79,6 +79,14 @@ def vendor_of(protocol: str, base_url: str) -> Vendor | None:
     return None
 
 
+def payable(found: Mapping[str, Any] | None) -> frozenset[UUID]:
+    """The models that a member's keys pay for, of what OF_MEMBER gave: those that are asked at the keys' own vendors."""
+    if not found:
+        return frozenset()
+    vendors = ((row.id, vendor_of(row.protocol, row.base_url)) for row in known().values())
+    return frozenset(model for model, vendor in vendors if vendor and vendor.code in found)
+
+
 def paying(principal: Principal, offer: Offer, found: Mapping[str, Any] | None) -> ProviderKey | None:
     """The key that pays for this model; None = the member has none for it, or has switched it off.
 
@@ -102,7 +110,8 @@ def paying(principal: Principal, offer: Offer, found: Mapping[str, Any] | None) 
     if key.status == ProviderKey.Status.INVALID:
         raise OwnKeyRefused(
             f"{vendor.name} refused your own key ending in {key.last_four}, so {offer.name} was not asked. "
-            "Replace the key in the settings, or switch it off there to ask with your plan."
+            "Replace the key in the settings, or "
+            + ("choose another model." if offer.lacks_key else "switch it off there to ask with your plan.")
         )
     opened(key)
     return key

@@ -7,9 +7,11 @@ changes nothing: the call ends, and is settled by what it took.
 import asyncio
 import base64
 import struct
+from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
+from uuid import UUID
 
 import orjson
 from django.conf import settings
@@ -25,7 +27,7 @@ from conversations.doors.fields import BadField
 from conversations.models import Turn
 from conversations.turns import Begun, Finished
 from lib.db import db
-from providers import breaker, calls
+from providers import breaker, calls, own_keys
 from providers.calls import Embedding, Vectors
 from providers.errors import ProviderError
 from providers.models import ProviderKey
@@ -108,18 +110,19 @@ async def _call(asked: Embedding, own_key: ProviderKey | None) -> Vectors:
 
 def _begin(request: HttpRequest) -> tuple[Wanted, Begun]:
     principal = key_holder(request, SCOPE)
-    wanted = _wanted(exchange.body_of(request))
+    keys = paying.keys_of(principal)
+    wanted = _wanted(exchange.body_of(request), own_keys.payable(keys))
     tokens = sum(
         len(item) if isinstance(item, list) else calls.estimate_tokens([{"content": item}]) for item in wanted.inputs
     )
     brand = brands.by_id(principal.brand_id)
-    return wanted, turns.begin_embedding(principal, brand, wanted.offer, prompt_tokens=tokens)
+    return wanted, turns.begin_embedding(principal, brand, wanted.offer, prompt_tokens=tokens, keys=keys)
 
 
-def _wanted(body: bytes) -> Wanted:
+def _wanted(body: bytes, own: Collection[UUID]) -> Wanted:
     asked = fields.json_object(body)
     fields.known(asked, KNOWN)
-    chosen = offer(fields.model(asked), "embedding")
+    chosen = offer(fields.model(asked), "embedding", own=own)
     inputs = _inputs(asked.get("input"))
     if chosen.protocol == "demo" and any(isinstance(item, list) for item in inputs):
         raise BadField("input", f"{chosen.name} has no token numbers; send text.")

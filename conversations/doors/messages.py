@@ -14,7 +14,7 @@ from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
 from accounts.access import View, key_holder
-from conversations import turns
+from conversations import paying, turns
 from conversations.doors import errors, exchange, messages_input
 from conversations.doors.exchange import SCOPE, as_json, door
 from conversations.live import Live
@@ -24,7 +24,7 @@ from lib.db import db, scope
 from lib.errors import DomainError
 from lib.logs import request_id
 from lib.sse import EventStream
-from providers import calls
+from providers import calls, own_keys
 from providers.calls import ToolPiece
 from providers.offers import offer
 from providers.shapes import input_of
@@ -67,8 +67,9 @@ def _count(request: HttpRequest) -> int:
     """Our own estimate, the one that a hold is made from: nothing is held, and no vendor is asked."""
     principal = key_holder(request, SCOPE)
     question = messages_input.counted(exchange.body_of(request))
+    own = own_keys.payable(paying.keys_of(principal))
     with scope(principal):  # a key of somebody who left opens nothing
-        model = offer(question.model)
+        model = offer(question.model, own=own)
     messages = question.messages or ()
     turns.require(model, question.params, question.tool_choice, messages)
     return calls.estimate_tokens(messages, question.tools, image_tokens=model.image_tokens)

@@ -7,9 +7,11 @@ from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
 from accounts.access import key_holder
+from conversations import paying
 from conversations.doors import errors
 from conversations.doors.exchange import SCOPE, as_json, door, made_at
 from lib.db import Principal, db, scope
+from providers import own_keys
 from providers.offers import NoSuchModel, offers
 
 
@@ -27,6 +29,7 @@ async def models(request: HttpRequest, identifier: str = "") -> HttpResponseBase
 
 def _models(request: HttpRequest) -> list[dict[str, Any]]:
     principal: Principal = key_holder(request, SCOPE)
+    own = own_keys.payable(paying.keys_of(principal))
     with scope(principal):  # a key of somebody who left opens nothing
         return [
             {
@@ -39,5 +42,5 @@ def _models(request: HttpRequest) -> list[dict[str, Any]]:
                 "display_name": row.name,
                 "created_at": f"{datetime.fromtimestamp(made_at(row.id), UTC):%Y-%m-%dT%H:%M:%SZ}",
             }
-            for row in offers("chat", "embedding")
+            for row in offers("chat", "embedding", own=own)
         ]
