@@ -44,10 +44,6 @@ def day(at: datetime, zone: str) -> str:
     return date_format(at.astimezone(ZoneInfo(zone)), "j F Y")
 
 
-def currency_of(subscription: Subscription | None) -> str:
-    return subscription.plan.currency if subscription else "USD"
-
-
 def price_of(plan: Plan, cycle: str) -> str:
     """What the plan costs in one cycle: "$9.99 a month"."""
     if cycle == "year" and plan.annual_price_microusd is not None:
@@ -68,15 +64,7 @@ def status_words(subscription: Subscription, zone: str) -> list[Word]:
     elif subscription.cancel_at_period_end and ends_at:
         words.append(Word(_("Ends on %(day)s.") % {"day": day(ends_at, zone)} + " " + fallback, "warn", "resume"))
     elif status == Status.TRIALING and subscription.trial_ends_at:
-        words.append(
-            Word(
-                _("Free until %(day)s, then %(price)s. Cancel before, and nothing is charged.")
-                % {
-                    "day": day(subscription.trial_ends_at, zone),
-                    "price": price_of(subscription.plan, subscription.cycle),
-                }
-            )
-        )
+        words.append(_tried(subscription, day(subscription.trial_ends_at, zone)))
     elif subscription.next_plan and ends_at:
         words.append(
             Word(
@@ -86,12 +74,10 @@ def status_words(subscription: Subscription, zone: str) -> list[Word]:
             )
         )
     elif ends_at and subscription.provider_subscription_id:
-        words.append(
-            Word(
-                _("Renews on %(day)s for %(price)s.")
-                % {"day": day(ends_at, zone), "price": price_of(subscription.plan, subscription.cycle)}
-            )
-        )
+        says = _("Renews on %(day)s for %(price)s.")
+        if not subscription.plan.price_microusd:
+            says = _("A new month begins on %(day)s.")
+        words.append(Word(says % {"day": day(ends_at, zone), "price": price_of(subscription.plan, subscription.cycle)}))
     return words
 
 
@@ -114,6 +100,16 @@ def stays_until(subscription: Subscription, zone: str) -> str:
     """The day on which a plan that is cancelled now would end: of the trial, or of what is paid. Empty when unknown."""
     ends_at = subscription.period_ends_at or subscription.trial_ends_at
     return day(ends_at, zone) if ends_at else ""
+
+
+def _tried(subscription: Subscription, ends: str) -> Word:
+    if not subscription.provider_subscription_id:
+        says = _("Free until %(day)s. Then it ends, and nothing is charged. Choose the plan to go on with it.")
+    elif not subscription.is_billable:
+        says = _("Free until %(day)s. Then it ends and nothing is charged, unless you store a card before.")
+    else:
+        says = _("Free until %(day)s, then %(price)s. Cancel before, and nothing is charged.")
+    return Word(says % {"day": ends, "price": price_of(subscription.plan, subscription.cycle)})
 
 
 def _past_due(subscription: Subscription, zone: str) -> Word:
@@ -145,6 +141,7 @@ class MeterRow:
 
 
 def meter_rows(standings: Sequence[Standing], zone: str, now: datetime) -> list[MeterRow]:
+    """Without what the plan does not include: nothing of it is left, and nothing starts again."""
     return [
         MeterRow(
             label=_label(row),
@@ -157,6 +154,7 @@ def meter_rows(standings: Sequence[Standing], zone: str, now: datetime) -> list[
             resets=resets(row.resets_at, zone, now),
         )
         for row in standings
+        if row.limit != 0
     ]
 
 
@@ -231,7 +229,7 @@ def pockets(decision: Decision, extra: "Overage", zone: str, now: datetime) -> l
 
 
 def _plan_pocket(row: Standing | None, zone: str, now: datetime) -> Pocket:
-    if row is None:
+    if row is None or row.limit == 0:
         return Pocket(_("Plan"), _("nothing included"), False)
     if row.limit is None:
         return Pocket(_("Plan"), _("no limit"), True)
@@ -243,6 +241,8 @@ def _plan_pocket(row: Standing | None, zone: str, now: datetime) -> Pocket:
 
 def _extra_pocket(extra: "Overage") -> Pocket:
     name = _("Extra")
+    if extra.is_past_due:
+        return Pocket(name, _("off until the failed payment is made"), False)
     if not extra.is_allowed:
         return Pocket(name, _("not part of your plan"), False)
     if not extra.is_on:
@@ -258,6 +258,7 @@ class Overage:
     """Extra questions: whether they may be switched on, what they cost, what this month has cost so far."""
 
     is_allowed: bool
+    is_past_due: bool
     is_on: bool
     is_by_default: bool
     is_billable: bool
@@ -302,12 +303,14 @@ class Overage:
         return price(self.cap_microusd, "USD").removeprefix("$").replace(",", "")
 
 
-def overage_of(account: Account | None, beyond: Beyond | None, currency: str) -> Overage:
+def overage_of(account: Account | None, beyond: Beyond | None, row: Subscription | None) -> Overage:
     features = account.features if account else {}
     unit = features.get("unit") or Meter.QUERIES.value
+    currency = row.plan.currency if row else "USD"
     each = price(beyond.price_microusd if beyond else 0, currency)
     return Overage(
         is_allowed=bool(beyond and beyond.is_allowed),
+        is_past_due=bool(row and row.status == Status.PAST_DUE and row.plan.overage_allowed),
         is_on=bool(beyond and beyond.is_on),
         is_by_default=bool(beyond and beyond.is_allowed and features.get("overage_by_default")),
         is_billable=bool(beyond and beyond.is_billable),

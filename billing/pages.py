@@ -21,7 +21,7 @@ from billing.promises import promises
 from lib import clock
 from lib.db import Principal, scope
 from lib.errors import Invalid, NotFound
-from quotas import ledger
+from quotas import ledger, words
 from quotas.decision import Decision, can_user_query
 from quotas.models import Account, Meter
 from quotas.standing import account_of
@@ -108,6 +108,7 @@ def _plan_page(
             "promises": promises(plan, brand, may_try=False) if plan else [],
             "can_cancel": bool(subscription and overview.can_cancel(subscription)),
             "decision": decision,
+            "says": decision.detail.removesuffix(words.KEPT),  # nothing was sent from here
             "meters": overview.meter_rows(decision.meters, zone, now),
             "pockets": overview.pockets(decision, extra, zone, now),
             "overage": extra,
@@ -126,7 +127,7 @@ def _plan_page(
 
 def _extra(request: BrandRequest, decision: Decision, subscription: Subscription | None) -> Overage:
     account = account_of(request.brand, kind=Account.Kind.USER, owner_id=request.principal.owner_id)
-    return overview.overage_of(account, decision.beyond, overview.currency_of(subscription))
+    return overview.overage_of(account, decision.beyond, subscription)
 
 
 def _overage_form(extra: Overage, data: Any = None) -> OverageForm:

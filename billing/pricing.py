@@ -127,12 +127,17 @@ def _per(plan: Plan) -> str:
 def _way(plan: Plan, *, is_member: bool, current: Subscription | None) -> str:
     if not is_member:
         return "sign_up"
-    if current and current.plan_id == plan.pk:
+    if current and current.plan_id == plan.pk and not is_tried_for_nothing(current):
         return "here"
     if current and current.provider_subscription_id:
         both_cost = plan.price_microusd and current.plan.price_microusd
         return "change" if both_cost else "" if current.cancel_at_period_end else "cancel"
     return "buy" if plan.price_microusd or plan.overage_by_default else ""
+
+
+def is_tried_for_nothing(current: Subscription) -> bool:
+    """It ends by itself, and who wants to go on has to buy it."""
+    return current.status == Subscription.Status.TRIALING and not current.provider_subscription_id
 
 
 def _label(plan: Plan, way: str, current: Subscription | None) -> str:

@@ -20,6 +20,7 @@ NAMES = {
     Meter.MESSAGES: "messages",
 }
 RETRY_AFTER_S = 5
+KEPT = " Your text is kept, and nothing was charged."
 
 
 def meter_name(meter: str) -> str:
@@ -59,7 +60,7 @@ def too_many_running(kind: str, limit: int) -> TooManyRunning:
     else:
         detail = f"This brand has {running} running, which is all it may have at once. Wait a moment, and ask again."
     return TooManyRunning(
-        f"{detail} Your text is kept, and nothing was charged.",
+        detail + KEPT,
         reason=f"{kind}_concurrent_turns",
         limit=limit,
         retry_after=RETRY_AFTER_S,
@@ -151,7 +152,7 @@ def refusal(line: Any, features: Mapping[str, Any], *, zone: str, is_own: bool) 
         detail += " Its admin can add some."
     more = {"overage_price_microusd": price} if "overage" in ways else {}
     refused = QuotaExceeded(
-        detail + " Your text is kept, and nothing was charged.",
+        detail + KEPT,
         reason=shut or f"{line.kind}_{line.meter}_{'used_up' if limit else 'not_included'}",
         meter=line.meter,
         limit=limit,

@@ -110,7 +110,7 @@ def test_pay_as_you_go_sets_a_cap_without_leaving_a_choice_behind_for_the_next_p
     features(world, world.alice, overage_by_default=True, is_billable=True)
     client = browser(world.alice)
 
-    assert "On your plan questions cost $0.025 a question, up to the cap below." in text_of(client.get(PAGE))
+    assert "On your plan you pay $0.025 a question, up to the cap below." in text_of(client.get(PAGE))
     assert client.post(SWITCH, {"on": "on", "cap": "3"}).status_code == 303
 
     assert of(world, world.alice) == (False, 3_000_000)

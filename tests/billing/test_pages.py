@@ -189,8 +189,16 @@ STANDS = {
         ["Renews on 4 December 2030 for $299.90 a year.", "$299.90 a year"],
     ),
     "trial": (
-        {"status": "trialing", "trial_ends_at": PERIOD_END},
+        {"status": "trialing", "trial_ends_at": PERIOD_END, "is_billable": True},
         ["Free until 4 December 2030, then $29.99 a month. Cancel before, and nothing is charged.", "Trial"],
+    ),
+    "trial without a card": (
+        {"status": "trialing", "trial_ends_at": PERIOD_END},
+        ["Free until 4 December 2030. Then it ends and nothing is charged, unless you store a card before.", "Trial"],
+    ),
+    "trial that staff gave": (
+        {"status": "trialing", "trial_ends_at": PERIOD_END, "provider_subscription_id": ""},
+        ["Free until 4 December 2030. Then it ends, and nothing is charged. Choose the plan to go on with it."],
     ),
     "cancelled": (
         {"cancel_at_period_end": True, "period_ends_at": PERIOD_END},
@@ -233,6 +241,67 @@ def test_a_downgrade_that_waits_is_named_with_its_day(world):
     )
 
     assert "Becomes Basic on 4 December 2030." in read("/settings/plan/", world.alice)
+
+
+def test_what_costs_nothing_by_itself_does_not_renew_for_a_price(world):
+    set_plan(world.act, "pro", price_microusd=0)
+    subscribe(world.act, world.alice, period_starts_at=PERIOD_END - timedelta(days=30), period_ends_at=PERIOD_END)
+
+    said = read("/settings/plan/", world.alice)
+
+    assert "A new month begins on 4 December 2030." in said
+    assert "Renews" not in said
+
+
+def test_who_tries_a_plan_that_nobody_charges_for_can_buy_it(world):
+    subscribe(world.act, world.alice, status="trialing", trial_ends_at=PERIOD_END, provider_subscription_id="")
+    assert "Choose Pro" in read("/pricing/", world.alice)
+
+    subscribe(world.act, world.alice, status="trialing", trial_ends_at=PERIOD_END)
+    assert "Choose Pro" not in read("/pricing/", world.alice)
+
+
+def test_a_failed_payment_is_why_there_is_nothing_extra(world):
+    subscribe(world.act, world.alice, status="past_due", grace_ends_at=PERIOD_END)
+    with scope(SERVICE):
+        lifecycle.entitle(world.act, world.alice.pk, lifecycle.current(world.act, world.alice.pk), now=clock.now())
+
+    said = read("/settings/plan/", world.alice)
+
+    assert "Extra off until the failed payment is made" in said
+    assert "Extra questions are off until the failed payment is made." in said
+    assert "Your plan has no extra questions" not in said
+    assert "not part of your plan" not in said
+
+
+def test_a_plan_that_includes_nothing_shows_no_meter_of_nothing(world):
+    """Pay per use: "0 of 0 left, starts again on 21 December" would say that nothing can be asked until then."""
+    with scope(SERVICE):
+        ledger.entitle(
+            world.act,
+            kind="user",
+            owner_id=world.alice.pk,
+            plan_name="Pay per use",
+            grants=[ledger.Grant("queries", "month", 0)],
+            features={"overage_allowed": True, "overage_by_default": True, "is_billable": True,
+                      "overage_price_microusd": 25_000, "overage_cap_microusd": 10_000_000},
+        )  # fmt: skip
+
+    said = read("/settings/plan/", world.alice)
+
+    assert "of 0 left" not in said
+    assert "Plan nothing included" in said
+    assert "On your plan you pay $0.025 a question, up to the cap below." in said
+
+
+def test_what_was_not_sent_is_not_said_to_be_kept(world):
+    ledger.reserve(world.act, asker=("user", world.bob.pk), amounts={"queries": 10}, reservation=uuid7())
+
+    said = read("/settings/plan/", world.bob)
+
+    assert "All 10 questions of your plan are used." in said
+    assert "Your text is kept" not in said
+    assert "When it has nothing left, a pack or a larger plan gives more." in said
 
 
 def test_somebody_without_a_plan_is_led_to_the_prices(world):
