@@ -64,6 +64,7 @@ def test_a_call_that_is_not_signed_with_our_secret_is_refused_unread(world, post
         post(event(), signature="none"),
         post(event(), signature="t=1,v1=00"),
         post(event(), signature="nonsense"),
+        post(event(), signature=f"t={int(time.time())},v1=é"),
         post(event(), secret="whsec_of_another_endpoint"),
         post(event(), body=b"\xff\xfe", signature=signed(b"\xff\xfe", "whsec_x", at=int(time.time()))),
     ):
@@ -135,6 +136,20 @@ def test_what_no_program_can_act_on_is_taken_set_aside_and_seen(world, post, tol
     count, reason = applying.troubles()["stripe_parked"]
     assert (count, why in reason) == (1, True)
     assert applying.troubles()["stripe_waiting"] == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("written", "kept"),
+    [("\\u0000", "\\u0000"), ("C:\\\\u0000", "C:\\\\u0000"), ("a\x00\x00b", "ab"), ("\\\x00\\u0000", "\\\\u0000")],
+)
+def test_what_a_member_writes_keeps_no_news_of_them_away(world, post, written, kept):
+    """S-07: somebody who leaves with these words as the comment would have kept the plan for nothing."""
+    told = event(kind="space.launched", data={"object": {"id": "sub_1", "cancellation_details": {"comment": written}}})
+
+    assert post(told).status_code == 200
+
+    with scope(SERVICE):
+        assert StripeEvent.objects.get(pk="evt_1").body["data"]["object"]["cancellation_details"]["comment"] == kept
 
 
 def test_more_than_a_megabyte_is_not_taken(world, post):
