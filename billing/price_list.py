@@ -8,7 +8,7 @@ plan. It counts micro-units of money, not questions, so that Stripe charges to t
 when the price of a question changed in between.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -72,17 +72,7 @@ def key_of(brand: Brand, code: str, cycle: str) -> str:
 
 def wanted(brand: Brand) -> list[Wanted]:
     """Every price that this brand needs at Stripe. Raises Conflict for a brand that sells in two currencies."""
-    with scope(SERVICE):
-        plans = list(Plan.objects.filter(brand=brand, subject=Plan.Subject.MEMBER, is_active=True))
-        offers = list(CreditPackOffer.objects.filter(brand=brand, is_active=True))
-    prices = []
-    for plan in plans:
-        if plan.price_microusd and plan.period == Plan.Period.MONTH:
-            prices.append(Wanted(brand, plan.code, MONTH, plan.name, plan.price_microusd, plan.currency))
-        yearly = plan.price_microusd if plan.period == Plan.Period.YEAR else plan.annual_price_microusd
-        if yearly:
-            prices.append(Wanted(brand, plan.code, YEAR, plan.name, yearly, plan.currency))
-    prices += [Wanted(brand, offer.code, ONCE, offer.name, offer.price_microusd, offer.currency) for offer in offers]
+    plans, prices = _of_rows(brand)
     currencies = {price.currency for price in prices} | {plan.currency for plan in plans if plan.overage_allowed}
     if len(currencies) > 1:
         raise Conflict(
@@ -95,6 +85,22 @@ def wanted(brand: Brand) -> list[Wanted]:
     return prices
 
 
+def _of_rows(brand: Brand) -> tuple[list[Plan], list[Wanted]]:
+    """What the brand's plans and packs cost, as our rows say now."""
+    with scope(SERVICE):
+        plans = list(Plan.objects.filter(brand=brand, subject=Plan.Subject.MEMBER, is_active=True))
+        offers = list(CreditPackOffer.objects.filter(brand=brand, is_active=True))
+    prices = []
+    for plan in plans:
+        if plan.price_microusd and plan.period == Plan.Period.MONTH:
+            prices.append(Wanted(brand, plan.code, MONTH, plan.name, plan.price_microusd, plan.currency))
+        yearly = plan.price_microusd if plan.period == Plan.Period.YEAR else plan.annual_price_microusd
+        if yearly:
+            prices.append(Wanted(brand, plan.code, YEAR, plan.name, yearly, plan.currency))
+    prices += [Wanted(brand, offer.code, ONCE, offer.name, offer.price_microusd, offer.currency) for offer in offers]
+    return plans, prices
+
+
 def sync(brand: Brand, *, apply: bool) -> list[Step]:
     """Make Stripe's prices what this brand's plans and packs are. Without `apply` nothing is made. Safe to repeat."""
     here = wanted(brand)
@@ -105,17 +111,26 @@ def sync(brand: Brand, *, apply: bool) -> list[Step]:
 
 
 def price_ids(brand: Brand, *keys: str) -> list[str]:
-    """Stripe's prices under these lookup keys. Raises NotForSale where stripe_sync has not made one."""
+    """Stripe's prices under these lookup keys, each of which asks what our pages say.
+
+    Raises NotForSale where stripe_sync has not made one, or has not followed a change of ours
+    """
+    here = {price.key: price for price in _of_rows(brand)[1]}
     there = _by_key(keys)
-    if is_stand_in() and not all(key in there for key in keys):
+    if is_stand_in() and _due(keys, here, there):
         sync(brand, apply=True)  # nobody runs commands to try the stand-in
         there = _by_key(keys)
-    if missing := [key for key in keys if key not in there]:
+    if missing := _due(keys, here, there):
         raise NotForSale(
             "This cannot be bought yet, because the payment service does not know its price. Nothing was charged; "
             f"tell those who run this site: stripe_sync is due ({', '.join(missing)})."
         )
     return [there[key].id for key in keys]
+
+
+def _due(keys: Iterable[str], here: Mapping[str, Wanted], there: Mapping[str, Price]) -> list[str]:
+    """Keys whose price at Stripe is not there, or is another one than ours. That of the meter never changes."""
+    return [key for key in keys if key not in there or (key in here and not _is_same(here[key], there[key], meter=""))]
 
 
 def _by_key(keys: Iterable[str]) -> dict[str, Price]:

@@ -5,7 +5,7 @@ import itertools
 import pytest
 from django.db import transaction
 
-from billing import till
+from billing import price_list, till
 from billing.errors import NotForSale
 from billing.models import BillingTransaction, CreditPackOffer
 from billing.standin import payments, renewals, store
@@ -279,3 +279,35 @@ def test_what_was_not_sold_by_us_is_set_aside(world):
 
     assert packs(world.act, world.bob) == []
     assert "another sum" in shop.parked()["checkout.session.completed"]
+
+
+def test_nobody_pays_another_sum_than_the_page_says(world, settings, monkeypatch):
+    """Staff changed a price and stripe_sync has not run: Stripe would take the old sum, for which nothing is granted."""
+    offer = shop.make_offer(world.act)
+    shop.buy(world.act, world.bob, offer)
+    with scope(SERVICE):
+        CreditPackOffer.objects.filter(pk=offer.pk).update(price_microusd=6_000_000)
+        offer.refresh_from_db()
+    monkeypatch.setattr(price_list, "is_stand_in", lambda: False)  # which follows by itself
+
+    with pytest.raises(NotForSale, match="stripe_sync is due"):
+        till.buy_pack(world.act, world.bob, offer, key="later", origin=shop.ORIGIN)
+
+    price_list.sync(world.act, apply=True)
+    shop.buy(world.act, world.bob, offer, key="after")
+    shop.deliver()
+    assert shop.parked() == {}
+    assert packs(world.act, world.bob) == [200, 200]
+
+
+def test_the_stand_in_follows_a_new_price_by_itself(world):
+    offer = shop.make_offer(world.act)
+    shop.buy(world.act, world.bob, offer)
+    with scope(SERVICE):
+        CreditPackOffer.objects.filter(pk=offer.pk).update(price_microusd=6_000_000)
+        offer.refresh_from_db()
+
+    shop.buy(world.act, world.bob, offer, key="later")
+    shop.deliver()
+
+    assert (shop.parked(), packs(world.act, world.bob)) == ({}, [200, 200])
