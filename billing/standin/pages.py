@@ -40,6 +40,7 @@ class PortalForm(forms.Form):
 @public(LINK)
 @require_http_methods(["GET", "HEAD", "POST"])
 def checkout(request: HttpRequest, session_id: str) -> HttpResponse:
+    _only_when_on()
     said, status = "", 200
     if request.method == "POST":
         form = PayForm(request.POST)
@@ -60,6 +61,7 @@ def checkout(request: HttpRequest, session_id: str) -> HttpResponse:
 @public(LINK)
 @require_http_methods(["GET", "HEAD", "POST"])
 def portal(request: HttpRequest, session_id: str) -> HttpResponse:
+    _only_when_on()
     said, status = "", 200
     with changing():
         session = _session("billing_portal.session", session_id)
@@ -80,14 +82,19 @@ def portal(request: HttpRequest, session_id: str) -> HttpResponse:
 @public(LINK)
 @require_safe
 def invoice(request: HttpRequest, invoice_id: str) -> HttpResponse:
+    _only_when_on()
     with asking():
         body = _session("invoice", invoice_id).body
     return render(request, "stand_in/invoice.html", {"invoice": _shown(body), "lines": body["lines"]["data"]})
 
 
-def _session(kind: str, its_id: str) -> StandInObject:
+def _only_when_on() -> None:
+    """Before anything is locked or looked for: in production anybody may ask."""
     if not settings.STRIPE_STAND_IN:
         raise NotFound()
+
+
+def _session(kind: str, its_id: str) -> StandInObject:
     row = StandInObject.objects.filter(pk=its_id, kind=kind).first()
     if row is None:
         raise NotFound(_("There is no such page. Perhaps the link is incomplete."))
@@ -172,8 +179,11 @@ def _do(customer: str, form: PortalForm) -> None:
         subscriptions.pay_invoice({}, row.pk)
     elif wanted["do"] == "change":
         row = _own("subscription", customer, wanted["id"])
-        item = next(item for item in row.body["items"]["data"] if "quantity" in item)
-        change = {"items": [{"id": item["id"], "price": wanted["price"]}], "proration_behavior": "always_invoice"}
+        item = next((item for item in row.body["items"]["data"] if "quantity" in item), None)
+        price = find("price", wanted["price"], param="price").body
+        if item is None or price["metadata"].get("brand") != item["price"]["metadata"].get("brand"):
+            raise Refusal(_("Choose from the page."))
+        change = {"items": [{"id": item["id"], "price": price["id"]}], "proration_behavior": "always_invoice"}
         subscriptions.update({**change, "payment_behavior": "error_if_incomplete"}, row.pk)
     else:
         row = _own("subscription", customer, wanted["id"])

@@ -104,12 +104,22 @@ def test_a_link_that_nobody_was_given_leads_nowhere(browser, shop, kind):
     assert browser.get(f"/stand-in/{kind}/{shop.customer}/").status_code == 404
 
 
-def test_nothing_is_there_when_stripe_is(browser, shop, settings):
-    opened = session(shop)
-    settings.STRIPE_STAND_IN = False
+def test_a_link_that_is_no_id_leads_nowhere(browser, world):
+    for link in ("checkout/%00", "portal/a%00b", "invoice/%00"):
+        assert browser.get(f"/stand-in/{link}/").status_code == 404
 
-    assert browser.get(path(opened.url)).status_code == 404
-    assert browser.post(path(opened.url), {"card": "works"}).status_code == 404
+
+def test_nothing_is_there_when_stripe_is(browser, shop, settings, monkeypatch):
+    """Nor is anything locked or looked for, whoever asks how often."""
+    opened, page = session(shop), portal(shop)
+    settings.STRIPE_STAND_IN = False
+    for name in ("asking", "changing"):
+        monkeypatch.setattr(f"billing.standin.pages.{name}", lambda: pytest.fail("it went to the database"))
+
+    for link in (path(opened.url), page):
+        assert browser.get(link).status_code == 404
+        assert browser.post(link, {"card": "works", "do": "pay"}).status_code == 404
+    assert browser.get("/stand-in/invoice/in_1/").status_code == 404
 
 
 def test_a_form_of_another_site_pays_nothing(shop, world):
@@ -117,6 +127,25 @@ def test_a_form_of_another_site_pays_nothing(shop, world):
     strict = Client(enforce_csrf_checks=True, headers={"host": HOST})
 
     assert strict.post(path(opened.url), {"card": "works"}).status_code == 403
+
+
+def test_the_portal_changes_to_nothing_that_the_page_does_not_offer(browser, shop):
+    """Another brand's price, or one by hand, which our books would set aside."""
+    subscription = subscribe(shop)
+    foreign = shop.api.prices.create(
+        {
+            "product": shop.api.products.create({"name": "Of another brand"}).id,
+            "currency": "usd",
+            "unit_amount": 50,
+            "recurring": {"interval": "month"},
+            "metadata": {"brand": "another"},
+        }
+    )
+
+    answer = browser.post(portal(shop), {"do": "change", "id": subscription.id, "price": foreign.id})
+
+    assert answer.status_code == 402
+    assert "Choose from the page." in answer.content.decode()
 
 
 def test_the_portal_cancels_resumes_and_changes_the_plan(browser, shop):
