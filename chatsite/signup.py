@@ -1,5 +1,7 @@
 """Sign-up: account, membership and plan in one transaction, so that nobody is ever half a member."""
 
+import logging
+from datetime import timedelta
 from typing import Any
 
 from allauth.account.adapter import DefaultAccountAdapter
@@ -14,8 +16,14 @@ from accounts.access import BrandRequest, declare
 from accounts.models import Brand, Membership, Profile, User
 from billing.plans import assign_default_plan
 from events import mail, stream
+from events.models import EmailLog
+from lib import clock
 from lib.db import SERVICE, scope
 from lib.errors import Conflict, Forbidden, NotAuthenticated
+from lib.ids import first_at
+
+MOST_IN_AN_HOUR = 10  # mails that anybody can have sent to one address: confirm it, reset the password
+log = logging.getLogger(__name__)
 
 
 class Adapter(DefaultAccountAdapter):
@@ -43,12 +51,25 @@ class Adapter(DefaultAccountAdapter):
         return user
 
     def send_mail(self, template_prefix: str, email: str, context: dict[str, Any]) -> None:
-        """All that the mail says comes from its links, so nothing of it is kept in the log but its address."""
+        """All that the mail says comes from its links, so nothing of it is kept in the log but its address.
+
+        Whoever asks for it may be anybody, so nobody gets more of these than MOST_IN_AN_HOUR, whatever addresses and
+        brands they are asked from. What is asked beyond is silently not sent: the links that arrived still work.
+        """
         brand = brands.by_host(self.request.get_host())  # no link ever leads to a host that is no brand's (A-04)
+        if _mailed_of_late(email) >= MOST_IN_AN_HOUR:
+            log.warning("a mail was asked for too often", extra={"task": template_prefix.rpartition("/")[2]})
+            return
         links = {name: str(value) for name, value in context.items() if isinstance(value, str)}
         links["login_url"] = self.request.build_absolute_uri(reverse("account_login"))
         user = context.get("user")
         mail.send(brand.pk, email, template_prefix, {"email": email}, secrets=links, user_id=user.pk if user else None)
+
+
+def _mailed_of_late(email: str) -> int:
+    with scope(SERVICE):
+        of_late = EmailLog.objects.filter(pk__gte=first_at(clock.now() - timedelta(hours=1)))
+        return of_late.filter(to_email__iexact=email, template_id__startswith="account/").count()
 
 
 def join(brand: Brand, user: User, role: str = Membership.Role.MEMBER) -> Membership:

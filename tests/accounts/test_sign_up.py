@@ -246,3 +246,20 @@ def test_the_plans_a_new_member_gets_are_rows_that_staff_edit(world):
 
     user = User.objects.get(email=DORA["email"])
     assert read(Entitlement.objects.filter(owner_id=user.pk, meter="queries"))[0].limit == 3
+
+
+def test_nobody_has_an_address_flooded_with_mail(world, mandatory):
+    """Asked from anywhere, on any brand, by reset and by sign-up, for known and unknown addresses alike."""
+    asked = [
+        ("/account/password/reset/", {"email": "alice@example.com"}),
+        ("/account/password/reset/", {"email": "Alice@Example.com"}),
+        ("/account/signup/", {**DORA, "email": "alice@example.com"}),
+    ]
+    for host in ("act.localhost", "globex.localhost"):
+        for _ in range(5):
+            for where, fields in asked:
+                assert browser(host).post(where, fields).status_code == 302
+    assert len(arrived()) == 10
+
+    assert browser().post("/account/password/reset/", {"email": "bob@example.com"}).status_code == 302
+    assert arrived()[-1].to == ["bob@example.com"]
