@@ -1,11 +1,13 @@
 """Where a member pays, changes and cancels. Each of these asks the till, which asks Stripe: no scope is open meanwhile."""
 
+import functools
 import re
 from collections.abc import Callable
 from typing import cast
 from uuid import UUID, uuid4
 
 from django.contrib import messages
+from django.core.cache import cache
 from django.http import HttpResponse, HttpResponseRedirect
 from django.shortcuts import render
 from django.urls import reverse
@@ -16,6 +18,7 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 from accounts.access import BrandRequest, member_goes_out
 from accounts.models import User
 from billing import lifecycle, overview, till
+from billing.errors import TooOften
 from billing.forms import CancelForm
 from billing.models import CreditPackOffer, Plan
 from billing.pages import may_lead_to_stripe
@@ -25,7 +28,23 @@ from lib.errors import DomainError, Invalid, NotFound
 from lib.money import price
 
 CODE = re.compile(r"[-\w]{1,40}", re.ASCII)
+PER_MINUTE = 60  # of one member: a page that waits for its payment looks thirty times
 SESSION = re.compile(r"\w{1,255}", re.ASCII)
+
+
+def paced(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
+    """The payment service answers a site only so often a minute: no member asks it on and on. Raises TooOften."""
+
+    @functools.wraps(view)
+    def wrapper(request: BrandRequest) -> HttpResponse:
+        minute = int(clock.now().timestamp()) // 60
+        slot = f"till:{request.principal.brand_id}:{request.principal.owner_id}:{minute}"
+        cache.add(slot, 0, 120)
+        if cache.incr(slot) > PER_MINUTE:
+            raise TooOften(retry_after=60)
+        return view(request)
+
+    return wrapper
 
 
 def _user(request: BrandRequest) -> User:
@@ -56,6 +75,7 @@ def _lead(request: BrandRequest, to: Callable[[], str], back: str) -> HttpRespon
 
 @member_goes_out
 @require_POST
+@paced
 def subscribe(request: BrandRequest) -> HttpResponse:
     code, cycle = request.POST.get("plan", ""), request.POST.get("cycle", "")
 
@@ -83,6 +103,7 @@ def _plan(request: BrandRequest, code: str) -> Plan:
 
 @member_goes_out
 @require_POST
+@paced
 def pack(request: BrandRequest) -> HttpResponse:
     code = request.POST.get("pack", "")
 
@@ -105,6 +126,7 @@ def _offer(request: BrandRequest, code: str) -> CreditPackOffer:
 
 @member_goes_out
 @require_POST
+@paced
 def card(request: BrandRequest) -> HttpResponse:
     def to() -> str:
         return till.store_payment_method(request.brand, _user(request), key=_token(request), origin=_site(request))
@@ -114,12 +136,14 @@ def card(request: BrandRequest) -> HttpResponse:
 
 @member_goes_out
 @require_POST
+@paced
 def portal(request: BrandRequest) -> HttpResponse:
     return _lead(request, lambda: till.portal(request.brand, _user(request), origin=_site(request)), "plan-and-usage")
 
 
 @member_goes_out
 @require_POST
+@paced
 def resume(request: BrandRequest) -> HttpResponse:
     def to() -> str:
         till.resume(request.brand, _user(request))
@@ -132,6 +156,7 @@ def resume(request: BrandRequest) -> HttpResponse:
 @may_lead_to_stripe
 @member_goes_out
 @require_http_methods(["GET", "HEAD", "POST"])
+@paced
 def change(request: BrandRequest) -> HttpResponse:
     """What another plan would mean in money and time; with the button pressed, so be it."""
     given = request.POST if request.method == "POST" else request.GET
@@ -170,6 +195,7 @@ def _changed(request: BrandRequest, plan: Plan, cycle: str, *, key: str) -> Http
 
 @member_goes_out
 @require_http_methods(["GET", "HEAD", "POST"])
+@paced
 def cancel(request: BrandRequest) -> HttpResponse:
     """Ask why, say until when everything stays, and cancel for the end of what is paid."""
     form = CancelForm(request.POST if request.method == "POST" else None)
@@ -202,6 +228,7 @@ TRIES = 15  # half a minute: by then the payment's news has come, or a person mu
 
 @member_goes_out
 @require_safe
+@paced
 def back(request: BrandRequest) -> HttpResponse:
     """From Stripe's page: wait until the news of it has reached us too, and say what there is now.
 

@@ -19,6 +19,12 @@ class PaymentServiceAway(Unavailable):
     code = "payment_service_away"
 
 
+class TooOften(DomainError):
+    """Too many payments were begun, or looked at, in this minute. Nothing was charged; wait a minute and go on."""
+
+    status, code = 429, "too_often"
+
+
 class PaymentRefused(DomainError):
     """The payment was refused. Nothing was changed."""
 

@@ -5,8 +5,9 @@ from uuid import uuid4
 
 import pytest
 
-from billing import lifecycle
+from billing import buying, lifecycle
 from billing.models import BillingTransaction, CreditPackOffer, Plan, Subscription, SubscriptionHistory
+from lib import clock
 from lib.db import SERVICE, scope
 from quotas.models import Pack
 from tests.billing import shop
@@ -266,3 +267,25 @@ def test_pages_with_these_buttons_may_lead_to_stripe_and_no_other_page_may(world
     for path, may in {"/pricing/": True, "/settings/plan/": True, "/c/": False, "/notifications/": False}.items():
         policy = client.get(path)["Content-Security-Policy"]
         assert ("https://checkout.stripe.com" in policy) == may, path
+
+
+def test_nobody_keeps_the_payment_service_busy(world, offer, monkeypatch):
+    """It answers the whole site only so often, so one member who asks on and on must not stop everybody's payments."""
+    monkeypatch.setattr(buying, "PER_MINUTE", 3)
+    now = clock.now()
+    monkeypatch.setattr(buying.clock, "now", lambda: now)  # one minute, however slow this is
+    client = browser(world.bob)
+    assert [buy(client, offer.code, token=uuid4()).status_code for _ in range(3)] == [303] * 3
+
+    answers = [
+        buy(client, offer.code, token=uuid4()),
+        choose(client, token=uuid4()),
+        come_back(client, "cs_test_1"),
+        client.get("/settings/plan/change/", {"plan": "basic", "cycle": "month"}),
+        *(client.post(f"/{where}/", {"token": uuid4()}) for where in ("billing/card", "billing/portal")),
+        *(client.post(f"/settings/plan/{where}/", {"reason": "other"}) for where in ("cancel", "resume")),
+    ]
+
+    assert {answer.status_code for answer in answers} == {429}
+    assert "wait a minute" in text_of(answers[0])
+    assert choose(browser(world.alice), token=uuid4()).status_code == 303, "another member goes on"
