@@ -36,6 +36,8 @@ class Conversation(Owned):
     total_tokens_used = models.BigIntegerField(default=0, db_default=0)
     total_cost_microusd = models.BigIntegerField(default=0, db_default=0)
     message_count = models.PositiveIntegerField(default=0, db_default=0)
+    # Its plan was charged one conversation. Until an answer of it has arrived and was paid by the plan, it was not.
+    is_counted = models.BooleanField(default=True, db_default=True)
     updated_at = models.DateTimeField(auto_now=True)
     last_message_at = models.DateTimeField(null=True)
     archived_at = models.DateTimeField(null=True)

@@ -13,7 +13,7 @@ from accounts.models import Brand, Profile
 from conversations.models import OPEN_STATES, Conversation, Message, Turn
 from conversations.turns import Finished
 from lib import clock
-from lib.db import Principal
+from lib.db import Principal, serve
 from lib.errors import DomainError, NotFound
 from lib.html import render
 from lib.money import dollars
@@ -27,6 +27,11 @@ from quotas.models import Account, UsageLog
 from quotas.standing import account_of
 from quotas.words import meter_name, paid, resets
 
+COUNTED = """
+select is_counted from conversations_conversation
+where id = coalesce(%(chat)s::uuid, (select conversation_id from conversations_message where id = %(answer)s::uuid))
+      and brand_id = %(brand)s and owner_id = %(owner)s
+"""
 MOST_CHATS = 100  # in the sidebar; the rest is on the history page
 MOST_MESSAGES = 200  # on a page
 
@@ -215,9 +220,14 @@ def choices(principal: Principal, own: Collection[UUID] = ()) -> dict[str, Any]:
     }
 
 
-def decide(principal: Principal, brand: Brand, *, is_new: bool) -> Decision:
-    """What the next question would meet, in a new chat or in this one. Outside of any scope: the service decides."""
-    amounts = {"queries": 1, "messages": 1, "conversations": int(is_new), "tokens": 1}
+def decide(principal: Principal, brand: Brand, *, chat: UUID | None = None, answer: UUID | None = None) -> Decision:
+    """What the next question would meet in a chat, also the one of this answer; without either, in a new one.
+
+    Outside of any scope: the service decides.
+    """
+    names = {"brand": principal.brand_id, "owner": principal.owner_id, "chat": chat, "answer": answer}
+    is_counted = any(row.is_counted for row in serve((COUNTED, names))[0]) if chat or answer else False
+    amounts = {"queries": 1, "messages": 1, "conversations": int(not is_counted), "tokens": 1}
     return can_user_query(brand, asker=(Account.Kind.USER.value, principal.owner_id), amounts=amounts)
 
 

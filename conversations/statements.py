@@ -3,7 +3,7 @@
 from conversations.paying import KEYS
 
 _LOAD = """
-select c.id, c.title, c.provider_id, c.system_prompt_id, c.system_prompt,
+select c.id, c.title, c.is_counted, c.provider_id, c.system_prompt_id, c.system_prompt,
        c.settings::json,  -- Django leaves jsonb as text in cursors of one's own
        -- Null when it is too large: the sizes are read without what they measure.
        (with m as materialized (
@@ -51,9 +51,9 @@ left join conversations_message a on a.id = t.message_id""",
 
 NEW_CONVERSATION = """
 insert into conversations_conversation (id, brand_id, owner_id, title, model, provider_id, system_prompt_id, source,
-                                        metadata, message_count, created_at, updated_at, last_message_at)
+                                        metadata, message_count, is_counted, created_at, updated_at, last_message_at)
 values (%(conversation)s, %(brand)s, %(owner)s, %(title)s, %(model)s, %(provider)s, %(prompt)s, %(source)s,
-        %(metadata)s, %(messages)s, now(), now(), now())
+        %(metadata)s, %(messages)s, false, now(), now(), now())
 returning id
 """
 OLD_CONVERSATION = """
@@ -172,6 +172,7 @@ with ended as (
 ), summed as (
     update conversations_conversation c
     set total_tokens_used = total_tokens_used + %(tokens)s, total_cost_microusd = total_cost_microusd + %(cost)s,
+        is_counted = c.is_counted or (%(is_charged)s and ended.pocket <> 'own_key'),
         last_message_at = now(), updated_at = now()
     from ended where c.id = ended.conversation_id
 )

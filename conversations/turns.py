@@ -128,6 +128,7 @@ class Begun:
     said: Sequence[Mapping[str, Any]] = ()  # rows of what a program said, to be stored
     title: str = ""
     is_new: bool = False
+    opens: bool = False  # it costs one of the plan's conversations: none of this chat's answers has cost it yet
     params: Mapping[str, Any] = field(default_factory=dict)  # what was asked for, without the model's own defaults
     instead_of: str = ""  # name of the model that was asked first and could not answer
     attempts: Sequence[Mapping[str, Any]] = ()  # of a turn that was begun before: its calls that failed
@@ -190,7 +191,7 @@ def begin(principal: Principal, brand: Brand, question: Question, *, key: str = 
         pocket = ledger.reserve(
             brand,
             asker=("visitor" if principal.role == "app_visitor" else "user", principal.owner_id),
-            amounts={"queries": 1, "messages": 1, "conversations": int(ready.is_new), "tokens": ready.held_tokens},
+            amounts={"queries": 1, "messages": 1, "conversations": int(ready.opens), "tokens": ready.held_tokens},
             reservation=turn_id,
             own_key=ready.own_key is not None,
         )
@@ -340,6 +341,7 @@ def _prepare(
         history=[row_id for row_id, _ in said],
         title=title or history.title_of(new) or "New chat",
         is_new=is_new,
+        opens=is_new or not loaded.is_counted,
     )
 
 

@@ -51,16 +51,16 @@ def _decided(view: View) -> View:
 
     @functools.wraps(view)
     def wrapper(request: Asking, **ids: UUID) -> HttpResponseBase:
-        _decide(request, member_of(request), is_new=not ids)
+        _decide(request, member_of(request), ids.get("conversation_id"))
         response: HttpResponseBase = view(request, **ids)
         return response
 
     return wrapper
 
 
-def _decide(request: HttpRequest, principal: Principal, *, is_new: bool) -> None:
+def _decide(request: HttpRequest, principal: Principal, conversation_id: UUID | None) -> None:
     asking = cast(Asking, request)
-    asking.decision = reading.decide(principal, asking.brand, is_new=is_new)
+    asking.decision = reading.decide(principal, asking.brand, chat=conversation_id)
     asking.own_models = own_keys.payable(paying.keys_of(principal))
 
 
@@ -186,7 +186,7 @@ async def _refused(request: BrandRequest, refused: DomainError, conversation_id:
         raise refused
 
     def decide() -> None:
-        _decide(request, member_of(request), is_new=conversation_id is None)
+        _decide(request, member_of(request), conversation_id)
 
     def draw(principal: Principal) -> str:
         request.principal, request.standing = principal, ""
@@ -281,7 +281,7 @@ async def _article(request: HttpRequest, message: dict[str, Any]) -> str:
     context: dict[str, Any] = {"message": message, "brand": brand}
 
     def left() -> dict[str, Any]:
-        decision = reading.decide(member_of(request), brand, is_new=False)
+        decision = reading.decide(member_of(request), brand, answer=message["id"])
         # A model that is paid with an own key is asked so again, as long as nobody changes one of them.
         price = words.price(decision, is_own_key=message["is_own_key"])
         return {"meters": reading.meters(decision, brand), "price": price, "price_is_known": True}

@@ -7,13 +7,14 @@ from django.test import Client
 
 from conversations import reading, turns
 from conversations.doors import errors
+from conversations.models import Turn
 from conversations.turns import Question
 from lib.db import SERVICE, scope
 from providers import offers
 from providers.calls import Usage
 from quotas import words
 from quotas.errors import QuotaExceeded
-from quotas.models import Account
+from quotas.models import Account, Bucket, Hold
 from tests import factories
 from tests.conversations.test_turns import finish
 from tests.quotas.proofs import entitle, pack, prove
@@ -78,6 +79,31 @@ def test_asking_on_in_a_chat_that_is_paid_costs_nothing(world, page):
     assert "The one conversation of your plan is used." in page()
 
 
+@pytest.mark.parametrize("free", ["stopped before a word came", "paid by an own key"])
+def test_a_chat_counts_until_the_plan_has_paid_an_answer_of_it(world, page, free):
+    """S2: whoever stops the first answer at once, or lets a key of his own pay it, has not begun a chat for nothing."""
+    entitle(world.act, world.bob, ("conversations", "month", 1), features={"unit": "conversations"})
+    begun = turns.begin(factories.member(world.act, world.bob), world.act, Question(text="Hello?"))
+    if free == "paid by an own key":
+        with scope(SERVICE):
+            Turn.objects.filter(pk=begun.turn_id).update(pocket="own_key")
+            Hold.objects.filter(reservation=begun.turn_id).delete()
+            Bucket.objects.update(held=0)
+        finish(begun, usage=Usage(12, 8))
+    else:
+        finish(begun, status="stopped", text="", own=0)
+    chat, path = begun.conversation_id, f"/c/{begun.conversation_id}/"
+    assert price_on(page(path)) == "1 conversation"
+    asked(world, conversation_id=chat)
+
+    assert price_on(page(path)) == "Not counted in this chat"
+    asked(world, conversation_id=chat)
+    with scope(SERVICE):
+        assert Bucket.objects.get(meter="conversations", owner_id=world.bob.pk).used == 1
+    with pytest.raises(QuotaExceeded):
+        asked(world)
+
+
 def test_a_meter_grows_amber_at_four_fifths_and_then_says_that_nothing_is_left(world, page):
     on_plan(world, 5)
     levels = []
@@ -139,7 +165,7 @@ def test_the_receipt_says_who_paid(world, page, pocket):
 
 def test_an_own_key_is_not_counted(world):
     on_plan(world, 0, BILLED)
-    decision = reading.decide(factories.member(world.act, world.bob), world.act, is_new=True)
+    decision = reading.decide(factories.member(world.act, world.bob), world.act)
 
     assert words.price(decision, is_own_key=True) == "Your key: not counted"
     assert words.paid("own_key", 0) == "your own key"
