@@ -436,9 +436,9 @@ def test_a_list_asks_the_database_as_often_for_many_rows_as_for_few(staff, world
 
     grant(world.act, world.staff)
     grant(world.globex, world.staff)
-    many_rows(world, "few", 2)
+    many_rows(world, "few", 1)
     few = questions()
-    many_rows(world, "many", 9)
+    many_rows(world, "many", 4)
     many = questions()
 
     assert len(many) == len(few), many

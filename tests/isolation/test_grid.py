@@ -40,7 +40,7 @@ from events import notices, stream
 from events.models import Activity, Alarm, DeadLetter, EmailLog, Event, Notification
 from lib.db import SERVICE, scope
 from lib.ids import uuid7
-from providers.models import Fallback, SystemPrompt
+from providers.models import Fallback, ProviderKey, SystemPrompt
 from quotas import ledger
 from quotas.models import Account, Bucket, Entry, Hold, Pack
 from tests import factories
@@ -98,6 +98,7 @@ ROWS = [
     CreditPackOffer,
     Customer,
     OverageReport,
+    ProviderKey,
     Account,
     Pack,
     Bucket,
@@ -219,6 +220,7 @@ def scene(world, caplog):
         bobs = {"brand": world.act, "owner_id": world.bob.pk}
         Customer.objects.create(**bobs, provider="stand_in", stripe_customer_id="cus_1")
         OverageReport.objects.create(**bobs, entry_id=uuid7(), amount_microusd=1, used_at=timezone.now())
+        ProviderKey.objects.create(**bobs, vendor="openai", secret="canary-own-key", last_four="-key", status="valid")
         BillingTransaction.objects.create(
             **bobs, type="one_time", status="paid", description="A pack", amount_microusd=5_000_000,
             total_amount_microusd=5_000_000, currency="USD", payment_provider="stand_in", payment_id="pi_1",
@@ -358,7 +360,15 @@ def secrets_from(actor):
         "brand_admin": "canary-alice",
         "other_brand_at_home": "canary-charlie",
     }
-    return {"canary-alice", "canary-bob", "canary-charlie", "canary-prompt"} - {own.get(actor)}
+    return {"canary-alice", "canary-bob", "canary-charlie", "canary-prompt", "canary-own-key"} - {own.get(actor)}
+
+
+STAFF = {"staff", "staff_with_grant", "helper"}
+
+
+def methods(route, actor):
+    """One door keeps all others out of every page of the admin, before it looks at the method: two of them show that."""
+    return ["GET", "POST"] if route.is_admin and actor not in STAFF else policy.METHODS
 
 
 @pytest.mark.parametrize("actor", policy.ACTORS)
@@ -372,7 +382,7 @@ def test_everybody_gets_what_the_policy_says_and_touches_only_his_own(scene, boo
     for route in ROUTES:
         rule, address = policy.of(route.name, route.template), scene.address(route)
         runs_the_site = route.is_admin and actor in ("staff", "staff_with_grant")
-        for method in policy.METHODS:
+        for method in methods(route, actor):
             cell = f"{method} {route.template}"
             written = writes()
             with transaction.atomic():
@@ -398,7 +408,7 @@ def test_everybody_gets_what_the_policy_says_and_touches_only_his_own(scene, boo
             client.cookies.update(scene.browser(actor).cookies)
 
     assert wrong == [], "\n".join(wrong)
-    assert count == len(ROUTES) * len(policy.METHODS)
+    assert count == sum(len(methods(route, actor)) for route in ROUTES)
     print(f"{actor}: {count} cells of {len(ROUTES)} routes")
 
 
@@ -437,6 +447,8 @@ def test_a_foreign_row_looks_like_one_that_never_was(scene, actor):
 def test_no_header_gives_anybody_anything(scene, actor):
     """I-12"""
     for route in ROUTES:
+        if route.is_admin and actor not in ("anonymous", "helper"):
+            continue  # as for anonymous
         rule, address = policy.of(route.name, route.template), scene.address(route)
         for method in ("GET", "POST"):
             seen = []
