@@ -232,7 +232,7 @@ def decide(principal: Principal, brand: Brand, *, chat: UUID | None = None, answ
 
 
 def meters(decision: Decision, brand: Brand, now: datetime | None = None) -> list[dict[str, Any]]:
-    """The member's own meters, for the foot of the sidebar."""
+    """The member's own meters, for the foot of the sidebar; "0 of 0" of what the plan does not include says nothing."""
     now = now or clock.now()
     return [
         {
@@ -248,6 +248,7 @@ def meters(decision: Decision, brand: Brand, now: datetime | None = None) -> lis
             "unlimited": row.limit is None,
         }
         for row in decision.meters
+        if row.limit != 0
     ]
 
 
@@ -258,7 +259,12 @@ def note(refused: DomainError | None) -> dict[str, Any]:
     if refused is None or refused.status != QuotaExceeded.status:
         return {}
     cost = refused.extra.get("overage_price_microusd")
-    return {"note_error": refused.detail, "ways": refused.extra["ways"], "overage_price": dollars(cost) if cost else ""}
+    return {
+        "note_error": refused.detail,
+        "ways": refused.extra["ways"],
+        "overage_price": dollars(cost) if cost else "",
+        "is_capped": refused.extra["reason"] == "own_cap_reached",
+    }
 
 
 def member(principal: Principal, brand: Brand, standing: str, email: str) -> Mapping[str, Any]:

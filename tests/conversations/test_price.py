@@ -12,7 +12,7 @@ from conversations.turns import Question
 from lib.db import SERVICE, scope
 from providers import offers
 from providers.calls import Usage
-from quotas import words
+from quotas import ledger, words
 from quotas.errors import QuotaExceeded
 from quotas.models import Account, Bucket, Hold
 from tests import factories
@@ -142,6 +142,18 @@ def test_where_nothing_is_left_the_ways_on_are_links_before_and_after_sending(wo
             assert f'href="{address}' in note
             assert label in note
     assert price_on(page()) == ""
+
+
+def test_pay_per_use_has_no_meter_of_nothing_and_at_the_own_limit_that_is_raised(world, page):
+    """What may go beyond the plan is allowed already: "Allow extra" would lead nowhere."""
+    on_plan(world, 0, BILLED | {"overage_by_default": True})
+    assert price_on(page()) == "$0.025 of your $10.00"
+    assert "Nothing left" not in page()
+
+    ledger.set_overage(world.act, world.bob.pk, on=False, cap_microusd=10_000, actor_id=None)
+
+    assert "Raise my limit" in page()
+    assert "Allow extra" not in page()
 
 
 @pytest.mark.parametrize("pocket", ["plan", "pack", "overage"])
