@@ -147,7 +147,8 @@ def portal(request: BrandRequest) -> HttpResponse:
 def resume(request: BrandRequest) -> HttpResponse:
     def to() -> str:
         till.resume(request.brand, _user(request))
-        messages.success(request, _("Your plan goes on. Nothing was charged for it now."))
+        said = _("Your plan goes on. Nothing was charged for it now. It may take a moment until it stands here.")
+        messages.success(request, said)
         return reverse("plan-and-usage")
 
     return _lead(request, to, "plan-and-usage")
@@ -218,7 +219,8 @@ def cancel(request: BrandRequest) -> HttpResponse:
 def _cancelled(request: BrandRequest, form: CancelForm) -> str:
     given = form.cleaned_data
     till.cancel(request.brand, _user(request), reason=given["reason"], comment=given["comment"])
-    messages.success(request, _("Your plan is cancelled for the end of its period. Until then everything stays."))
+    said = _("Your plan is cancelled for the end of its period. It may take a moment until it stands here.")
+    messages.success(request, said)
     return reverse("plan-and-usage")
 
 
