@@ -80,6 +80,22 @@ def in_our_words() -> Iterator[None]:
         raise PaymentServiceAway(retry_after=60) from broken
 
 
+@contextmanager
+def as_it_stands_there() -> Iterator[None]:
+    """Around what a person pressed: what ended or was given back at Stripe a moment ago is known here only by its news.
+
+    Raises  NotNow for a call that Stripe does not take; the log says which, because it may be a bug or a configuration too
+    """
+    try:
+        yield
+    except sdk.InvalidRequestError as otherwise:
+        log.exception("Stripe does not take a call")
+        raise NotNow(
+            "The payment service knows this otherwise than this page does. Nothing was changed or charged: wait a minute, "
+            "reload the page and look; if it says the same then, tell those who run this site."
+        ) from otherwise
+
+
 def once(*about: object) -> dict[str, Any]:
     """Options of a call that may be repeated and must be done once: the same `about` is the same call."""
     named = ":".join(map(str, about))

@@ -18,6 +18,7 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 from accounts.access import BrandRequest, member_goes_out
 from accounts.models import User
 from billing import lifecycle, overview, till
+from billing.asking import as_it_stands_there
 from billing.errors import TooOften
 from billing.forms import CancelForm
 from billing.models import CreditPackOffer, Plan
@@ -67,7 +68,8 @@ def _token(request: BrandRequest, *about: str) -> str:
 def _lead(request: BrandRequest, to: Callable[[], str], back: str) -> HttpResponse:
     """To where the money is; what cannot be done is said on the page that asked, and nothing was charged."""
     try:
-        return HttpResponseRedirect(to(), status=303)
+        with as_it_stands_there():
+            return HttpResponseRedirect(to(), status=303)
     except DomainError as refused:
         messages.error(request, refused.detail)
         return HttpResponseRedirect(reverse(back), status=303)
@@ -164,9 +166,10 @@ def change(request: BrandRequest) -> HttpResponse:
     code, cycle = given.get("plan", ""), given.get("cycle", "")
     try:
         plan = _plan(request, code)
-        if request.method == "POST":
-            return _changed(request, plan, cycle, key=_token(request, code, cycle))
-        change = till.preview_change(request.brand, _user(request), plan, cycle=cycle)
+        with as_it_stands_there():
+            if request.method == "POST":
+                return _changed(request, plan, cycle, key=_token(request, code, cycle))
+            change = till.preview_change(request.brand, _user(request), plan, cycle=cycle)
     except DomainError as refused:
         messages.error(request, refused.detail)
         return HttpResponseRedirect(reverse("pricing"), status=303)

@@ -15,6 +15,7 @@ from django.urls import path
 
 from accounts.owned import OwnedAdmin
 from billing import till
+from billing.asking import as_it_stands_there
 from billing.models import BillingTransaction, CreditPackOffer, Customer, OverageReport, SubscriptionHistory
 from lib.db import SERVICE, scope
 from lib.errors import DomainError
@@ -76,7 +77,8 @@ class BillingTransactionAdmin(OwnedAdmin):
         if request.method == "POST" and form.is_valid():
             amount, reason = int(form.cleaned_data["amount"] * MICRO), form.cleaned_data["reason"]
             try:
-                till.refund(row, amount_microusd=amount, reason=reason, actor_id=request.user.pk)
+                with as_it_stands_there():
+                    till.refund(row, amount_microusd=amount, reason=reason, actor_id=request.user.pk)
             except DomainError as refused:
                 form.add_error(None, refused.detail)
             else:

@@ -5,7 +5,7 @@ from uuid import uuid4
 
 import pytest
 
-from billing import buying, lifecycle
+from billing import buying, lifecycle, till
 from billing.models import BillingTransaction, CreditPackOffer, Plan, Subscription, SubscriptionHistory
 from lib import clock
 from lib.db import SERVICE, scope
@@ -289,3 +289,20 @@ def test_nobody_keeps_the_payment_service_busy(world, offer, monkeypatch):
     assert {answer.status_code for answer in answers} == {429}
     assert "wait a minute" in text_of(answers[0])
     assert choose(browser(world.alice), token=uuid4()).status_code == 303, "another member goes on"
+
+
+def test_what_ended_at_stripe_a_moment_ago_is_said_in_words(world, paying):
+    """The news of it is still on its way: nothing breaks, and nothing is charged."""
+    till.stripe().v1.subscriptions.cancel(shop.subscription_of(world.act, world.bob).provider_subscription_id)
+    before = len(till.stripe().v1.charges.list(params={"limit": 100}).data)
+    pro = {"plan": "pro", "cycle": "month"}
+
+    presses = [
+        lambda: paying.post("/settings/plan/cancel/", {"reason": "other"}),
+        lambda: paying.get("/settings/plan/change/", pro),
+        lambda: paying.post("/settings/plan/change/", {**pro, "token": uuid4()}),
+    ]
+
+    for press in presses:
+        assert "knows this otherwise than this page does" in said_after(paying, press())
+    assert len(till.stripe().v1.charges.list(params={"limit": 100}).data) == before
