@@ -238,3 +238,13 @@ def test_at_one_left_ten_at_once_record_one(live_world):
     with scope(SERVICE):
         assert Message.objects.filter(conversation_id=talk).count() == 2
     prove(live_world)
+
+
+@pytest.mark.parametrize("written", ["\\u0000", "x\\\\u0000"])
+def test_metadata_may_say_the_letters_of_what_it_may_not_hold(program, written):
+    """A program's own text about NUL is no NUL."""
+    begun = program.begin().json()["id"]
+
+    answer = program.say(begun, {**SAID, "metadata": {"a": written}})
+
+    assert (answer.status_code, answer.json()["metadata"]) == (201, {"a": written})
