@@ -246,6 +246,7 @@ def meters(decision: Decision, brand: Brand, now: datetime | None = None) -> lis
             "level": "full" if row.percent >= 100 else "high" if row.percent >= 80 else "",
             "resets": resets(row.resets_at, brand.zone, now),
             "unlimited": row.limit is None,
+            "instead": decision.detail if decision.can_query and not row.left and row.meter == decision.unit else "",
         }
         for row in decision.meters
         if row.limit != 0

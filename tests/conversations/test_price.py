@@ -144,6 +144,16 @@ def test_where_nothing_is_left_the_ways_on_are_links_before_and_after_sending(wo
     assert price_on(page()) == ""
 
 
+def test_a_used_up_plan_says_what_pays_instead(world, page):
+    on_plan(world, 1)
+    asked(world)
+    assert "Nothing left. Starts again" in page()
+
+    pack(world.act, world.bob, 180)
+
+    assert "Nothing left on this plan. Your packs have 180 questions left." in page()
+
+
 def test_pay_per_use_has_no_meter_of_nothing_and_at_the_own_limit_that_is_raised(world, page):
     """What may go beyond the plan is allowed already: "Allow extra" would lead nowhere."""
     on_plan(world, 0, BILLED | {"overage_by_default": True})

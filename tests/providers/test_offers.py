@@ -64,7 +64,7 @@ def test_a_model_without_its_key_is_offered_to_nobody_and_says_why_when_it_is_as
 
 def test_staff_and_operators_are_told_that_a_model_is_not_offered(world, keyless, client, capsys):
     call_command("add_provider", identifier="gpt", protocol="openai", model="gpt-4o", input_price="1", output_price="2")
-    assert "offered: no: there is no key of its vendor" in capsys.readouterr().out
+    assert "offered: only to who brings a key of its vendor" in capsys.readouterr().out
     client.force_login(world.staff)
     client.defaults["HTTP_HOST"] = "act.localhost"
 

@@ -61,7 +61,7 @@ class Command(OperatorCommand):
             "identifier": provider.api_identifier,
             "name": provider.name,
             "model": provider.model,
-            "offered": "no: there is no key of its vendor in the environment"
+            "offered": "only to who brings a key of its vendor: there is none in the environment"
             if lacks_key(provider.protocol, provider.base_url)
             else "yes",
         }
