@@ -94,10 +94,16 @@ def _page(request: BrandRequest, conversation: Any) -> dict[str, Any]:
         "messages": messages,
         "meters": reading.meters(decision, request.brand),
         "running_turn_id": running,
-        "price": words.price(decision, is_own_key=pays_itself),
+        "pays_itself": pays_itself,
+        "prices": _prices(words.price(decision)),
         **({} if pays_itself else reading.note(decision.refusal)),
         **form,
     }
+
+
+def _prices(with_plan: str) -> dict[str, str]:
+    """What the composer says of the next question: which of the two, the model that is picked decides."""
+    return {"plan": with_plan, "own": words.WITH_OWN_KEY}
 
 
 def _form(principal: Principal, conversation: Any, own: frozenset[UUID]) -> dict[str, Any]:
@@ -164,6 +170,8 @@ def _turn(request: BrandRequest, form: QuestionForm, begun: Begun) -> str:
             groups = reading.groups(begun.principal, request.brand.zone)
             composer = _form(begun.principal, conversation, begun.own_models)
             context |= {"conversation": conversation, "groups": groups, **composer}
+            # What the plan asks for the next one is known when this answer has ended: it is said then.
+            context |= {"pays_itself": begun.own_key is not None, "prices": _prices("")}
     return render_to_string("conversations/_turn.html", context, request)
 
 
@@ -283,8 +291,8 @@ async def _article(request: HttpRequest, message: dict[str, Any]) -> str:
     def left() -> dict[str, Any]:
         decision = reading.decide(member_of(request), brand, answer=message["id"])
         # A model that is paid with an own key is asked so again, as long as nobody changes one of them.
-        price = words.price(decision, is_own_key=message["is_own_key"])
-        return {"meters": reading.meters(decision, brand), "price": price, "price_is_known": True}
+        prices = {"pays_itself": message["is_own_key"], "prices": _prices(words.price(decision))}
+        return {"meters": reading.meters(decision, brand), **prices}
 
     with suppress(DomainError, DatabaseError):
         context |= await db(left)

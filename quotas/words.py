@@ -21,6 +21,7 @@ NAMES = {
 }
 RETRY_AFTER_S = 5
 KEPT = " Your text is kept, and nothing was charged."
+WITH_OWN_KEY = "Your key: not counted"  # as price() says it, whatever the plan has left
 
 
 def meter_name(meter: str) -> str:
@@ -83,12 +84,12 @@ def allowed(pocket: str, *, unit: Standing | None, in_packs: int, price_microusd
     return f"Your plan has {unit.left:,} of {unit.limit:,} {name} left."
 
 
-def price(decision: "Decision", *, is_own_key: bool = False) -> str:
+def price(decision: "Decision") -> str:
     """What the next question costs, before it is sent: a few words beside the button. Empty when it would be refused."""
     name = meter_name(decision.unit)
     cost, beyond = decision.price_microusd, decision.beyond
-    if is_own_key or decision.pocket == "own_key":
-        return "Your key: not counted"
+    if decision.pocket == "own_key":
+        return WITH_OWN_KEY
     if decision.pocket == Bucket.Pocket.PACK:
         return f"Your pack: {sum(pack.left for pack in decision.packs if pack.meter == decision.unit):,} left"
     if decision.pocket == Bucket.Pocket.OVERAGE and beyond:

@@ -7,11 +7,13 @@ customElements.define("chat-composer", class extends HTMLElement {
   connectedCallback() {
     this.addEventListener("keydown", (event) => this.press(event));
     this.addEventListener("input", () => this.keepDraft());
+    this.addEventListener("change", () => this.drawPrice());
     this.addEventListener("submit", (event) => this.beforeSend(event), { capture: true });
     this.addEventListener("click", (event) => event.target.closest("[data-stop]") && this.stop());
     document.addEventListener("click", (event) => this.askAgain(event.target.closest("[data-again]")));
     document.addEventListener("htmx:before:request", () => this.sending());
     document.addEventListener("htmx:after:swap", (event) => this.answered(event.detail.ctx));
+    document.addEventListener("htmx:after:swap", () => this.drawPrice()); // the server named it for the model that answered
     document.addEventListener("htmx:error", () => this.failed(words.not_sent));
     for (const name of ["turn:begin", "turn:end", "turn:stuck"]) {
       document.addEventListener(name, () => this.drawButtons());
@@ -23,6 +25,7 @@ customElements.define("chat-composer", class extends HTMLElement {
     if (finePointer.matches && !document.querySelector(".msg")) this.text.focus();
     this.drawButtons();
     this.drawOffline();
+    this.drawPrice();
   }
 
   get form() { return this.querySelector("form"); } // it is replaced when a chat begins or a message is refused
@@ -128,6 +131,12 @@ customElements.define("chat-composer", class extends HTMLElement {
     stop.ariaBusy = null;
     send.hidden = running;
     if (hadFocus && !running && finePointer.matches) this.text.focus();
+  }
+
+  drawPrice() {
+    const picked = this.querySelector(`#pick-provider [data-value="${CSS.escape(this.form.elements.provider.value)}"]`);
+    const price = document.getElementById("composer-price");
+    price.textContent = picked?.hasAttribute("data-own-key") ? price.dataset.own : price.dataset.plan;
   }
 
   drawOffline() {

@@ -22,8 +22,10 @@ customElements.define("pick-one", class extends HTMLElement {
   choose(option) {
     if (!option || option.ariaDisabled === "true") return;
     this.options.forEach((each) => (each.ariaSelected = String(each === option)));
-    this.querySelector("input").value = option.dataset.value;
+    const field = this.querySelector("input");
+    field.value = option.dataset.value;
     this.querySelector("[data-chosen]").textContent = option.querySelector("[data-name]").textContent;
+    field.dispatchEvent(new Event("change", { bubbles: true }));
     this.close();
   }
 

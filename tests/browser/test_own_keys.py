@@ -4,7 +4,7 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.browser.test_looks import LOOKS
-from tests.conversations.own import allow
+from tests.conversations.own import allow, give
 
 pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
 
@@ -57,3 +57,42 @@ def test_a_key_is_stored_asked_with_refused_and_deleted_and_axe_finds_nothing(lo
     expect(member.page.get_by_role("status")).to_contain_text("is deleted here")
     expect(openai.get_by_label("Key of OpenAI")).to_be_visible()
     assert member.sideways() == 0
+
+
+def test_the_price_follows_the_model_that_is_picked(site, visitors):
+    """Before a chat is begun, while its first answer is written, and after it; nothing is loaded anew."""
+    person = site.person()
+    allow(person)
+    give(person, KEY)
+    member = visitors.open(person)
+    member.go("/c/")
+    price = member.page.locator("#composer-price")
+
+    def pick(model):
+        member.page.get_by_role("button", name="Model:").click()
+        member.page.locator(f'#pick-provider [data-value="{site.models[model]}"]').click()
+
+    expect(price).to_have_text("Your key: not counted")
+    pick("demo")
+    expect(price).to_have_text("1 question")
+    pick("words")
+    expect(price).to_have_text("Your key: not counted")
+
+    member.page.evaluate("window.isSamePage = true")
+    pick("long")
+    member.ask("Mine.")
+    expect(member.stop_button).to_be_visible()
+    expect(price).to_have_text("Your key: not counted")
+    pick("demo")
+    expect(price).to_have_text("")  # what the plan asks for is known when this answer has ended
+    member.stop_button.click()
+    expect(price).to_have_text("1 question")
+    pick("words")
+    expect(price).to_have_text("Your key: not counted")
+    pick("demo")
+    member.ask_and_read("The plan's.")
+    expect(price).to_have_text("1 question")
+    pick("words")
+    expect(price).to_have_text("Your key: not counted")
+    assert member.page.evaluate("window.isSamePage")
+    assert [call["key"] for call in site.upstream.calls()] == [KEY]

@@ -185,11 +185,12 @@ def test_the_receipt_says_who_paid(world, page, pocket):
     assert said in page(f"/c/{begun.conversation_id}/")
 
 
-def test_an_own_key_is_not_counted(world):
-    on_plan(world, 0, BILLED)
-    decision = reading.decide(factories.member(world.act, world.bob), world.act)
+def test_an_own_key_is_not_counted(world, page):
+    """Both are on the page, for whichever model is picked."""
+    on_plan(world, 2, BILLED)
 
-    assert words.price(decision, is_own_key=True) == "Your key: not counted"
+    assert 'data-plan="1 question" data-own="Your key: not counted"' in page()
+    assert price_on(page()) == "1 question"
     assert words.paid("own_key", 0) == "your own key"
 
 

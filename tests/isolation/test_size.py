@@ -54,7 +54,7 @@ def live_a_turn(world):
     program = Question(messages=({"role": "user", "content": "Hello"},))
     third = turns.begin(alice, world.act, program)
     turns.finish(third.turn_id, status="done", text="Hi", held_tokens=third.held_tokens, **ended)
-    decision = reading.decide(alice, world.act, is_new=False)
+    decision = reading.decide(alice, world.act)
     with scope(alice):
         reading.conversation(alice, first.conversation_id)
         reading.groups(alice, world.act.zone)
