@@ -70,6 +70,9 @@ class Brand(models.Model):
     )
     retention_days = models.PositiveIntegerField(null=True, blank=True, help_text="Empty: as long as the plan says.")
     default_plan = models.CharField(max_length=40, blank=True, help_text="Code of the plan a new member gets.")
+    # As billing says whenever that changes; no other app has to know what a plan is.
+    sold_plans = ArrayField(models.CharField(max_length=40), default=list, db_default=[], editable=False)  # codes
+    sold_packs = ArrayField(models.CharField(max_length=20), default=list, db_default=[], editable=False)  # meters
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:

@@ -15,7 +15,10 @@ from django.urls import path
 
 from accounts.models import Brand, User
 from accounts.people import member_named
-from billing import desk  # noqa: F401 - the pages of the books register themselves
+from billing import (
+    desk,  # noqa: F401 - the pages of the books register themselves
+    shelf,
+)
 from billing.lifecycle import current
 from billing.models import Plan, PlanLimit, StripeEvent, Subscription
 from billing.plan_forms import METERS, CopyForm, LimitFormSet, PlanForm
@@ -98,6 +101,10 @@ class PlanAdmin(admin.ModelAdmin):
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False  # switched off instead: subscriptions and the books name it
+
+    def save_model(self, request: HttpRequest, plan: Plan, form: Any, change: bool) -> None:
+        super().save_model(request, plan, form, change)
+        shelf.tell(plan.brand)
 
     def save_formset(self, request: HttpRequest, form: Any, formset: Any, change: bool) -> None:
         for limit in formset.save(commit=False):

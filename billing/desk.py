@@ -14,7 +14,7 @@ from django.template.response import TemplateResponse
 from django.urls import path
 
 from accounts.owned import OwnedAdmin
-from billing import till
+from billing import shelf, till
 from billing.asking import as_it_stands_there
 from billing.models import BillingTransaction, CreditPackOffer, Customer, OverageReport, SubscriptionHistory
 from lib.db import SERVICE, scope
@@ -174,6 +174,10 @@ class CreditPackOfferAdmin(admin.ModelAdmin):
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
         return ["brand", "code"] if obj else []  # what was sold names it by its code
+
+    def save_model(self, request: HttpRequest, offer: CreditPackOffer, form: Any, change: bool) -> None:
+        super().save_model(request, offer, form, change)
+        shelf.tell(offer.brand)
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False  # switched off instead

@@ -9,6 +9,7 @@ from uuid import UUID
 from django.db.models import Q
 
 from accounts.models import Brand
+from billing import shelf
 from billing.books import CreditPackOffer
 from billing.lifecycle import Facts, current, entitle, fallback_plan, had_trial, take
 from billing.models import Plan, PlanLimit, Subscription
@@ -75,6 +76,7 @@ def install_catalogue(brand: Brand, name: str) -> list[Plan]:
         Plan.objects.bulk_create(given.new)
         PlanLimit.objects.bulk_create(limit for limits in given.limits.values() for limit in limits)
         CreditPackOffer.objects.bulk_create(given.new_packs)
+        shelf.tell(brand)
         if given.default_plan:
             brand.default_plan = given.default_plan
             brand.save(update_fields=["default_plan"])

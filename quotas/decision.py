@@ -61,7 +61,7 @@ class Decision:
     """What reserve() would do with the same amounts now.
 
     reason            "allowed", or why not: a stable code; `detail` says it in a sentence
-    requires_payment  paying would help: the asker's own plan is short, not the brand's
+    requires_payment  paying would help: the asker's own plan is short, not the brand's, and there is something to pay for
     pocket            what would pay: "plan", "pack", "overage", "own_key"; "" when nothing would
     price_microusd    what the asker would be charged for it
     meters            the asker's own, each in its plan's window
@@ -211,7 +211,7 @@ def refused(brand: Brand, asker: tuple[str, UUID], lines: Sequence[Any]) -> Quot
     """Why lines that do not fit do not: what the asker's own account lacks comes before what the brand's does."""
     own = next((line for line in lines if line.kind == asker[0]), None)
     if own is None:
-        return words.no_plan()
+        return words.no_plan(brand)
     own_first = sorted(lines, key=lambda line: LOCK_RANK[line.kind])
     short = next((line for line in own_first if line.enough is False), None)
     full = next((line for line in own_first if line.is_full), None)
@@ -219,7 +219,7 @@ def refused(brand: Brand, asker: tuple[str, UUID], lines: Sequence[Any]) -> Quot
         return words.too_many_running(full.kind, full.most)
     if short is None:
         raise Unavailable("The plan is being changed at this moment. Try again; nothing was charged.", retry_after=1)
-    return words.refusal(short, own.features or {}, zone=brand.zone, is_own=short.kind == asker[0])
+    return words.refusal(short, own.features or {}, brand=brand, is_own=short.kind == asker[0])
 
 
 def _beyond(account: Any, features: Mapping[str, Any]) -> Beyond:

@@ -83,7 +83,7 @@ with want (kind, owner_id, most, meter, amount) as (
 # What both say of it. Of the accounts themselves only a refusal needs to know.
 _TOLD = """line.kind, line.account_id, line.meter, line.amount, line.bucket_id, line.most, line.is_unit, room."limit",
 room.taken, room.closes_at, room.pays as enough, room.is_full, room.pocket, room.rate, room.is_overage_shut, room.cap,
-room.cap_closes_at, a.features::json, a.overage_on, a.arrears_microusd, a.overage_cap_microusd as own_cap"""
+room.cap_closes_at, a.features::json, a.plan_code, a.overage_on, a.arrears_microusd, a.overage_cap_microusd as own_cap"""
 
 # Decide and take.
 RESERVE = f"""

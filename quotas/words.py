@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
+from accounts.models import Brand
 from lib.money import dollars
 from quotas.errors import QuotaExceeded, TooManyRunning
 from quotas.models import Account, Bucket, Meter
@@ -21,6 +22,7 @@ NAMES = {
 }
 RETRY_AFTER_S = 5
 KEPT = " Your text is kept, and nothing was charged."
+PAYING = {"overage", "payment_method", "pack", "plan"}  # ways on that cost something
 WITH_OWN_KEY = "Your key: not counted"  # as price() says it, whatever the plan has left
 
 
@@ -38,7 +40,7 @@ def resets(closes_at: datetime | None, zone: str, now: datetime) -> str:
     return f"on {local.day} {local:%B}"
 
 
-def no_plan() -> QuotaExceeded:
+def no_plan(brand: Brand) -> QuotaExceeded:
     return QuotaExceeded(
         "You have no plan on this brand yet, so there is nothing to ask with. Ask its admin for one.",
         reason="no_plan",
@@ -48,7 +50,7 @@ def no_plan() -> QuotaExceeded:
         wanted=1,
         resets_at=None,
         requires_payment=False,
-        ways=["plan", "ask_admin"],
+        ways=["plan", "ask_admin"] if brand.sold_plans else ["ask_admin"],
     )
 
 
@@ -106,7 +108,7 @@ def paid(pocket: str, owed_microusd: int) -> str:
     return {"own_key": "your own key", Bucket.Pocket.PACK.value: "from your pack"}.get(pocket, "")
 
 
-def refusal(line: Any, features: Mapping[str, Any], *, zone: str, is_own: bool) -> QuotaExceeded:
+def refusal(line: Any, features: Mapping[str, Any], *, brand: Brand, is_own: bool) -> QuotaExceeded:
     """Say who lacks what, and what brings more: the next window, overage, another plan, or the brand's admin.
 
     line      a line of DECIDE that has not enough
@@ -132,7 +134,7 @@ def refusal(line: Any, features: Mapping[str, Any], *, zone: str, is_own: bool) 
     else:
         detail = f"All {limit:,} {name} of your plan are used."
     shut = why_overage_is_shut(line, features) if is_own and line.is_unit else ""
-    ways = ways_on(line, features, shut, is_own=is_own)
+    ways = ways_on(line, features, shut, brand=brand, is_own=is_own)
     price = features.get("overage_price_microusd") or 0
     cap = dollars(line.cap or 0)
     detail += {
@@ -145,12 +147,14 @@ def refusal(line: Any, features: Mapping[str, Any], *, zone: str, is_own: bool) 
     }.get(shut, f" You can allow more, at {dollars(price)} each." if "overage" in ways else "")
     closes_at = line.closes_at if limit else line.cap_closes_at
     if closes_at is not None:
-        local = closes_at.astimezone(ZoneInfo(zone))
-        detail += f" New ones come on {local.day} {local:%B} at {local:%H:%M} ({zone})."
-    elif is_own and not shut:
-        detail += " A larger plan gives more."
+        local = closes_at.astimezone(ZoneInfo(brand.zone))
+        detail += f" New ones come on {local.day} {local:%B} at {local:%H:%M} ({brand.zone})."
     elif not is_own:
         detail += " Its admin can add some."
+    elif not shut:
+        detail += " A larger plan gives more." if "plan" in ways else " A pack gives more." if "pack" in ways else ""
+    if is_own and "ask_admin" in ways:
+        detail += " The admin of this brand can give more."
     more = {"overage_price_microusd": price} if "overage" in ways else {}
     refused = QuotaExceeded(
         detail + KEPT,
@@ -160,7 +164,7 @@ def refusal(line: Any, features: Mapping[str, Any], *, zone: str, is_own: bool) 
         left=left,
         wanted=wanted,
         resets_at=closes_at.isoformat() if closes_at else None,
-        requires_payment=is_own,
+        requires_payment=is_own and not PAYING.isdisjoint(ways),
         ways=ways,
         **more,
     )
@@ -183,8 +187,11 @@ def why_overage_is_shut(line: Any, features: Mapping[str, Any]) -> str:
     return "own_cap_reached" if line.own_cap is not None and line.own_cap < of_plan else "plan_cap_reached"
 
 
-def ways_on(line: Any, features: Mapping[str, Any], shut: str, *, is_own: bool) -> list[str]:
-    """What the asker can do now, as stable codes; the pages and programs that show them know what they lead to."""
+def ways_on(line: Any, features: Mapping[str, Any], shut: str, *, brand: Brand, is_own: bool) -> list[str]:
+    """What the asker can do now, as stable codes; the pages and programs that show them know what they lead to.
+
+    Packs of the asker's unit and other plans than their own are ways only where the brand sells any.
+    """
     ways = ["wait"] if (line.closes_at and line.limit) or shut in ("own_cap_reached", "plan_cap_reached") else []
     if not is_own:
         return ["ask_admin", *ways, *(["own_key"] if features.get("byok_allowed") else [])]
@@ -195,4 +202,8 @@ def ways_on(line: Any, features: Mapping[str, Any], shut: str, *, is_own: bool) 
         ways.append("overage" if features.get("is_billable") and not line.arrears_microusd else "payment_method")
     if features.get("byok_allowed"):
         ways.append("own_key")
-    return [*ways, *(["pack"] if line.is_unit else []), "plan"]
+    if line.is_unit and line.meter in brand.sold_packs:
+        ways.append("pack")
+    if set(brand.sold_plans) - {line.plan_code}:
+        ways.append("plan")
+    return ways or ["ask_admin"]
