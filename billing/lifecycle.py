@@ -134,7 +134,8 @@ def entitle(brand: Brand, owner_id: UUID, row: Subscription | None, *, now: date
         grants=[ledger.Grant(line.meter, line.window, line.limit) for line in _lines(plan)],
         plan_code=plan.code if plan else "",
         plan_name=plan.name if plan else "",
-        features=features | {"is_billable": bool(row and row.is_billable)},
+        # A card alone is charged by nobody: what goes beyond a plan is on the invoices of a subscription.
+        features=features | {"is_billable": bool(row and row.is_billable and row.provider_subscription_id)},
         anchor_at=row.anchor_at if row and plan and plan.pk == row.plan_id else None,
         now=now,
     )

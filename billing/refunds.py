@@ -58,32 +58,40 @@ def look(customer: Customer, payment_id: str) -> list[Write]:
         for line, status, why in back:
             bookkeeping.enter(customer, _with_tax(line, payment_id, originals), status, **why)
         after = _gone(customer, payment_id)
-        won = _of_payment(customer, payment_id).filter(type=Type.REFUND, status=Status.VOID).count()
         is_disputed = any(row["status"] in ("needs_response", "under_review", "lost") for row in disputes)
         for original in originals:
             _restate(original, after, is_disputed=is_disputed, paid=sum(row.total_amount_microusd for row in originals))
             pack = pack_of(original)
             if pack:
-                _move(customer, original, pack, before=before, after=after, won=won)
+                _move(customer, original, pack, before=before, after=after)
 
     return [*bought, write]
 
 
-def _move(customer: Customer, bought: BillingTransaction, pack: Pack, *, before: int, after: int, won: int) -> None:
-    """Take back as many units of the pack as money went, or give back what a won dispute had taken."""
+def _move(customer: Customer, bought: BillingTransaction, pack: Pack, *, before: int, after: int) -> None:
+    """Take back as many units of the pack as money went, or give back what a refund that failed, or a won dispute, took.
+
+    What was given back once may be taken again: of the pack that it was given back as.
+    """
     paid = bought.total_amount_microusd
     units = pack.amount * min(after, paid) // paid - pack.amount * min(before, paid) // paid
-    if units > 0:
-        ledger.take_back_pack(pack, amount=units, reason=f"money went back: {bought.description}", actor_id=None)
-    elif units < 0:
-        _give_back(customer, bought, pack, -units, won)
+    again = list(
+        Pack.objects.filter(brand=bought.brand_id, source__startswith=f"{source_of(bought)}:back:").order_by("pk")
+    )
+    for here in [pack, *again]:
+        part = min(units, here.amount - here.taken_back)
+        if part > 0:
+            ledger.take_back_pack(here, amount=part, reason=f"money went back: {bought.description}", actor_id=None)
+            units -= part
+    if units < 0:
+        _give_back(customer, bought, pack, -units, len(again))
 
 
-def _give_back(customer: Customer, bought: BillingTransaction, pack: Pack, units: int, won: int) -> None:
+def _give_back(customer: Customer, bought: BillingTransaction, pack: Pack, units: int, number: int) -> None:
     """What is owed for used units is forgiven first; the rest is a pack like the one that was taken."""
     account = Account.objects.get(brand=customer.brand_id, kind=Account.Kind.USER, owner_id=customer.owner_id)
     forgiven = min(account.arrears_microusd, -(-pack.price_microusd * units // pack.amount))
-    reason = f"the dispute of {bought.description} was won"
+    reason = f"the money stays here after all: {bought.description}"
     if forgiven:
         ledger.clear_arrears(customer.brand, customer.owner_id, amount_microusd=forgiven, reason=reason)
     rest = units - (forgiven * pack.amount // pack.price_microusd if pack.price_microusd else 0)
@@ -96,7 +104,7 @@ def _give_back(customer: Customer, bought: BillingTransaction, pack: Pack, units
             amount=rest,
             name=pack.name,
             price_microusd=pack.price_microusd * rest // pack.amount,
-            source=f"{source_of(bought)}:back:{won}",
+            source=f"{source_of(bought)}:back:{number}",
             expires_at=ends_at,
             reason=reason,
         )

@@ -217,7 +217,7 @@ def change_plan(brand: Brand, user: User, plan: Plan, *, cycle: str, key: str) -
             params=cast(
                 Any,
                 {
-                    "items": _moved(theirs, item, price, brand, cycle),
+                    "items": _moved(theirs, item, price, plan, cycle),
                     "metadata": _whose(brand, user, kind=PLAN, plan=plan.code, cycle=cycle),
                     "proration_behavior": "always_invoice" if change.is_upgrade else "none",
                     **({"payment_behavior": "error_if_incomplete"} if change.is_upgrade else {}),
@@ -256,13 +256,13 @@ def refund(
         raise Invalid("A refund needs a reason: it stands in the books for good.")
     with scope(SERVICE):
         row = BillingTransaction.objects.get(pk=transaction.pk)
-        left = row.total_amount_microusd + sum(
+        back = list(
             BillingTransaction.objects.filter(
                 brand=row.brand_id, payment_id=row.payment_id, type=BillingTransaction.Type.REFUND
-            )
-            .exclude(status__in=[BillingTransaction.Status.FAILED, BillingTransaction.Status.VOID])
-            .values_list("total_amount_microusd", flat=True)
+            ).values_list("status", "total_amount_microusd")
         )
+    undone = (BillingTransaction.Status.FAILED, BillingTransaction.Status.VOID)
+    left = row.total_amount_microusd + sum(total for status, total in back if status not in undone)
     if not row.payment_id or row.payment_provider != provider() or row.total_amount_microusd <= 0:
         raise Invalid("Nothing was paid here that could be given back.")
     amount = left if amount_microusd is None else amount_microusd
@@ -276,7 +276,7 @@ def refund(
                 "reason": "requested_by_customer",
                 "metadata": {"reason": reason.strip()[:200], "actor": str(actor_id or "")},
             },
-            options=cast(Any, once("refund", row.pk, left, amount)),
+            options=cast(Any, once("refund", row.pk, len(back), left, amount)),  # one that failed may be tried again
         )
     with scope(SERVICE):
         stream.record(
@@ -443,17 +443,27 @@ def _before_change(brand: Brand, user: User, plan: Plan, cycle: str) -> tuple[Su
     metered = {True: "", False: ""}
     for item in theirs["items"]["data"]:
         metered[(item["price"]["recurring"] or {}).get("usage_type") == "metered"] = item["id"]
+    if not metered[False]:
+        raise NotNow(
+            f"{row.plan.name} was given to you, and you pay only for what goes beyond it. Cancel that first, then choose "
+            f"{plan.name}. Nothing was changed or charged."
+        )
     (price,) = price_ids(brand, key_of(brand, plan.code, cycle))
     return row, theirs, metered[False], price
 
 
-def _moved(theirs: dict[str, Any], item: str, price: str, brand: Brand, cycle: str) -> list[dict[str, Any]]:
-    """The subscription's lines as they shall be: another price for the plan, and the meter by the same cycle."""
+def _moved(theirs: dict[str, Any], item: str, price: str, plan: Plan, cycle: str) -> list[dict[str, Any]]:
+    """The subscription's lines as they shall be: another price for the plan, and the meter by the same cycle.
+
+    Without the meter nobody would be charged for what the new plan allows beyond it.
+    """
     lines: list[dict[str, Any]] = [{"id": item, "price": price, "quantity": 1}]
-    for other in theirs["items"]["data"]:
-        if other["id"] != item and other["price"]["recurring"]["interval"] != cycle:
-            (meter,) = price_ids(brand, key_of(brand, OVERAGE, cycle))
-            lines.append({"id": other["id"], "price": meter})
+    others = [other for other in theirs["items"]["data"] if other["id"] != item]
+    if any(other["price"]["recurring"]["interval"] != cycle for other in others) or (
+        plan.overage_allowed and not others
+    ):
+        (meter,) = price_ids(plan.brand, key_of(plan.brand, OVERAGE, cycle))
+        lines += [{"id": other["id"], "price": meter} for other in others] or [{"price": meter}]
     return lines
 
 
@@ -474,7 +484,7 @@ def _change(row: Subscription, theirs: dict[str, Any], item: str, price: str, pl
                     "customer": id_of(theirs["customer"]),
                     "subscription": row.provider_subscription_id,
                     "subscription_details": {
-                        "items": _moved(theirs, item, price, plan.brand, cycle),
+                        "items": _moved(theirs, item, price, plan, cycle),
                         "proration_behavior": "always_invoice",
                     },
                 },

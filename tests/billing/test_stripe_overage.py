@@ -7,12 +7,14 @@ from io import StringIO
 import pytest
 from django.core.management import call_command
 
-from billing import price_list, reports, till
+from billing import plans, price_list, reports, till
+from billing.errors import NotNow
 from billing.models import OverageReport, Plan
 from lib import clock
 from lib.db import SERVICE, scope
 from lib.ids import uuid7
 from quotas import ledger, proof
+from quotas.errors import QuotaExceeded
 from quotas.models import Entry
 from tests.billing import shop
 from tests.billing.test_stripe_plans import later, standing
@@ -207,3 +209,51 @@ def test_a_brand_with_two_currencies_and_a_sum_without_a_coin_are_refused(act, w
     refused = " ".join(json.loads(said.getvalue())["refused"])
     assert "Act sells in EUR and USD" in refused
     assert "globex: 29.999999 USD cannot be charged" in refused
+
+
+def test_a_card_without_a_subscription_is_charged_by_nobody_so_nothing_goes_beyond_the_plan(act, world):
+    """Stored on a plan without overage; then staff give one that has it: no invoice says what is used beyond."""
+    shop.pay(till.store_payment_method(act, world.bob, origin=shop.ORIGIN))
+    shop.deliver()
+    assert shop.subscription_of(act, world.bob).is_billable
+    with scope(SERVICE):
+        plans.assign_plan(act, shop.plan_of(act, "basic"), user_id=world.bob.pk)
+        ledger.set_overage(act, world.bob.pk, on=True, cap_microusd=None, actor_id=world.bob.pk)
+    ask(act, world.bob, 15)
+
+    with pytest.raises(QuotaExceeded) as refused:
+        ask(act, world.bob)
+    assert refused.value.extra["reason"] == "no_payment_method"
+    shop.pay(till.store_payment_method(act, world.bob, origin=shop.ORIGIN))
+    shop.deliver()
+
+    assert ask(act, world.bob) == "overage"
+
+
+def test_a_change_to_a_plan_with_overage_brings_the_meter_along(act, world):
+    """What the new plan allows beyond it is on its invoices, though the old one had nothing of it."""
+    with scope(SERVICE):
+        Plan.objects.filter(brand=act, code="basic").update(overage_allowed=False)
+    shop.subscribe(act, world.bob, "basic")
+    shop.deliver()
+    till.change_plan(act, world.bob, shop.plan_of(act, "pro"), cycle="month", key="up")
+    shop.deliver()
+    with scope(SERVICE):
+        ledger.set_overage(act, world.bob.pk, on=True, cap_microusd=None, actor_id=world.bob.pk)
+    ask(act, world.bob, 40)
+    assert ask(act, world.bob, 4) == "overage"
+    reports.report()
+
+    later(act, world.bob, 31)
+    shop.deliver()
+
+    assert ("overage", "paid", 10) in shop.books_of(act, world.bob)
+
+
+def test_whose_plan_was_given_pays_for_the_meter_alone_and_cannot_change_it(act, world):
+    """Stripe has no line for the plan itself, so there is none that could be changed."""
+    shop.pay(till.store_payment_method(act, world.alice, origin=shop.ORIGIN))
+    shop.deliver()
+
+    with pytest.raises(NotNow, match="was given to you"):
+        till.preview_change(act, world.alice, shop.plan_of(act, "basic"), cycle="month")

@@ -311,3 +311,51 @@ def test_the_stand_in_follows_a_new_price_by_itself(world):
     shop.deliver()
 
     assert (shop.parked(), packs(world.act, world.bob)) == ({}, [200, 200])
+
+
+def test_two_packs_bought_one_after_the_other_are_two_in_any_order_of_their_news(world):
+    """S-04, S-14: the second page was opened when the first was paid, so both were meant."""
+    offer = shop.make_offer(world.act)
+    sessions = []
+    for key, opened, paid in (("1", 120, 100), ("2", 60, 0)):
+        url = till.buy_pack(world.act, world.bob, offer, key=key, origin=shop.ORIGIN)
+        sessions.append(shop.pay(url))
+        with store.changing():
+            session = store.find("checkout.session", sessions[-1])
+            charge = store.find(
+                "charge", store.find("payment_intent", session.body["payment_intent"]).body["latest_charge"]
+            )
+            store.change(session, created=session.body["created"] - opened)
+            store.change(charge, created=charge.body["created"] - paid)
+    told = {event["data"]["object"]["id"]: event for event in shop.news() if event["type"].startswith("checkout")}
+
+    shop.deliver(told[session] for session in sessions[::-1])
+    shop.deliver()
+
+    assert packs(world.act, world.bob) == [200, 200]
+    assert shop.books_of(world.act, world.bob) == [("one_time", "paid", 500)] * 2
+
+
+def test_a_refund_that_failed_gives_back_and_the_next_one_takes_again(world):
+    """S-15: whoever has the money at last has not the pack, and the second try is no echo of the first."""
+    shop.buy(world.act, world.bob, shop.make_offer(world.act))
+    shop.deliver()
+    row = bought(world.act, world.bob)
+    for tries in (1, 2):
+        till.refund(row, reason="asked for it", actor_id=None)
+        shop.deliver()
+        assert sum(packs(world.act, world.bob)) == 0, f"refund {tries}"
+        refund = till.stripe().v1.refunds.list(params={"payment_intent": row.payment_id}).data[0]
+        charge = charge_of(row)
+        with store.changing():
+            store.change(store.find("charge", charge), amount_refunded=0, refunded=False)
+            store.change(store.find("refund", refund.id), "refund.failed", status="failed")
+        shop.deliver()
+        assert sum(packs(world.act, world.bob)) == 200
+
+    till.refund(row, reason="asked for it", actor_id=None)
+    shop.deliver()
+
+    assert sum(packs(world.act, world.bob)) == arrears(world.act, world.bob) == 0
+    shop.again(row)
+    assert row.status == "refunded"
