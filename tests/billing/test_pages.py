@@ -356,17 +356,17 @@ def test_single_uses_are_paged_by_where_the_last_page_ended(world):
                 owner_id=world.alice.pk,
                 usage_type="message",
                 reservation=uuid7(),
-                model=f"m{number:03}",
+                model=f"paged-{number:03}",
             )
 
     client, path, seen = browser(world.alice), "/settings/plan/", []
     for _ in range(3):
         body = client.get(path).content.decode()
-        seen += re.findall(r"m\d{3}", body)
+        seen += re.findall(r"paged-\d{3}", body)
         older = re.search(r'href="(\?before=[0-9a-f-]+)#usage"', body)
         path = f"/settings/plan/{older[1]}" if older else ""
 
-    assert seen == [f"m{number:03}" for number in reversed(range(45))]
+    assert seen == [f"paged-{number:03}" for number in reversed(range(45))]
     assert path == ""
     assert client.get("/settings/plan/?before=nonsense").status_code == 400
 
