@@ -19,9 +19,10 @@ class OverageForm(forms.Form):
     on = forms.BooleanField(required=False)
     cap = forms.CharField(required=False, max_length=40, strip=True)
 
-    def __init__(self, *args: Any, most_microusd: int, currency: str, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, most_microusd: int, each_microusd: int, currency: str, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.most_microusd, self.most = most_microusd, price(most_microusd, currency)
+        self.each_microusd, self.each = each_microusd, price(each_microusd, currency)
 
     def clean_cap(self) -> int | None:
         """In micro-dollars; None when the field was left empty while extra questions are off."""
@@ -40,6 +41,11 @@ class OverageForm(forms.Form):
             raise forms.ValidationError(_("Your plan allows %(most)s a month at most.") % {"most": self.most})
         if not microusd:
             raise forms.ValidationError(_("At 0 nothing extra could be asked. Write more, or leave it off."))
+        if self.data.get("on") and microusd < self.each_microusd:  # switching off is never refused for its cap
+            raise forms.ValidationError(
+                _("One costs %(each)s, so nothing extra could be asked. Write more, or leave it off.")
+                % {"each": self.each}
+            )
         return microusd
 
 

@@ -263,6 +263,7 @@ class Overage:
     is_by_default: bool
     is_billable: bool
     each: str
+    each_microusd: int
     units: str
     cap_microusd: int
     most_microusd: int
@@ -314,6 +315,7 @@ def overage_of(account: Account | None, beyond: Beyond | None, row: Subscription
         is_on=bool(beyond and beyond.is_on),
         is_by_default=bool(beyond and beyond.is_allowed and features.get("overage_by_default")),
         is_billable=bool(beyond and beyond.is_billable),
+        each_microusd=beyond.price_microusd if beyond else 0,
         each=_("%(price)s a %(unit)s") % {"price": each, "unit": one(unit)},
         units=meter_name(unit),
         cap_microusd=beyond.cap_microusd if beyond else 0,

@@ -132,7 +132,13 @@ def _extra(request: BrandRequest, decision: Decision, subscription: Subscription
 
 def _overage_form(extra: Overage, data: Any = None) -> OverageForm:
     initial = {"on": extra.is_on, "cap": extra.cap_in_field}
-    return OverageForm(data, most_microusd=extra.most_microusd, currency=extra.currency, initial=initial)
+    return OverageForm(
+        data,
+        most_microusd=extra.most_microusd,
+        each_microusd=extra.each_microusd,
+        currency=extra.currency,
+        initial=initial,
+    )
 
 
 @may_lead_to_stripe

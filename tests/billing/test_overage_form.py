@@ -34,7 +34,7 @@ def test_it_is_off_until_chosen_and_says_that_nothing_is_charged_before(world):
 
 
 @pytest.mark.parametrize(
-    ("given", "stored"), [("10", 10_000_000), ("7.5", 7_500_000), ("$2.25", 2_250_000), (" 0.01 ", 10_000)]
+    ("given", "stored"), [("10", 10_000_000), ("7.5", 7_500_000), ("$2.25", 2_250_000), (" 0.03 ", 30_000)]
 )
 def test_a_cap_within_the_plans_is_taken_and_shown_again(world, given, stored):
     client = browser(world.alice)
@@ -65,6 +65,7 @@ def test_a_cap_within_the_plans_is_taken_and_shown_again(world, given, stored):
         ("9" * 41, "at most 40 characters"),
         ("NaN", "Write an amount from 0.01 to $10"),
         ("0", "At 0 nothing extra could be asked."),
+        ("0.02", "One costs $0.025, so nothing extra could be asked."),
         ("", "Write the most that extra questions may cost in a month."),
         ("\x00", "Null characters are not allowed"),
         ("<b>5</b>", "Write an amount from 0.01 to $10"),
@@ -92,6 +93,16 @@ def test_switching_off_keeps_no_cap_and_says_so(world):
 
     assert of(world, world.alice) == (False, None)
     assert "Extra questions are off. Nothing more is charged." in text_of(client.get(PAGE))
+
+
+def test_switching_off_with_a_cap_below_the_price_of_today_is_never_refused(world):
+    client = browser(world.alice)
+    client.post(SWITCH, {"on": "on", "cap": "0.05"})
+    features(world, world.alice, overage_price_microusd=100_000)
+
+    client.post(SWITCH, {"cap": "0.05"})
+
+    assert of(world, world.alice) == (False, 50_000)
 
 
 def test_a_plan_without_extra_questions_has_nothing_to_switch_on(world):
