@@ -16,7 +16,7 @@ from billing.price_list import OVERAGE
 from billing.undoing import give_back
 from events import stream
 from lib import clock
-from lib.db import on_commit
+from lib.db import SERVICE, scope
 from quotas import ledger
 from quotas.models import Pack
 
@@ -184,20 +184,22 @@ def look_at_pack(customer: Customer, session_id: str) -> Write:
     # Whose page was opened after this payment was meant as another one, also when its news comes first.
     pages = stripe().v1.checkout.sessions.list(params={"customer": customer.stripe_customer_id, "limit": 100}).data
     later = {page.id for page in pages if page.created >= paid_at.timestamp()}
-
-    def write(customer: Customer) -> None:
-        row = enter(customer, line, Status.PAID)
-        if pack_of(row):
-            return
+    with scope(SERVICE):
         twins = BillingTransaction.objects.filter(
             brand=customer.brand_id,
             owner_id=customer.owner_id,
             type=Type.ONE_TIME,
-            description=row.description,
+            description=line.description,
             happened_at__gt=opened_at,
-        )
-        if any(pack_of(twin) for twin in twins.exclude(pk=row.pk).exclude(provider_transaction_id__in=later)):
-            on_commit(partial(give_back.delay, payment_id, "The same pack was paid for twice at the same time."))
+        ).exclude(provider_transaction_id__in={session_id, *later})
+        mine = Pack.objects.filter(brand=customer.brand_id, source=source_of(session_id))
+        is_double = not mine.exists() and any(pack_of(twin) for twin in twins)
+    if is_double:  # before the event is closed: whoever dies in between comes back, and asks for the same refund
+        give_back(payment_id, "The same pack was paid for twice at the same time.")
+
+    def write(customer: Customer) -> None:
+        row = enter(customer, line, Status.PAID)
+        if is_double or pack_of(row):
             return
         days = int(sold.get("days") or 0)
         ledger.grant_pack(
@@ -207,7 +209,7 @@ def look_at_pack(customer: Customer, session_id: str) -> Write:
             amount=int(sold["amount"]),
             name=sold["name"],
             price_microusd=int(sold["price_microusd"]),
-            source=source_of(row),
+            source=source_of(session_id),
             expires_at=paid_at + timedelta(days=days) if days else None,
             reason="bought",
         )
@@ -215,13 +217,17 @@ def look_at_pack(customer: Customer, session_id: str) -> Write:
     return write
 
 
-def source_of(row: BillingTransaction) -> str:
-    """What the meter knows a pack by that was bought with this transaction."""
-    return f"checkout:{row.provider_transaction_id}"
+def source_of(session_id: str) -> str:
+    """What the meter knows a pack by that was bought in this Checkout session."""
+    return f"checkout:{session_id}"
 
 
 def pack_of(row: BillingTransaction) -> Pack | None:
-    return Pack.objects.select_related("bucket").filter(brand=row.brand_id, source=source_of(row)).first()
+    return (
+        Pack.objects.select_related("bucket")
+        .filter(brand=row.brand_id, source=source_of(row.provider_transaction_id))
+        .first()
+    )
 
 
 def paid_with(payment_id: str) -> str:

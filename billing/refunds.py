@@ -76,7 +76,9 @@ def _move(customer: Customer, bought: BillingTransaction, pack: Pack, *, before:
     paid = bought.total_amount_microusd
     units = pack.amount * min(after, paid) // paid - pack.amount * min(before, paid) // paid
     again = list(
-        Pack.objects.filter(brand=bought.brand_id, source__startswith=f"{source_of(bought)}:back:").order_by("pk")
+        Pack.objects.filter(
+            brand=bought.brand_id, source__startswith=f"{source_of(bought.provider_transaction_id)}:back:"
+        ).order_by("pk")
     )
     for here in [pack, *again]:
         part = min(units, here.amount - here.taken_back)
@@ -104,7 +106,7 @@ def _give_back(customer: Customer, bought: BillingTransaction, pack: Pack, units
             amount=rest,
             name=pack.name,
             price_microusd=pack.price_microusd * rest // pack.amount,
-            source=f"{source_of(bought)}:back:{number}",
+            source=f"{source_of(bought.provider_transaction_id)}:back:{number}",
             expires_at=ends_at,
             reason=reason,
         )
