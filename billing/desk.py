@@ -17,6 +17,7 @@ from accounts.owned import OwnedAdmin
 from billing import shelf, till
 from billing.asking import as_it_stands_there
 from billing.models import BillingTransaction, CreditPackOffer, Customer, OverageReport, SubscriptionHistory
+from billing.plan_forms import OfferForm
 from lib.db import SERVICE, scope
 from lib.errors import DomainError
 from lib.money import MICRO, dollars
@@ -161,6 +162,7 @@ class OverageReportAdmin(OwnedAdmin):
 class CreditPackOfferAdmin(admin.ModelAdmin):
     """What a brand sells beside its plans. A change counts for what is bought from now on."""
 
+    form = OfferForm
     list_display = ["name", "code", "brand", "amount", "meter", "price", "expires_after_days", "is_active", "position"]
     list_filter = ["is_active", "meter", ("brand", admin.RelatedOnlyFieldListFilter)]
     list_select_related = ["brand"]

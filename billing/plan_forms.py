@@ -9,10 +9,12 @@ from django.forms.models import BaseInlineFormSet
 from accounts.models import Brand
 from billing.models import Plan, PlanLimit, Subscription
 from lib.money import MICRO, dollars
+from quotas.buckets import MOST_UNITS
 from quotas.models import Meter
 
 CENT = MICRO // 100
 LEAST_CHARGE = 50 * CENT  # what Stripe takes at least
+MOST_DAYS = 3650  # that a pack lasts
 TOLD = {  # what members feel at once, in the words of the page
     "unit": "what it counts in",
     "byok_allowed": "own keys",
@@ -26,16 +28,19 @@ TOLD = {  # what members feel at once, in the words of the page
 }
 
 
+def in_dollars(currency: str) -> str:
+    if currency.upper() != "USD":
+        raise ValidationError("Prices are kept in US dollars (USD).")
+    return "USD"
+
+
 class PlanForm(forms.ModelForm):
     confirmed = forms.BooleanField(
         required=False, label="I have read what this does", help_text="Asked for when it changes what members have."
     )
 
     def clean_currency(self) -> str:
-        currency: str = self.cleaned_data["currency"].upper()
-        if currency != "USD":
-            raise ValidationError("Prices are kept in US dollars (USD).")
-        return currency
+        return in_dollars(self.cleaned_data["currency"])
 
     def clean(self) -> dict[str, Any]:
         given: dict[str, Any] = super().clean() or self.cleaned_data
@@ -129,6 +134,33 @@ def _in_words(name: str, value: object) -> str:
     if value is None:
         return "no limit"
     return dollars(int(str(value))) if name.endswith("_microusd") else str(value)
+
+
+class OfferForm(forms.ModelForm):
+    """What could not be sold is refused here; else it is when somebody paid for it, or keeps stripe_sync from all."""
+
+    def clean_currency(self) -> str:
+        return in_dollars(self.cleaned_data["currency"])
+
+    def clean_price_microusd(self) -> int:
+        price: int = self.cleaned_data["price_microusd"]
+        if price % CENT:
+            raise ValidationError("A price is whole cents: a multiple of 10000.")
+        if price < LEAST_CHARGE:
+            raise ValidationError(f"Cards are charged {dollars(LEAST_CHARGE)} at least.")
+        return price
+
+    def clean_amount(self) -> int:
+        amount: int = self.cleaned_data["amount"]
+        if amount > MOST_UNITS:
+            raise ValidationError(f"A pack has {MOST_UNITS:,} units at most.")
+        return amount
+
+    def clean_expires_after_days(self) -> int | None:
+        days: int | None = self.cleaned_data["expires_after_days"]
+        if days and days > MOST_DAYS:
+            raise ValidationError(f"At most {MOST_DAYS:,} days, or empty for never.")
+        return days
 
 
 class CopyForm(forms.ModelForm):

@@ -129,3 +129,24 @@ def test_a_pack_on_offer_is_made_and_changed_but_keeps_its_code_and_is_never_del
     assert (made.code, made.amount) == ("new-pack", 60)
     assert staff.post(url("creditpackoffer_change", made.pk), {**fields, "amount": 0}).status_code == 200
     assert staff.post(url("creditpackoffer_delete", made.pk), {"post": "yes"}).status_code == 403
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"price_microusd": 1_000_001}, {"price_microusd": 10_000}, {"price_microusd": -10_000}, {"currency": "EUR"},
+        {"expires_after_days": 4_000_000}, {"amount": 9_000_000_000_000_000_000}, {"amount": -1},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_no_pack_is_offered_that_could_be_paid_and_not_given(staff, world, wrong):
+    """A pack until the year 12,976 was paid for, and could not be granted; euros kept stripe_sync from the whole brand."""
+    fields = {
+        "brand": world.act.pk, "code": "new-pack", "name": "50 questions", "meter": "queries", "amount": 50,
+        "price_microusd": 1_000_000, "currency": "usd", "is_active": "on", "position": 5, "expires_after_days": 90,
+    }  # fmt: skip
+
+    assert staff.post(url("creditpackoffer_add"), {**fields, **wrong}).status_code == 200
+    assert staff.post(url("creditpackoffer_add"), fields).status_code == 302
+    with scope(SERVICE):
+        assert CreditPackOffer.objects.get(code="new-pack").currency == "USD"
