@@ -19,6 +19,7 @@ from lib.db import SERVICE, scope
 from lib.money import dollars
 
 BEFORE_TRIAL_ENDS = timedelta(days=3)
+READER = "billing_notices"
 PAGE, LABEL = "/settings/plan/", "Plan and usage"
 log = logging.getLogger(__name__)
 
@@ -157,7 +158,7 @@ SAID: dict[str, Callable[[News], Words | None]] = {
 def look(now: datetime | None = None) -> int:
     """Tell what happened since the last look, and of trials that end within three days. Returns how many were told."""
     now = now or clock.now()
-    with since_last_look("billing_notices", now=now) as since:
+    with since_last_look(READER, now=now) as since:
         with scope(SERVICE):
             events = list(published(since, SAID).exclude(owner_id=None))
             keys = {_once(event): event for event in events}

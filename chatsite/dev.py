@@ -221,10 +221,11 @@ def _welcome(port: int, demo: dict[str, Any], *, seconds: float) -> str:
 
   API key:  {demo["api_key"]}
 
-  Three things to try:
+  Four things to try:
   1. Log in as alice, ask something, and watch the answer arrive.
   2. Refresh the page in the middle of an answer: it goes on.
-  3. Ask through the OpenAI protocol:
+  3. Log in as bob, open /settings/plan/, and buy a pack: no money moves.
+  4. Ask through the OpenAI protocol:
      curl -N http://localhost:{port}/v1/chat/completions -H 'Authorization: Bearer {demo["api_key"]}' \\
        -H 'Content-Type: application/json' \\
        -d '{{"model": "{demo["model"]}", "stream": true, "messages": [{{"role": "user", "content": "Hello"}}]}}'

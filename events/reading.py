@@ -29,6 +29,12 @@ def since_last_look(reader: str, *, now: datetime | None = None) -> Iterator[dat
         Reader.objects.filter(pk=reader, read_until__lt=now).update(read_until=now)
 
 
+def begin_now(reader: str) -> None:
+    """Let a new reader hear nothing of what has happened so far; one that has looked before goes on from there."""
+    with scope(SERVICE):
+        Reader.objects.get_or_create(pk=reader, defaults={"read_until": clock.now() + OVERLAP})
+
+
 def published(since: datetime, types: Iterable[str]) -> QuerySet[Event]:
     """Events of these types, the oldest first. In the service scope."""
     return Event.objects.filter(pk__gte=first_at(since), type__in=list(types)).select_related("brand").order_by("pk")

@@ -7,6 +7,8 @@ from django.core.management import call_command
 
 from accounts.models import Brand, User
 from billing.models import CreditPackOffer, Plan, Subscription
+from billing.tasks import tell_of_billing
+from events.models import Notification
 from lib.db import SERVICE, scope
 from lib.ids import uuid7
 from quotas import ledger
@@ -68,3 +70,11 @@ def test_charlie_may_ask(shown):
     pocket = ledger.reserve(globex, asker=("user", charlie.pk), amounts=asked, reservation=uuid7())
 
     assert pocket == "plan"
+
+
+def test_nobody_is_mailed_of_the_plan_that_the_demo_gave_them(shown):
+    shown()
+    tell_of_billing()
+
+    with scope(SERVICE):
+        assert list(Notification.objects.all()) == []

@@ -13,9 +13,11 @@ from django.core.management.base import CommandParser
 
 from accounts import keys
 from accounts.models import ApiKey, Brand, Membership, Profile, User
+from billing import telling
 from billing.models import Plan, Subscription
 from billing.plans import assign_plan, compare_catalogue, install_catalogue
 from conversations.models import Conversation, Message
+from events.reading import begin_now
 from lib import clock
 from lib.commands import OperatorCommand
 from lib.errors import Forbidden
@@ -43,6 +45,7 @@ class Command(OperatorCommand):
             brand = self.brand(row)
             for member in row["members"]:
                 self.member(brand, people[member["email"]], member)
+        begin_now(telling.READER)  # nobody is mailed of the plan that this gave them
         act = Brand.objects.get(slug=data["brands"][0]["slug"])
         owner = people[data["brands"][0]["members"][0]["email"]]
         return {
