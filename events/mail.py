@@ -21,6 +21,8 @@ from events.postman import SECRETS_FOR_S, rendered, secrets_of
 from events.tasks import send_mail
 from lib.db import SERVICE, on_commit, scope
 
+SENDER_CHARS = 40  # of a brand's name: 40 of any script, encoded, leave room for the address in 320
+
 
 def send(
     brand_id: UUID | None,
@@ -47,7 +49,7 @@ def send(
         brand=brand,
         user_id=user_id,
         to_email=to,
-        from_email=formataddr((" ".join(brand.name.split()) if brand else name, address)),
+        from_email=formataddr((" ".join(brand.name.split())[:SENDER_CHARS] if brand else name, address)),
         subject=" ".join(rendered(f"{template}_subject.txt", brand, context).split())[:300],
         email_type=email_type or template.rpartition("/")[2],
         template_id=template,

@@ -106,6 +106,16 @@ def test_one_cause_is_mailed_once_whoever_races_to_tell_it(live_world):
     assert len(outbox()) == 2  # another brand's causes are its own
 
 
+def test_a_long_name_in_any_script_does_not_keep_a_mail_back(world):
+    with scope(SERVICE):
+        Brand.objects.filter(pk=world.act.pk).update(name="\U0001f41d" * 80)
+
+    row = write(world)
+
+    assert len(row.from_email) <= 320
+    assert logged(row).status == "sent"
+
+
 def test_a_mail_of_the_house_is_sent_once_for_a_cause_too(world):
     rows = {mail.send(None, "ops@example.com", "mail/notice", NOTICE, once="drift").pk for _ in range(2)}
 
