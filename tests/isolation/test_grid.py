@@ -15,6 +15,7 @@ import pytest
 from allauth.account.models import EmailAddress
 from asgiref.sync import async_to_sync, sync_to_async
 from django.contrib.auth.models import Group
+from django.core.cache import cache
 from django.db import connection, transaction
 from django.test import Client
 from django.urls import get_resolver
@@ -363,7 +364,7 @@ def secrets_from(actor):
     return {"canary-alice", "canary-bob", "canary-charlie", "canary-prompt", "canary-own-key"} - {own.get(actor)}
 
 
-STAFF = {"staff", "staff_with_grant", "helper"}
+STAFF = {"staff", "helper"}  # a grant opens content, no method
 
 
 def methods(route, actor):
@@ -415,6 +416,7 @@ def test_everybody_gets_what_the_policy_says_and_touches_only_his_own(scene, boo
 def plain(text, *ids):
     """A body without what differs between any two requests."""
     text = re.sub(r'nonce="[^"]+"|value="\w{64}"|"X-CSRFToken":"\w+"', "", text)
+    text = re.sub(r"/stand-in/(\w+)/\w+/", r"/stand-in/\1/", text)  # a page of one's own, made for this visit
     return UUID.sub("", text)
 
 
@@ -458,6 +460,7 @@ def test_no_header_gives_anybody_anything(scene, actor):
                     "x-api-key"
                 ]  # is a credential there; two that differ are refused (I-09, test_messages_door)
             for headers in ({}, spoofed):
+                cache.clear()  # or the second of two is one too many in this minute
                 with transaction.atomic():
                     answer, text = ask(scene.browser(actor), method, address, body_of(rule), **headers)
                     transaction.set_rollback(True)
