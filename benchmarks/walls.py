@@ -91,7 +91,8 @@ def cost_of_rls_among_many(world: factories.World) -> Row:
     member = Principal("app_user", world.act.pk, world.alice.pk)
     with scope(member):
         some = Conversation.objects.filter(title="A chat").values_list("pk", flat=True)[0]
-    load = LOAD, {"conversation": some, "prompt": None, "most": MOST_HISTORY, "most_bytes": 2**24, "only_key": None}
+    names = {"brand": member.brand_id, "owner": member.owner_id, "conversation": some, "prompt": None, "only_key": None}
+    load = LOAD, {**names, "most": MOST_HISTORY, "most_bytes": 2**24}
     reads: dict[str, Callable[[], Any]] = {
         "the list": lambda: reading.groups(member, "UTC"),
         "a chat": lambda: reading.messages(member, some),
