@@ -6,6 +6,7 @@ from django.db.models import Q, Value
 from accounts.models import Owned
 
 EMPTY = Value({}, models.JSONField())
+NONE = Value([], models.JSONField())
 
 
 class Conversation(Owned):
@@ -125,6 +126,9 @@ class Message(Owned):
     cost_microusd = models.BigIntegerField(default=0, db_default=0)
     response_time_ms = models.PositiveIntegerField(null=True)
     metadata = models.JSONField(default=dict, db_default=EMPTY)
+    # What went with a question: [{"name", "kind", "bytes", "pages", "is_cut"}], and their text as the model is given it.
+    files = models.JSONField(default=list, db_default=NONE)
+    file_text = models.TextField(blank=True, default="", db_default="")  # long: read it only where a model is asked
     function_call = models.JSONField(null=True)
     edited_from_id = models.UUIDField(null=True)
     sentiment_score = models.FloatField(null=True)
@@ -184,7 +188,7 @@ class Turn(Owned):
     stop_asked_at = models.DateTimeField(null=True)  # a person wants it stopped, whichever process writes it
     # calls that failed and were followed by another, of the same model or the next one of the brand's chain; the last
     # one's end is the turn's own: [{"provider_id", "model", "error_code", "ms"}]
-    attempts = models.JSONField(default=list, db_default=Value([], models.JSONField()))
+    attempts = models.JSONField(default=list, db_default=NONE)
 
     class Meta:
         constraints = [
@@ -205,6 +209,47 @@ class Turn(Owned):
 
     def __str__(self) -> str:
         return f"{self.status} turn {self.pk}"
+
+
+class Attachment(Owned):
+    """A file on its way to a question. Its bytes are kept until they are read, its text until it goes with the question.
+
+    Then the text is the message's (`Message.file_text`), and this row is gone: whoever deletes a message deletes its files.
+    """
+
+    class State(models.TextChoices):
+        WAITING = "waiting"
+        READING = "reading"
+        READY = "ready"
+        FAILED = "failed"
+
+    class Kind(models.TextChoices):
+        TEXT = "text"
+        MARKDOWN = "markdown"
+        CSV = "csv"
+        PDF = "pdf"
+        DOCX = "docx"
+
+    conversation = models.ForeignKey(
+        Conversation, models.CASCADE, null=True, related_name="attachments", db_constraint=False, db_index=False
+    )  # where its question is being written; null: in a chat that is not begun
+    name = models.CharField(max_length=200)  # as people see it; nothing is stored under it
+    kind = models.CharField(max_length=10, choices=Kind)
+    size_bytes = models.PositiveIntegerField()
+    content = models.BinaryField(null=True)
+    state = models.CharField(max_length=10, choices=State, default=State.WAITING, db_default=State.WAITING)
+    pages = models.PositiveIntegerField(null=True)
+    pages_read = models.PositiveIntegerField(default=0, db_default=0)
+    error = models.CharField(max_length=500, blank=True, default="", db_default="")
+    text = models.TextField(blank=True, default="", db_default="")
+    is_cut = models.BooleanField(default=False, db_default=False)  # there was more than is ever read
+    changed_at = models.DateTimeField()  # while it is read, its sign of life
+
+    class Meta:
+        indexes = [models.Index(fields=["brand", "owner_id", "conversation"], name="attachments_of_owner")]
+
+    def __str__(self) -> str:
+        return f"{self.state} {self.kind} {self.pk}"
 
 
 OPEN_STATES = (Turn.Status.PENDING, Turn.Status.STREAMING)

@@ -43,6 +43,7 @@ RIGHTS = {
     "billing_stripeevent": {"app_service": "siud"},
     "billing_subscription": {"app_user": "s", "app_brand": "s", "app_service": "siud"},
     "billing_subscriptionhistory": {"app_user": "s", "app_brand": "s", "app_service": "si"},
+    "conversations_attachment": {"app_user": "siud", "app_service": "siud"},
     "conversations_conversation": {"app_user": "siud", "app_visitor": "siu", "app_brand": "s", "app_service": "siud"},
     "conversations_look": {"app_service": "siud"},
     "conversations_message": {"app_user": "siud", "app_visitor": "siu", "app_brand": "s", "app_service": "siud"},
