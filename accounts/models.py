@@ -70,6 +70,9 @@ class Brand(models.Model):
     )
     retention_days = models.PositiveIntegerField(null=True, blank=True, help_text="Empty: as long as the plan says.")
     default_plan = models.CharField(max_length=40, blank=True, help_text="Code of the plan a new member gets.")
+    withheld_models = ArrayField(
+        models.UUIDField(), default=list, db_default=[], blank=True, editable=False
+    )  # AIProvider
     # As billing says whenever that changes; no other app has to know what a plan is.
     sold_plans = ArrayField(models.CharField(max_length=40), default=list, db_default=[], editable=False)  # codes
     sold_packs = ArrayField(models.CharField(max_length=20), default=list, db_default=[], editable=False)  # meters
@@ -105,11 +108,32 @@ class Owned(BrandOwned):
 class Profile(models.Model):
     """What a person tells of themselves, behind the walls: nobody reads another's."""
 
+    class Theme(models.TextChoices):
+        LIGHT = "light"
+        DARK = "dark"
+
+    class Announce(models.TextChoices):
+        """What a screen reader says when an answer is there."""
+
+        FULL = "full"
+        FIRST = "first"
+        END = "end"
+
     user = models.OneToOneField(User, models.CASCADE, primary_key=True)
     full_name = models.CharField(max_length=120, blank=True)
     company_name = models.CharField(max_length=120, blank=True)
     phone = models.CharField(max_length=40, blank=True)
-    avatar_url = models.CharField(max_length=500, blank=True)
+    avatar_url = models.CharField(max_length=500, blank=True)  # a path of this site, the same on every brand
+    avatar_key = models.CharField(max_length=200, blank=True, default="", db_default="")  # where lib.files keeps it
+    # How this person wants the product; cookies mirror it (accounts.preferences), so that no request has to ask.
+    language = models.CharField(max_length=10, blank=True, default="", db_default="")  # "" = the browser's
+    zone = models.CharField(
+        max_length=64, blank=True, default="", db_default="", validators=[is_zone]
+    )  # "" = the brand's
+    theme = models.CharField(max_length=10, choices=Theme, blank=True, default="", db_default="")  # "" = the system's
+    enter_sends = models.BooleanField(default=True, db_default=True)
+    shortcuts_on = models.BooleanField(default=True, db_default=True)
+    announce = models.CharField(max_length=10, choices=Announce, default=Announce.FULL, db_default=Announce.FULL.value)
 
     def __str__(self) -> str:
         return self.full_name or str(self.user_id)

@@ -94,6 +94,22 @@ class Notification(Owned):
         return self.title
 
 
+class NoticePreference(Owned):
+    """How one person wants to hear of one kind of thing on one brand. No row: by both ways."""
+
+    type = models.CharField(max_length=40, choices=Notification.Type)
+    in_app = models.BooleanField(default=True)
+    by_mail = models.BooleanField(default=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["brand", "owner_id", "type"], name="one_preference_for_each_kind")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.type}: {'bell' if self.in_app else ''} {'mail' if self.by_mail else ''}"
+
+
 class EmailLog(models.Model):
     """One mail to one address, from the moment it was decided on. What it says is made from its template when it is sent.
 

@@ -212,6 +212,11 @@ EXEMPT: dict[str, dict[str, str]] = {
         "account_emailaddress": "select, insert, update, delete",
         "account_emailconfirmation": "select, insert, update, delete",
         "django_session": "select, insert, update, delete",
+        "mfa_authenticator": "select, insert, update, delete",
+        "socialaccount_socialaccount": "select, insert, update, delete",
+        "socialaccount_socialapp": "select",  # always empty: what is configured comes from the environment
+        "socialaccount_socialtoken": "select, delete",  # always empty: nothing of a vendor's is kept
+        "usersessions_usersession": "select, insert, update, delete",
     },
 }
 
