@@ -167,6 +167,29 @@ SECTIONS: dict[str, tuple[Variable, ...]] = {
             "Where `backup` writes unless told otherwise, and where `check_deployment` looks for yesterday's.",
         ),
     ),
+    "Files": (
+        Variable(
+            "FILES_DIR",
+            str,
+            "(var/files in the clone)",
+            "A folder for what people bring and take home, the same for every web process and worker, and outside of any "
+            "release.",
+            required=True,
+        ),
+        Variable(
+            "FILES_STORAGE",
+            str,
+            "",
+            "Instead of that folder, the dotted path of a storage of Django: `storages.backends.s3.S3Storage`, once its "
+            "package is installed ([deployment.md](deployment.md)). Empty: FILES_DIR.",
+        ),
+        Variable(
+            "FILES_STORAGE_OPTIONS",
+            str,
+            "{}",
+            'Its options as one JSON object: `{"bucket_name": "chatsite", "querystring_auth": false}`.',
+        ),
+    ),
     "Mail": (
         Variable(
             "EMAIL_URL",

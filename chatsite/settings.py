@@ -5,6 +5,7 @@ with which default, stands in chatsite/environment.py.
 `manage.py` works from a second terminal too. A variable that is set in the environment always wins.
 """
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -268,8 +269,21 @@ DATA_UPLOAD_MAX_MEMORY_SIZE = 1024 * 1024  # a request's body; a message is at m
 STATIC_URL = "static/"
 STATIC_ROOT = BASE_DIR / "staticfiles"
 STATICFILES_DIRS = [BASE_DIR / "static"]
+FILES_STORAGE = env("FILES_STORAGE")
+FILES_DIR = env.path("FILES_DIR", default=Path(VAR_DIR) / "files")()
 STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    # What people bring and take home (lib/files.py). For the eyes of this program only.
+    "files": {"BACKEND": FILES_STORAGE, "OPTIONS": json.loads(env("FILES_STORAGE_OPTIONS"))}
+    if FILES_STORAGE
+    else {
+        "BACKEND": "django.core.files.storage.FileSystemStorage",
+        "OPTIONS": {
+            "location": FILES_DIR,
+            "file_permissions_mode": 0o600,
+            "directory_permissions_mode": 0o700,
+        },
+    },
     "staticfiles": {
         "BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"
         if DEVELOPMENT

@@ -1,6 +1,7 @@
 """The product's settings, on test databases, with nothing faked but the way mail goes out."""
 
 import os
+from pathlib import Path
 
 os.environ.setdefault("DEVELOPMENT", "1")
 for name in (
@@ -10,7 +11,7 @@ for name in (
     os.environ.pop(name, None)  # a test never calls a real vendor
 
 from chatsite.settings import *  # noqa: E402, F403
-from chatsite.settings import DATABASES, env  # noqa: E402
+from chatsite.settings import DATABASES, STORAGES, VAR_DIR, env  # noqa: E402
 
 for name in ("default", "service"):
     DATABASES[name]["OPTIONS"] = {}
@@ -18,6 +19,7 @@ for name in ("default", "service"):
 # Two runs on one server get in each other's way unless each names its own database.
 DATABASES["owner"]["TEST"] = {"DEPENDENCIES": [], "NAME": os.environ.get("TEST_DB_NAME")}
 TESTER = env.db_url("DATABASE_TESTER_URL", default="postgres://nobody@127.0.0.1:1/unset")
+STORAGES["files"]["OPTIONS"]["location"] = str(Path(VAR_DIR) / "files-of-tests")
 EMAIL_BACKEND = "django.core.mail.backends.locmem.EmailBackend"
 CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
 CELERY_TASK_ALWAYS_EAGER = True

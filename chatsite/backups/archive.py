@@ -1,4 +1,4 @@
-"""The file: a ZIP, stored and not packed again, whose two members are the dump and the manifest.
+"""The file: a ZIP, stored and not packed again, whose members are the dump, the manifest and, below `files/`, FILES_DIR.
 
 A ZIP ends with its table of contents and carries a checksum of each member, so a file that was cut off or changed is
 known for what it is. It is written under another name, synced and renamed: under its own name it is whole.
@@ -15,12 +15,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
+from uuid import UUID
 
+from lib import files
 from lib.errors import Invalid
 
-DUMP, MANIFEST = "database.dump", "manifest.json"
+DUMP, MANIFEST, FILES = "database.dump", "manifest.json", "files/"
 SUFFIX, DRAFT = ".backup", ".part"
 FORMAT = 1
+PASSING = {"export", "trial"}  # kinds of files that are not worth keeping
 
 
 class NotABackup(Invalid):
@@ -69,6 +72,33 @@ def manifest(path: Path) -> dict[str, Any]:
             f"{path} was made by another release (format {found.get('format')}). Restore it with that one."
         )
     return found
+
+
+def put_files(archive: zipfile.ZipFile) -> int:
+    """Take the files along, once the dump is written: each row in it has its own by then. Returns how many.
+
+    What is deleted meanwhile, rows and all, is left out. Exports are too: they are gone tomorrow, and made again at will.
+    """
+    taken = 0
+    for key in files.stored():
+        brand_id, kind, _ = key.split("/")
+        if kind in PASSING:
+            continue
+        with suppress(files.FileGone), files.open(key, brand_id=UUID(brand_id)) as file:
+            with archive.open(FILES + key, "w", force_zip64=True) as member:
+                shutil.copyfileobj(file, member, 1 << 20)
+            taken += 1
+    return taken
+
+
+def get_files(path: Path) -> int:
+    """Give the files of a whole backup back to the storage; what is there already stays. Returns how many there are."""
+    with zipfile.ZipFile(path) as archive:
+        found = [name.removeprefix(FILES) for name in archive.namelist() if name.startswith(FILES)]
+        for key in found:
+            with archive.open(FILES + key) as member:
+                files.give_back(key, member)
+    return len(found)
 
 
 def refuse_damaged(path: Path) -> None:

@@ -43,6 +43,7 @@ def restore(path: Path, *, say: Say) -> dict[str, Any]:
     program = find("pg_restore", server_major=max(major, manifest["postgresql"]))
     say("Holding the file against its checksums ...")
     archive.refuse_damaged(path)
+    has_files = archive.get_files(path)  # before the rows: what stops here is simply begun again
     where, env = conninfo(owner.settings_dict)
     counts = manifest["tables"]
     command = [
@@ -65,6 +66,7 @@ def restore(path: Path, *, say: Say) -> dict[str, Any]:
         "from": str(path),
         "taken_at": manifest["taken_at"],
         "rows": sum(counts.values()),
+        "files": has_files,
         "faults": _faults(manifest),
     }
 

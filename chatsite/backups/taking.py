@@ -19,7 +19,7 @@ from lib.errors import Conflict, Forbidden
 
 NOT_IN_IT = (
     "SECRET_KEY, ENCRYPTION_KEYS (which alone open members' own keys), the vendors' keys, the databases' and the mail's "
-    "passwords: the environment file. Keep it apart."
+    "passwords: the environment file. Keep it apart. Nor what lies in FILES_STORAGE, where that is set."
 )
 
 
@@ -84,6 +84,9 @@ def _write(file: IO[bytes], alias: str, now: datetime, say: Say) -> dict[str, An
             assert dump.stdout
             with zipped.open(archive.DUMP, "w", force_zip64=True) as member:
                 shutil.copyfileobj(dump.stdout, member, 1 << 20)
+            if not settings.FILES_STORAGE:
+                say("Taking the files along ...")
+                made["files"] = archive.put_files(zipped)
             zipped.writestr(archive.MANIFEST, json.dumps(made, indent=1))
     return made
 

@@ -34,6 +34,7 @@ CHECKS: tuple[Callable[[], Iterable[Finding]], ...] = (
     surroundings.redis_server,
     surroundings.background_work,
     surroundings.disks,
+    surroundings.files,
     surroundings.backups,
 )
 

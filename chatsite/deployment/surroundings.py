@@ -1,4 +1,4 @@
-"""The queue, the worker and its clock, the disks, yesterday's backup."""
+"""The queue, the worker and its clock, the disks, people's files, yesterday's backup."""
 
 import shutil
 from collections.abc import Iterator
@@ -15,6 +15,8 @@ from chatsite.celery import app
 from chatsite.deployment.finding import Finding
 from conversations.tasks import RAN_AT
 from lib import clock
+from lib import files as stored_files
+from lib.db import NOBODY
 
 OLDEST_REDIS = (6, 2)
 LATE_S = 60  # the reaper runs every 5 s
@@ -89,7 +91,7 @@ def background_work() -> Iterator[Finding]:
 
 
 def disks() -> Iterator[Finding]:
-    folders = {Path(settings.BASE_DIR), *([Path(settings.BACKUP_DIR)] if settings.BACKUP_DIR else [])}
+    folders = {Path(folder) for folder in (settings.BASE_DIR, settings.BACKUP_DIR, settings.FILES_DIR) if folder}
     for folder in sorted(folders):
         if not folder.is_dir():
             continue
@@ -102,6 +104,33 @@ def disks() -> Iterator[Finding]:
                 "Backups and upgrades fail on a full disk; a database on it stops.",
                 "Make room: journalctl --vacuum-size=500M, old releases, old backups.",
             )
+
+
+def files() -> Iterator[Finding]:
+    """Where people's files go: in a release's own folder they would be gone with the next one."""
+    folder = None if settings.FILES_STORAGE else Path(settings.FILES_DIR)
+    if folder and not settings.DEVELOPMENT and folder.resolve().is_relative_to(Path(settings.BASE_DIR).resolve()):
+        yield Finding(
+            "error",
+            "files",
+            f"FILES_DIR is {folder}, in the folder of this release.",
+            "The next release does not find what people brought and what waits for them.",
+            "Set FILES_DIR to a folder that stays, the same for every process: /var/lib/chatsite/files",
+        )
+        return
+    try:
+        key = stored_files.save(NOBODY, "trial", "", b"written, read, deleted")
+        with stored_files.open(key, brand_id=NOBODY) as file:
+            file.read()
+        stored_files.delete(key, brand_id=NOBODY)
+    except Exception as error:  # whatever a storage of somebody else's raises
+        yield Finding(
+            "error",
+            "files",
+            f"Nothing can be stored in {folder or settings.FILES_STORAGE}: {error}",
+            "Attaching a file, exporting many chats and downloading all of one's data fail.",
+            "Let the user of the processes write there, or check FILES_STORAGE and FILES_STORAGE_OPTIONS.",
+        )
 
 
 def backups() -> Iterator[Finding]:

@@ -66,6 +66,12 @@ def causes(check):
         (databases.room, {"WEB_POOL": 300}, "a process may want 600"),
         (databases.room, {"DB_HOPS": 16}, "DB_HOPS is 16"),
         (surroundings.backups, {"BACKUP_DIR": ""}, "BACKUP_DIR is not set"),
+        (surroundings.files, {"FILES_DIR": str(product.BASE_DIR / "var")}, "in the folder of this release"),
+        (
+            surroundings.files,
+            {"FILES_STORAGE": "s3", "STORAGES": {"files": {"BACKEND": "no.such"}}},
+            "Nothing can be stored",
+        ),
         (surroundings.redis_server, {"REDIS_URL": "redis://127.0.0.1:1/0"}, "REDIS_URL does not answer"),
     ],
 )
@@ -82,6 +88,7 @@ def test_a_setting_that_is_wrong_is_named(db, settings, tmp_path, check, changed
             "BEHIND_PROXY": True, "EMAIL_BACKEND": configuration.SMTP, "EMAIL_HOST": "127.0.0.1",
             "EMAIL_PORT": mail.getsockname()[1], "DEFAULT_FROM_EMAIL": "x <no-reply@act.example>",
             "ADMINS": [("ann", "ann@act.example")], "STATIC_ROOT": str(tmp_path), "BACKUP_DIR": str(tmp_path),
+            "FILES_DIR": str(tmp_path),
         }  # fmt: skip
         for name, value in fit.items():
             setattr(settings, name, value)

@@ -29,6 +29,8 @@ class Command(BaseCommand):
             raise CommandError(refused.detail) from refused
         except Error as error:
             raise CommandError(f"The database refused: {error}") from error
+        except OSError as error:
+            raise CommandError(f"The files could not be given back: {error}") from error
         faults = result["faults"]
         if options["json"]:
             self.stdout.write(json.dumps(result))
