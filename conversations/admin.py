@@ -18,7 +18,7 @@ from django.utils.safestring import SafeString
 
 from accounts.models import SupportGrant
 from accounts.support import grants_in_force
-from conversations.models import Conversation, Message, Turn
+from conversations.models import BrandTemplate, Conversation, Message, Turn
 from events import stream
 from lib.admin import ReadOnly
 
@@ -154,3 +154,22 @@ class TurnAdmin(ReadOnly, admin.ModelAdmin):
         except ValueError:
             return queryset.filter(wanted), False
         return queryset.filter(wanted | Q(pk=known) | Q(message_id=known) | Q(owner_id=known)), False
+
+
+@admin.register(BrandTemplate)
+class BrandTemplateAdmin(admin.ModelAdmin):
+    """The starters that a brand gives. Its admins edit them too."""
+
+    list_display = ["title", "brand", "needs", "is_active", "position", "updated_at"]
+    list_filter = ["is_active", ("brand", admin.RelatedOnlyFieldListFilter)]
+    list_select_related = ["brand"]
+    list_per_page = 50
+    search_fields = ["title", "text"]
+    autocomplete_fields = ["brand"]
+    exclude = ["deleted_at"]
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        return super().get_queryset(request).filter(deleted_at=None)
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
+        return ["brand"] if obj else []

@@ -3,7 +3,7 @@
 from django.db import models
 from django.db.models import Q, Value
 
-from accounts.models import Owned
+from accounts.models import BrandOwned, Owned
 
 EMPTY = Value({}, models.JSONField())
 NONE = Value([], models.JSONField())
@@ -268,3 +268,38 @@ class Look(models.Model):
 
     def __str__(self) -> str:
         return f"seen {self.seen_at:%H:%M:%S}"
+
+
+class Starter(models.Model):
+    """A question to begin with (S0, S2: conversation starters). `{fields}` in its text are asked for before it is sent."""
+
+    title = models.CharField(max_length=80)
+    text = models.TextField(max_length=4000)
+    needs = models.CharField(max_length=160, blank=True, default="", db_default="")  # of whoever uses it, in words
+    position = models.PositiveSmallIntegerField(default=100, db_default=100)
+    is_active = models.BooleanField(default=True, db_default=True)
+    updated_at = models.DateTimeField(auto_now=True)
+    deleted_at = models.DateTimeField(null=True, blank=True)  # can be taken back for 30 days
+
+    class Meta:
+        abstract = True
+        ordering = ["position", "id"]
+
+    def __str__(self) -> str:
+        return self.title
+
+
+class Template(Owned, Starter):
+    """A member's own starter."""
+
+    class Meta(Starter.Meta):
+        indexes = [models.Index(fields=["brand", "owner_id", "position"], name="templates_of_owner")]
+
+
+class BrandTemplate(BrandOwned, Starter):
+    """A starter that the brand gives to all who ask there, visitors too."""
+
+    class Meta(Starter.Meta):
+        verbose_name = "template of a brand"
+        verbose_name_plural = "templates of brands"
+        indexes = [models.Index(fields=["brand", "position"], name="templates_of_brand")]

@@ -11,7 +11,7 @@ from lib.admin import ReadOnly
 from lib.db import on_commit
 from lib.egress import Refused, vet_url
 from providers import offers
-from providers.models import AIProvider, Fallback, Price, ProviderKey, SystemPrompt
+from providers.models import AIProvider, Fallback, Place, Price, ProviderKey, SystemPrompt
 
 
 class ProviderForm(forms.ModelForm):
@@ -91,10 +91,7 @@ class SystemPromptAdmin(admin.ModelAdmin):
         return ["brand"] if obj else []
 
 
-@admin.register(Fallback)
-class FallbackAdmin(admin.ModelAdmin):
-    """A brand's chain: who answers, in order, when the model that was asked cannot. Its admins edit it too."""
-
+class InOrder(admin.ModelAdmin):
     list_display = ["brand", "position", "provider"]
     list_display_links = ["provider"]
     list_filter = [("brand", admin.RelatedOnlyFieldListFilter)]
@@ -105,6 +102,16 @@ class FallbackAdmin(admin.ModelAdmin):
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
         return ["brand"] if obj else []
+
+
+@admin.register(Fallback)
+class FallbackAdmin(InOrder):
+    """A brand's chain: who answers, in order, when the model that was asked cannot. Its admins edit it too."""
+
+
+@admin.register(Place)
+class PlaceAdmin(InOrder):
+    """The order in which a brand shows the models. Its admins edit it too."""
 
 
 @admin.register(ProviderKey)

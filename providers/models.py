@@ -166,3 +166,19 @@ class ProviderKey(Owned):
 
     def __str__(self) -> str:
         return f"{self.get_vendor_display()} …{self.last_four}"
+
+
+class Place(BrandOwned):
+    """A model's place in the brand's list. Those without one come after, in the order staff gave them."""
+
+    provider = models.ForeignKey(AIProvider, models.CASCADE, related_name="+")
+    position = models.PositiveSmallIntegerField(default=100)
+
+    class Meta:
+        ordering = ["position", "id"]
+        verbose_name = "place of a model"
+        verbose_name_plural = "places of models"
+        constraints = [models.UniqueConstraint(fields=["brand", "provider"], name="one_place_in_the_list")]
+
+    def __str__(self) -> str:
+        return f"{self.position}: {self.provider_id}"

@@ -36,12 +36,12 @@ from billing.models import (
 )
 from chatsite.isolation.catalogue import walled
 from conversations.live import hub
-from conversations.models import Conversation, Message, Turn
+from conversations.models import BrandTemplate, Conversation, Message, Turn
 from events import notices, stream
 from events.models import Activity, Alarm, DeadLetter, EmailLog, Event, Notification
 from lib.db import SERVICE, scope
 from lib.ids import uuid7
-from providers.models import Fallback, ProviderKey, SystemPrompt
+from providers.models import Fallback, Place, ProviderKey, SystemPrompt
 from quotas import ledger
 from quotas.models import Account, Bucket, Entry, Hold, Pack
 from tests import factories
@@ -90,7 +90,9 @@ ROWS = [
     Event,
     Notification,
     Agent,
+    BrandTemplate,
     Fallback,
+    Place,
     SystemPrompt,
     Plan,
     Subscription,
@@ -211,6 +213,8 @@ def scene(world, caplog):
         SystemPrompt.objects.filter(brand=world.globex).update(name="canary-globex", prompt_text="canary-globex")
         for brand in (world.act, world.globex):
             Fallback.objects.create(brand=brand, provider=world.demo)
+            Place.objects.create(brand=brand, provider=world.demo)
+            BrandTemplate.objects.create(brand=brand, title="Plan", text="Plan my {day}.")
         Agent.objects.create(
             brand=world.act, owner_id=world.bob.pk, slug="a", name="A", ai_model="demo", system_prompt="canary-prompt"
         )
