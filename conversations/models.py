@@ -2,6 +2,7 @@
 
 from django.db import models
 from django.db.models import Q, Value
+from django.db.models.functions import Now
 
 from accounts.models import BrandOwned, Owned
 
@@ -40,11 +41,10 @@ class Conversation(Owned):
     # Its plan was charged one conversation. Until an answer of it has arrived and was paid by the plan, it was not.
     is_counted = models.BooleanField(default=True, db_default=True)
     updated_at = models.DateTimeField(auto_now=True)
-    last_message_at = models.DateTimeField(null=True)
+    last_message_at = models.DateTimeField(null=True, db_default=Now())  # how long it is kept is counted from here
     archived_at = models.DateTimeField(null=True)
     deleted_at = models.DateTimeField(null=True)  # in the bin for 30 days
-    pinned_at = models.DateTimeField(null=True)
-    expires_at = models.DateTimeField(null=True)  # by the plan's retention; pinned ones survive
+    pinned_at = models.DateTimeField(null=True)  # kept, whatever the plan says
     # S1: what the person was looking at
     context_type = models.CharField(max_length=40, blank=True, default="", db_default="")
     context_id = models.CharField(max_length=120, blank=True, default="", db_default="")
@@ -79,7 +79,12 @@ class Conversation(Owned):
         ]
         indexes = [
             models.Index(fields=["brand", "owner_id", "-last_message_at", "-id"], name="conversations_newest_first"),
-            models.Index(fields=["expires_at"], condition=Q(pinned_at=None), name="conversations_to_expire"),
+            models.Index(
+                fields=["brand", "deleted_at"], condition=Q(deleted_at__isnull=False), name="conversations_in_the_bin"
+            ),
+            models.Index(
+                fields=["brand", "last_message_at"], condition=Q(owner_kind="visitor"), name="conversations_of_visitors"
+            ),
         ]
 
     def __str__(self) -> str:

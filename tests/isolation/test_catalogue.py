@@ -81,6 +81,7 @@ RIGHTS = {
     "socialaccount_socialtoken": {"app_door": "sd", "app_service": "siud"},
     "usersessions_usersession": {"app_door": "siud", "app_service": "siud"},
     # views, which show what their reader may see
+    "conversation_usage": {"app_user": "s", "app_brand": "s", "app_service": "s"},
     "daily_quota_usage": {"app_user": "s", "app_brand": "s", "app_service": "s"},
     "quota_transactions": {"app_user": "s", "app_brand": "s", "app_service": "s"},
 }
