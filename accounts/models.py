@@ -66,7 +66,15 @@ class Brand(models.Model):
     open_sign_up = models.BooleanField(default=True, help_text="Off: members join by invitation only.")
     shared_history = models.BooleanField(default=False, help_text="Every member may read every conversation.")
     anonymous_allowance = models.PositiveSmallIntegerField(
-        default=3, help_text="Questions a visitor may ask without an account."
+        default=3, help_text="Questions a visitor may ask without an account, in all. 0: nobody asks without one."
+    )
+    anonymous_per_network = models.PositiveIntegerField(
+        default=30,
+        db_default=30,
+        help_text="Questions a day that all visitors of one network (IPv4 /24, IPv6 /48) may ask together.",
+    )
+    anonymous_per_day = models.PositiveIntegerField(
+        default=1000, db_default=1000, help_text="Questions a day that all visitors of this brand may ask together."
     )
     retention_days = models.PositiveIntegerField(null=True, blank=True, help_text="Empty: as long as the plan says.")
     default_plan = models.CharField(max_length=40, blank=True, help_text="Code of the plan a new member gets.")

@@ -260,6 +260,30 @@ class Attachment(Owned):
 OPEN_STATES = (Turn.Status.PENDING, Turn.Status.STREAMING)
 
 
+class PendingMessage(Owned):
+    """What somebody without an account wrote when the free questions were used up (S4 `pendingChatMessage`).
+
+    Stored before sign-up is offered, and the visitor's until the new account adopts it; then it is sent once, under its id.
+    """
+
+    text = models.TextField(blank=True)  # emptied when it is sent: the chat has it
+    conversation_id = models.UUIDField(null=True)  # of the chat it was written in, and that it was sent to
+    provider_id = models.UUIDField(null=True)
+    system_prompt_id = models.UUIDField(null=True)
+    returned_at = models.DateTimeField(null=True)  # it could not be sent: its text is back in the composer
+    sent_at = models.DateTimeField(null=True)
+    expires_at = models.DateTimeField()
+
+    class Meta:
+        indexes = [
+            models.Index(fields=["brand", "owner_id", "-id"], name="pending_of_an_owner"),
+            models.Index(fields=["expires_at"], name="pending_to_expire"),
+        ]
+
+    def __str__(self) -> str:
+        return f"of {self.owner_id}"
+
+
 class Look(models.Model):
     """When the reaper looked last, in one row. While it could not look, nobody's heartbeat need have got through either.
 

@@ -30,6 +30,7 @@ class Account(Owned):
         AGENT = "agent"
         BRAND = "brand"
         HOUSE = "house"  # ours: what a provider reports beyond the hold
+        VISITORS = "visitors"  # all of a brand's together; last, because ranks stand in rows
 
     kind = models.CharField(max_length=10, choices=Kind)
     plan_code = models.CharField(max_length=40, blank=True)

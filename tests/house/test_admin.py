@@ -23,6 +23,7 @@ from quotas.models import Account
 from tests import factories
 
 SECRET = "canary-of-bob"
+CAPS = {"anonymous_allowance": 3, "anonymous_per_network": 9, "anonymous_per_day": 99}
 LISTS = [
     "accounts_apikey", "accounts_brand", "accounts_membership", "accounts_supportgrant", "accounts_user",
     "agents_agent", "conversations_conversation", "conversations_message", "events_activity", "events_event",
@@ -74,7 +75,7 @@ def act_on(client, model, action, *rows):
 def test_staff_make_a_brand_and_give_it_plans(staff):
     page = {
         "name": "Initech", "slug": "initech", "domain": "Initech.localhost", "zone": "America/Toronto", "hue": 20,
-        "chroma": "0.1", "roundness": "1", "anonymous_allowance": 3, "is_active": "on", "open_sign_up": "on",
+        "chroma": "0.1", "roundness": "1", "is_active": "on", "open_sign_up": "on", **CAPS,
     }  # fmt: skip
 
     assert staff.post(reverse("admin:accounts_brand_add"), page).status_code == 302
@@ -115,7 +116,7 @@ def test_staff_make_a_brand_and_give_it_plans(staff):
 def test_a_brand_is_refused_what_it_cannot_be(staff, world, field, wrong):
     address = reverse("admin:accounts_brand_change", args=[world.act.pk])
     page = {"name": "Act", "slug": "act", "domain": "act.localhost", "zone": "UTC", "hue": 1, "chroma": "0.1"}
-    page |= {"roundness": 1, "anonymous_allowance": 3, "default_plan": "free", "is_active": "on", field: wrong}
+    page |= {"roundness": 1, **CAPS, "default_plan": "free", "is_active": "on", field: wrong}
 
     answer = staff.post(address, page)
 
@@ -127,7 +128,7 @@ def test_a_changed_brand_is_shown_at_once(staff, world, client, django_capture_o
     assert b"Act" in client.get("/").content or client.get("/").status_code == 302
     address = reverse("admin:accounts_brand_change", args=[world.act.pk])
     page = {"name": "Renamed", "slug": "act", "domain": "act.localhost", "zone": "UTC", "hue": 1, "chroma": "0.1"}
-    page |= {"roundness": 1, "anonymous_allowance": 3, "default_plan": "free", "is_active": "on"}
+    page |= {"roundness": 1, **CAPS, "default_plan": "free", "is_active": "on"}
 
     with django_capture_on_commit_callbacks(execute=True):
         staff.post(address, page)

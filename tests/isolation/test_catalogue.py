@@ -49,6 +49,7 @@ RIGHTS = {
     "conversations_look": {"app_service": "siud"},
     "conversations_message": {"app_user": "siud", "app_visitor": "siu", "app_brand": "s", "app_service": "siud"},
     "conversations_template": {"app_user": "siud", "app_service": "siud"},
+    "conversations_pendingmessage": {"app_user": "su", "app_visitor": "sid", "app_service": "siud"},
     "conversations_turn": {"app_user": "si", "app_visitor": "si", "app_brand": "s", "app_service": "siud"},
     "django_admin_log": {"app_service": "siud"},
     "django_content_type": {"app_service": "siud"},
