@@ -10,7 +10,7 @@ from lib.operations import EnableRLS
 class Migration(migrations.Migration):
     dependencies = [
         ("accounts", "0005_anonymous_caps"),
-        ("conversations", "0012_templates"),
+        ("conversations", "0017_conversation_usage"),
     ]
 
     operations = [
