@@ -7,8 +7,10 @@ them. The catalogue test (tests/isolation/test_catalogue.py) fails on a table th
 import functools
 from collections.abc import Callable, Sequence
 from typing import Any
+from uuid import UUID
 
 from django.contrib.postgres.operations import AddIndexConcurrently
+from django.db import transaction
 from django.db.migrations.operations.base import Operation
 
 from lib.db import on
@@ -194,6 +196,36 @@ def as_service(work: Callable[[Any, Any], None]) -> Callable[[Any, Any], None]:
                     editor.execute("reset role")
 
     return run
+
+
+class FillInBatches(_OnOwner):
+    """Run one statement as the service until it finds no more rows, each time in a transaction of its own.
+
+    The statement takes up to %(most)s rows whose id is above %(after)s, and gives the last of these ids. The migration says
+    `atomic = False`.
+    """
+
+    def __init__(self, statement: str, *, most: int = 500) -> None:
+        self.statement, self.most = statement, most
+
+    def deconstruct(self) -> tuple[str, list[Any], dict[str, Any]]:
+        return type(self).__name__, [self.statement], {"most": self.most}
+
+    def database_forwards(self, app_label: str, editor: Any, from_state: Any, to_state: Any) -> None:
+        self.require_owner(editor)
+        after: UUID | None = UUID(int=0)
+        while after is not None:
+            with transaction.atomic(using=editor.connection.alias), editor.connection.cursor() as cursor:
+                cursor.execute("set local role app_service")
+                cursor.execute(self.statement, {"after": after, "most": self.most})
+                after = next((row[0] for row in cursor.fetchall()), None)
+                cursor.execute("reset role")
+
+    def database_backwards(self, app_label: str, editor: Any, from_state: Any, to_state: Any) -> None:
+        """What was filled goes with its column."""
+
+    def describe(self) -> str:
+        return "Fill old rows, batch by batch"
 
 
 # Tables outside the walls, and who has which right on them; frozen in the catalogue test.
