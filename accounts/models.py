@@ -77,6 +77,11 @@ class Brand(models.Model):
         default=1000, db_default=1000, help_text="Questions a day that all visitors of this brand may ask together."
     )
     retention_days = models.PositiveIntegerField(null=True, blank=True, help_text="Empty: as long as the plan says.")
+    sharing_on = models.BooleanField(
+        default=True,
+        db_default=True,
+        help_text="Members may share a chat by a link. Off: all links are closed at once.",
+    )
     default_plan = models.CharField(max_length=40, blank=True, help_text="Code of the plan a new member gets.")
     withheld_models = ArrayField(
         models.UUIDField(), default=list, db_default=[], blank=True, editable=False
