@@ -27,8 +27,8 @@ from benchmarks import stage  # noqa: E402
 from benchmarks.table import Row  # noqa: E402
 from conversations import reading  # noqa: E402
 from conversations.models import Conversation  # noqa: E402
+from conversations.preparing import MOST_HISTORY  # noqa: E402
 from conversations.statements import LOAD  # noqa: E402
-from conversations.turns import MOST_HISTORY  # noqa: E402
 from lib.db import SERVICE, Principal, scope, send  # noqa: E402
 from tests import crowd, factories  # noqa: E402
 

@@ -16,7 +16,7 @@ from typing import Any
 from django.conf import settings
 from django.db import InterfaceError, OperationalError
 
-from conversations import paying, turns
+from conversations import handing_over, paying
 from conversations.live import Live
 from lib import metrics
 from lib.db import db
@@ -141,7 +141,7 @@ async def _hand_over(live: Live, failure: ProviderError) -> bool:
         return False  # the question was refused, not the model lost: that is for the person to read
     attempts = [*live.attempts, _attempt(live, failure)]
     try:
-        following = await db(turns.hand_over, live.begun, attempts, by_the_clock=True)
+        following = await db(handing_over.hand_over, live.begun, attempts, by_the_clock=True)
     except (OperationalError, InterfaceError) as away:
         log.warning("turn %s has no fallback, the database is away: %s", live.begun.turn_id, away)
         return False

@@ -7,9 +7,10 @@ from uuid import UUID
 from django.conf import settings
 
 from accounts import idempotency
-from conversations import turns
+from conversations import finishing
 from conversations.models import Turn
 from conversations.statements import LOOK, LOST, ORPHANS
+from conversations.turns import Finished
 from lib.db import SERVICE, opening, patient_for, send
 from lib.errors import DomainError
 from providers.offers import Offer, known
@@ -73,8 +74,8 @@ def give_back(reservation: UUID) -> None:
             send(ledger.settling(reservation, amounts={}, reason="never begun"))
 
 
-def _end(turn: Turn, offer: Offer) -> turns.Finished | None:
-    return turns.finish(
+def _end(turn: Turn, offer: Offer) -> Finished | None:
+    return finishing.finish(
         turn.pk,
         status=Turn.Status.INTERRUPTED,
         text=turn.partial,

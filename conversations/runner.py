@@ -14,7 +14,7 @@ from uuid import UUID
 from django.conf import settings
 from django.db import InterfaceError, OperationalError
 
-from conversations import asking, relay, turns
+from conversations import asking, finishing, relay, turns
 from conversations.errors import Dismissed, Restarting
 from conversations.live import Live, hub
 from conversations.models import Turn
@@ -108,7 +108,7 @@ async def _finish(live: Live, status: str, usage: Usage | None, error: DomainErr
     for number, wait in enumerate(tries):
         try:
             finished = await db(
-                turns.finish,
+                finishing.finish,
                 begun.turn_id,
                 by_the_clock=True,
                 status=status,
@@ -136,7 +136,7 @@ async def _finish(live: Live, status: str, usage: Usage | None, error: DomainErr
             await asyncio.sleep(wait)
     if finished is None:
         with suppress(Exception):  # what stands in the row is the truth, whoever wrote it
-            finished = await db(turns.as_ended, begun.turn_id, text=live.text, by_the_clock=True)
+            finished = await db(finishing.as_ended, begun.turn_id, text=live.text, by_the_clock=True)
     return finished or Finished(
         status=str(Turn.Status.INTERRUPTED),
         text=live.text,

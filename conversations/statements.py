@@ -1,4 +1,4 @@
-"""The statements of a turn's life; turns.py says when each is sent, and as whom."""
+"""The statements of a turn's life; beginning, turns and finishing say when each is sent, and as whom."""
 
 from conversations.paying import KEYS
 

@@ -17,7 +17,7 @@ from django.views.decorators.http import require_GET, require_POST, require_safe
 
 from accounts.access import BrandRequest, View, as_member, brand_member, member_asks, member_of, public
 from accounts.models import User
-from conversations import paying, reading, relay, runner, turns
+from conversations import beginning, paying, reading, relay, runner, turns
 from conversations.forms import QuestionForm
 from conversations.live import Blockwise, Live, follow, hub
 from conversations.models import Message, Turn
@@ -151,7 +151,7 @@ async def _ask(request: BrandRequest, form: QuestionForm, conversation_id: UUID 
 
 def _begin(request: BrandRequest, form: QuestionForm, conversation_id: UUID | None) -> Begun:
     key = form.cleaned_data["idempotency_key"] or request.headers.get("Idempotency-Key", "")
-    return turns.begin(member_of(request), request.brand, form.question(conversation_id), key=key)
+    return beginning.begin(member_of(request), request.brand, form.question(conversation_id), key=key)
 
 
 def _turn(request: BrandRequest, form: QuestionForm, begun: Begun) -> str:

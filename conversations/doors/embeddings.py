@@ -20,7 +20,7 @@ from django.http.response import HttpResponseBase
 
 from accounts import brands
 from accounts.access import key_holder
-from conversations import paying, runner, turns
+from conversations import beginning, finishing, paying, runner, turns
 from conversations.doors import errors, exchange, fields
 from conversations.doors.exchange import SCOPE, door
 from conversations.doors.fields import BadField
@@ -73,7 +73,7 @@ async def _embed(request: HttpRequest) -> tuple[Wanted, Begun, Vectors, Finished
     error = calling.exception()
     try:
         finished = await db(
-            turns.finish,
+            finishing.finish,
             begun.turn_id,
             by_the_clock=True,
             status=str(Turn.Status.FAILED if error else Turn.Status.DONE),
@@ -116,7 +116,7 @@ def _begin(request: HttpRequest) -> tuple[Wanted, Begun]:
         len(item) if isinstance(item, list) else calls.estimate_tokens([{"content": item}]) for item in wanted.inputs
     )
     brand = brands.by_id(principal.brand_id)
-    return wanted, turns.begin_embedding(principal, brand, wanted.offer, prompt_tokens=tokens, keys=keys)
+    return wanted, beginning.begin_embedding(principal, brand, wanted.offer, prompt_tokens=tokens, keys=keys)
 
 
 def _wanted(body: bytes, own: Collection[UUID]) -> Wanted:

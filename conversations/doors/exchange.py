@@ -17,7 +17,7 @@ from django.views.decorators.csrf import csrf_exempt
 
 from accounts import brands
 from accounts.access import View, api_key, key_holder
-from conversations import runner, turns
+from conversations import beginning, finishing, runner
 from conversations.doors.errors import Shape, after_hold
 from conversations.live import Live
 from conversations.models import Turn
@@ -123,12 +123,12 @@ def _begin(request: HttpRequest, read: Callable[[bytes], W]) -> tuple[W, Begun]:
     key = (
         request.headers.get("Idempotency-Key", "") if wanted.question.is_stored else ""
     )  # else nothing could be told again
-    return wanted, turns.begin(principal, brand, wanted.question, key=key, route=str(match and match.url_name))
+    return wanted, beginning.begin(principal, brand, wanted.question, key=key, route=str(match and match.url_name))
 
 
 async def _told_before(begun: Begun) -> Live:
     """The answer to the first request with this Idempotency-Key, as it stands in its row. Raises while it is written."""
-    finished = await db(turns.as_ended, begun.turn_id, text="")
+    finished = await db(finishing.as_ended, begun.turn_id, text="")
     if finished is None:
         raise Conflict("The same request is being worked on. Ask again in a moment for its answer.", retry_after=1)
     live = Live(begun)

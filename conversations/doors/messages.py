@@ -14,7 +14,7 @@ from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
 from accounts.access import View, key_holder
-from conversations import paying, turns
+from conversations import abilities, paying
 from conversations.doors import errors, exchange, messages_input
 from conversations.doors.exchange import SCOPE, as_json, door
 from conversations.live import Live
@@ -71,7 +71,7 @@ def _count(request: HttpRequest) -> int:
     with scope(principal):  # a key of somebody who left opens nothing
         model = offer(question.model, own=own)
     messages = question.messages or ()
-    turns.require(model, question.params, question.tool_choice, messages)
+    abilities.require(model, question.params, question.tool_choice, messages)
     return calls.estimate_tokens(messages, question.tools, image_tokens=model.image_tokens)
 
 

@@ -8,7 +8,7 @@ import openai
 import pytest
 from pydantic import BaseModel
 
-from conversations import turns
+from conversations import abilities
 from lib.db import db
 from lib.errors import Invalid
 from lib.ids import uuid7
@@ -168,10 +168,10 @@ def test_claude_takes_no_detail_of_a_picture_but_its_own():
         url = {"url": "https://example.com/a.png", **detail}
         return ({"role": "user", "content": [{"type": "image_url", "image_url": url}]},)
 
-    turns.require(claude, {}, "", picture())
-    turns.require(claude, {}, "", picture(detail="auto"))
+    abilities.require(claude, {}, "", picture())
+    abilities.require(claude, {}, "", picture(detail="auto"))
     with pytest.raises(Invalid) as refused:
-        turns.require(claude, {}, "", picture(detail="low"))
+        abilities.require(claude, {}, "", picture(detail="low"))
     assert refused.value.extra["param"] == "detail"
 
 

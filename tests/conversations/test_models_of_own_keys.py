@@ -4,7 +4,7 @@ import pytest
 from django.test import Client
 
 from accounts import keys
-from conversations import paying, turns
+from conversations import beginning, handing_over, paying
 from conversations.turns import Question
 from lib.db import SERVICE, scope
 from lib.secret import Secret
@@ -68,7 +68,7 @@ def listed(brand, user):
 
 
 def begun(brand, user, model, **fields):
-    return turns.begin(factories.member(brand, user), brand, Question(text="Hello?", model=model, **fields))
+    return beginning.begin(factories.member(brand, user), brand, Question(text="Hello?", model=model, **fields))
 
 
 def test_the_page_offers_them_to_who_has_the_key_and_to_nobody_else(world):
@@ -144,14 +144,14 @@ def test_nobody_is_handed_over_to_a_model_that_only_an_own_key_could_ask(world):
         Fallback.objects.create(brand=world.act, provider_id=gpt, position=1)
     ready = begun(world.act, world.alice, "demo")
 
-    assert turns.next_begun(ready, {ready.offer.id}, [gpt]) is None
+    assert handing_over.next_begun(ready, {ready.offer.id}, [gpt]) is None
 
 
 def test_a_program_counts_tokens_and_embeds_with_them_too(world):
     alice = factories.member(world.act, world.alice)
     found = paying.keys_of(alice)
     vectors = offers.offer("gpt-vectors", "embedding", own=own_keys.payable(found))
-    ready = turns.begin_embedding(alice, world.act, vectors, prompt_tokens=30, keys=found)
+    ready = beginning.begin_embedding(alice, world.act, vectors, prompt_tokens=30, keys=found)
 
     assert (ready.pocket, ready.own_key.last_four) == ("own_key", "1234")
     with scope(SERVICE):

@@ -5,7 +5,7 @@ import json
 import pytest
 from django.test import Client
 
-from conversations import reading, turns
+from conversations import beginning, reading
 from conversations.doors import errors
 from conversations.models import Turn
 from conversations.turns import Question
@@ -54,7 +54,7 @@ def price_on(text):
 
 
 def asked(world, **fields):
-    begun = turns.begin(factories.member(world.act, world.bob), world.act, Question(text="Hello?", **fields))
+    begun = beginning.begin(factories.member(world.act, world.bob), world.act, Question(text="Hello?", **fields))
     finished = finish(begun, usage=Usage(12, 8))
     return begun, finished
 
@@ -83,7 +83,7 @@ def test_asking_on_in_a_chat_that_is_paid_costs_nothing(world, page):
 def test_a_chat_counts_until_the_plan_has_paid_an_answer_of_it(world, page, free):
     """S2: whoever stops the first answer at once, or lets a key of his own pay it, has not begun a chat for nothing."""
     entitle(world.act, world.bob, ("conversations", "month", 1), features={"unit": "conversations"})
-    begun = turns.begin(factories.member(world.act, world.bob), world.act, Question(text="Hello?"))
+    begun = beginning.begin(factories.member(world.act, world.bob), world.act, Question(text="Hello?"))
     if free == "paid by an own key":
         with scope(SERVICE):
             Turn.objects.filter(pk=begun.turn_id).update(pocket="own_key")

@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 from django.utils import timezone
 
-from conversations import reaper, turns
+from conversations import beginning, finishing, reaper, turns
 from conversations.errors import StillAnswering
 from conversations.models import Conversation, Message, Turn
 from conversations.turns import Question
@@ -38,7 +38,7 @@ def unexpected(outcomes, *expected):
 
 def test_one_key_from_fifty_threads_makes_one_turn_one_pair_of_messages_and_one_hold(world, alice):
     """Q-12: the others get the same turn, or a 409 while it is begun."""
-    outcomes = together(50, lambda _: turns.begin(alice, world.act, Question(text="Once?"), key="k"))
+    outcomes = together(50, lambda _: beginning.begin(alice, world.act, Question(text="Once?"), key="k"))
 
     assert not unexpected(outcomes, Conflict)
     begun = [one for one in outcomes if not isinstance(one, Exception)]
@@ -54,7 +54,7 @@ def test_one_key_refused_in_fifty_threads_is_refused_in_words_to_all(world, alic
     """A claim is given back by one in the moment another meets it: nobody gets a 500."""
     entitle(world.act, world.alice, ("queries", "day", 0))
 
-    outcomes = together(50, lambda _: turns.begin(alice, world.act, Question(text="Once?"), key="k"))
+    outcomes = together(50, lambda _: beginning.begin(alice, world.act, Question(text="Once?"), key="k"))
 
     assert not unexpected(outcomes, QuotaExceeded, Conflict)
     assert any(isinstance(one, QuotaExceeded) for one in outcomes)
@@ -66,7 +66,7 @@ def test_twenty_questions_at_once_in_one_chat_start_one_answer(world, alice):
     chat = factories.make_conversation(world.act, world.alice)
 
     asked = Question(text="Me first!", conversation_id=chat.pk)
-    outcomes = together(20, lambda number: turns.begin(alice, world.act, asked, key=f"k{number}"))
+    outcomes = together(20, lambda number: beginning.begin(alice, world.act, asked, key=f"k{number}"))
 
     assert not unexpected(outcomes, StillAnswering)
     assert sum(not isinstance(one, Exception) for one in outcomes) == 1
@@ -79,7 +79,7 @@ def test_runner_and_reapers_end_a_turn_at_the_same_moment_and_one_of_them_does(w
     """Q-10"""
     settings.TURN_LOST_AFTER_S = 5
     for round_number in range(6):
-        begun = turns.begin(alice, world.act, Question(text="Whose?"))
+        begun = beginning.begin(alice, world.act, Question(text="Whose?"))
         turns.checkpoint([(begun.turn_id, "Half", 1)])
         with scope(SERVICE):
             Turn.objects.filter(pk=begun.turn_id).update(heartbeat_at=timezone.now() - timedelta(seconds=6))
@@ -87,7 +87,7 @@ def test_runner_and_reapers_end_a_turn_at_the_same_moment_and_one_of_them_does(w
         def end(number, begun=begun):
             if number % 3:
                 return reaper.reap()
-            finished = turns.finish(
+            finished = finishing.finish(
                 begun.turn_id,
                 status="done",
                 text="Half and whole",
@@ -115,11 +115,11 @@ def test_runner_and_reapers_end_a_turn_at_the_same_moment_and_one_of_them_does(w
 
 def test_orphaned_holds_are_given_back_once_by_many_reapers(world, alice, settings, monkeypatch):
     settings.TURN_LOST_AFTER_S = 0
-    monkeypatch.setattr(turns, "_store", lambda *_: (_ for _ in ()).throw(SystemExit))  # dies between hold and turn
-    monkeypatch.setattr(turns.ledger, "settle", lambda *_, **__: None)
+    monkeypatch.setattr(beginning, "_store", lambda *_: (_ for _ in ()).throw(SystemExit))  # dies between hold and turn
+    monkeypatch.setattr(beginning.ledger, "settle", lambda *_, **__: None)
     for number in range(5):
         with pytest.raises(SystemExit):
-            turns.begin(alice, world.act, Question(text="Gone."), key=f"k{number}")
+            beginning.begin(alice, world.act, Question(text="Gone."), key=f"k{number}")
     monkeypatch.undo()
 
     outcomes = together(8, lambda _: reaper.reap())

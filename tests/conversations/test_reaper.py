@@ -10,7 +10,7 @@ from django.db import connections
 from django.db.models import F
 from django.utils import timezone
 
-from conversations import reaper, turns
+from conversations import beginning, reaper
 from conversations.models import Look, Turn
 from conversations.turns import Question
 from lib.db import SERVICE, close_all, scope
@@ -85,7 +85,7 @@ def turns_of(person):
 
 def sleeping_after_its_hold(monkeypatch):
     """begin() stops between hold and turn until `wake` is set; gives that and the list of what it is about to store."""
-    asleep, wake, ready, store = threading.Event(), threading.Event(), [], turns._store
+    asleep, wake, ready, store = threading.Event(), threading.Event(), [], beginning._store
 
     def sleep(begun, question):
         ready.append(begun)
@@ -93,13 +93,13 @@ def sleeping_after_its_hold(monkeypatch):
         assert wake.wait(30)
         store(begun, question)
 
-    monkeypatch.setattr(turns, "_store", sleep)
+    monkeypatch.setattr(beginning, "_store", sleep)
     return asleep, wake, ready
 
 
 def test_who_wakes_after_his_hold_was_given_back_begins_nothing(world, alice, monkeypatch):
     asleep, wake, ready = sleeping_after_its_hold(monkeypatch)
-    thread, outcome = run(turns.begin, alice, world.act, Question(text="Late."), key="k")
+    thread, outcome = run(beginning.begin, alice, world.act, Question(text="Late."), key="k")
     assert asleep.wait(30)
     reaper.give_back(ready[0].turn_id)
     wake.set()
@@ -113,7 +113,7 @@ def test_who_wakes_after_his_hold_was_given_back_begins_nothing(world, alice, mo
 def test_who_wakes_while_his_hold_is_given_back_begins_nothing(world, alice, monkeypatch):
     """7b: the reaper has looked for the turn, and is about to take the hold."""
     asleep, wake, ready = sleeping_after_its_hold(monkeypatch)
-    thread, outcome = run(turns.begin, alice, world.act, Question(text="Late."))
+    thread, outcome = run(beginning.begin, alice, world.act, Question(text="Late."))
     assert asleep.wait(30)
     with locked(Hold.objects.filter(reservation=ready[0].turn_id)):
         reaping, _ = run(reaper.give_back, ready[0].turn_id)
@@ -132,7 +132,7 @@ def test_who_begins_while_the_reaper_comes_keeps_his_hold(world, alice, monkeypa
     """7b: the turn is being stored, and nobody can see it yet."""
     chat = factories.make_conversation(world.act, world.alice)
     asleep, wake, ready = sleeping_after_its_hold(monkeypatch)
-    thread, outcome = run(turns.begin, alice, world.act, Question(text="Now.", conversation_id=chat.pk))
+    thread, outcome = run(beginning.begin, alice, world.act, Question(text="Now.", conversation_id=chat.pk))
     assert asleep.wait(30)
     with locked(type(chat).objects.filter(pk=chat.pk)):
         wake.set()
@@ -150,7 +150,7 @@ def test_who_begins_while_the_reaper_comes_keeps_his_hold(world, alice, monkeypa
 
 
 def test_who_has_begun_keeps_his_hold(world, alice):
-    begun = turns.begin(alice, world.act, Question(text="Here."))
+    begun = beginning.begin(alice, world.act, Question(text="Here."))
 
     reaper.give_back(begun.turn_id)
 
@@ -225,7 +225,7 @@ def looked(seconds_ago, *, blind=(0, 0)):
 )
 def test_a_turn_is_lost_when_it_could_have_told_for_fifteen_seconds(world, alice, silent, seen, blind, is_lost):
     """O-01, Q-10"""
-    begun = turns.begin(alice, world.act, Question(text="Is anybody there?"))
+    begun = beginning.begin(alice, world.act, Question(text="Is anybody there?"))
     silent_since(begun, silent)
     looked(seen, blind=blind)
 
@@ -234,7 +234,7 @@ def test_a_turn_is_lost_when_it_could_have_told_for_fifteen_seconds(world, alice
 
 def test_a_worker_that_looks_seldom_still_ends_what_is_lost(world, alice):
     """Looks a minute apart: each is late, but only the last wait is taken off."""
-    begun = turns.begin(alice, world.act, Question(text="Is anybody there?"))
+    begun = beginning.begin(alice, world.act, Question(text="Is anybody there?"))
     outcomes = []
     for _ in range(3):
         outcomes.append(reaper.reap())
@@ -253,7 +253,7 @@ def test_a_worker_that_looks_seldom_still_ends_what_is_lost(world, alice):
 
 def test_holds_do_not_expire_before_those_who_were_cut_off_could_settle_them(world, alice):
     """INV4, O-01: the database was away for longer than a hold lives; the runner has the answer and tries again."""
-    begun = turns.begin(alice, world.act, Question(text="Long ago."))
+    begun = beginning.begin(alice, world.act, Question(text="Long ago."))
     with scope(SERVICE):
         Hold.objects.update(expires_at=timezone.now() - timedelta(seconds=1))
     looked(1200)
@@ -265,7 +265,7 @@ def test_holds_do_not_expire_before_those_who_were_cut_off_could_settle_them(wor
 
 def test_looks_that_are_always_late_void_holds_all_the_same(world, alice):
     """A worker with much to do: each look comes ten seconds after the one before."""
-    begun = turns.begin(alice, world.act, Question(text="Long ago."))
+    begun = beginning.begin(alice, world.act, Question(text="Long ago."))
     with scope(SERVICE):
         Hold.objects.update(expires_at=timezone.now() - timedelta(seconds=1))
     looked(10, blind=(20, 10))

@@ -9,7 +9,7 @@ from django.utils import timezone
 
 from accounts.idempotency import KeyReused
 from accounts.models import IdempotencyRecord
-from conversations import reading, reaper, turns
+from conversations import beginning, finishing, reading, reaper, turns
 from conversations.charging import charge
 from conversations.errors import StillAnswering, TooLong
 from conversations.models import Conversation, Message, Turn
@@ -47,7 +47,7 @@ def left() -> tuple[int, ...]:
 
 
 def finish(begun, *, status="done", text="Here you are.", usage=None, own=5, **fields):
-    return turns.finish(
+    return finishing.finish(
         begun.turn_id,
         status=status,
         text=text,
@@ -140,7 +140,7 @@ def test_an_answer_that_came_to_its_end_costs_what_the_vendor_counted_also_witho
 
 
 def test_a_new_chat_is_stored_with_its_question_an_empty_answer_and_a_hold(world, alice):
-    begun = turns.begin(alice, world.act, Question(text="How do I bake **bread**?"))
+    begun = beginning.begin(alice, world.act, Question(text="How do I bake **bread**?"))
 
     assert begun.is_new
     conversation = row(Conversation, pk=begun.conversation_id)
@@ -164,16 +164,16 @@ def test_a_refusal_for_quota_leaves_nothing(world, alice):
     entitle(world.act, world.alice, ("queries", "day", 0))
     before = left()
     with pytest.raises(QuotaExceeded):
-        turns.begin(alice, world.act, Question(text="Hello?"), key="k")
+        beginning.begin(alice, world.act, Question(text="Hello?"), key="k")
     assert left() == before
 
 
 def test_a_plan_that_is_bought_after_a_refusal_lets_the_same_request_through(world, alice):
     entitle(world.act, world.alice, ("queries", "day", 0))
     with pytest.raises(QuotaExceeded):
-        turns.begin(alice, world.act, Question(text="Hello?"), key="k")
+        beginning.begin(alice, world.act, Question(text="Hello?"), key="k")
     entitle(world.act, world.alice, ("queries", "day", 1))
-    assert turns.begin(alice, world.act, Question(text="Hello?"), key="k").call
+    assert beginning.begin(alice, world.act, Question(text="Hello?"), key="k").call
 
 
 def test_a_model_without_a_price_or_out_of_service_or_unknown_is_refused_and_leaves_nothing(world, alice):
@@ -184,7 +184,7 @@ def test_a_model_without_a_price_or_out_of_service_or_unknown_is_refused_and_lea
     before = left()
     for model, refusal in ((unpriced.pk, NoPrice), (retired.pk, NoSuchModel), ("nobody", NoSuchModel)):
         with pytest.raises(refusal):
-            turns.begin(alice, world.act, Question(text="Hello?", model=model), key="k")
+            beginning.begin(alice, world.act, Question(text="Hello?", model=model), key="k")
     assert left() == before
 
 
@@ -199,27 +199,27 @@ def test_foreign_ids_are_not_found_and_leave_nothing(world, alice):
     before = left()
     for conversation in (theirs, bobs, binned):
         with pytest.raises(NotFound):
-            turns.begin(alice, world.act, Question(text="Hello?", conversation_id=conversation.pk))
+            beginning.begin(alice, world.act, Question(text="Hello?", conversation_id=conversation.pk))
     with pytest.raises(NotFound):
-        turns.begin(alice, world.act, Question(text="Hello?", prompt_id=prompt.pk))
+        beginning.begin(alice, world.act, Question(text="Hello?", prompt_id=prompt.pk))
     assert left() == before
 
 
 def test_who_is_no_member_begins_nothing(world):
     before = left()
     with pytest.raises(NotFound):
-        turns.begin(factories.member(world.act, world.charlie), world.act, Question(text="Hello?"))
+        beginning.begin(factories.member(world.act, world.charlie), world.act, Question(text="Hello?"))
     assert left() == before
 
 
 def test_one_chat_has_one_running_turn(world, alice):
-    first = turns.begin(alice, world.act, Question(text="One?"))
+    first = beginning.begin(alice, world.act, Question(text="One?"))
     before = left()
     with pytest.raises(StillAnswering):
-        turns.begin(alice, world.act, Question(text="Two?", conversation_id=first.conversation_id), key="k")
+        beginning.begin(alice, world.act, Question(text="Two?", conversation_id=first.conversation_id), key="k")
     assert left() == before
     finish(first)
-    assert turns.begin(alice, world.act, Question(text="Two?", conversation_id=first.conversation_id), key="k").call
+    assert beginning.begin(alice, world.act, Question(text="Two?", conversation_id=first.conversation_id), key="k").call
 
 
 def test_what_does_not_fit_is_dropped_by_whole_turns_and_the_system_prompt_and_the_question_stay(world, alice):
@@ -231,7 +231,7 @@ def test_what_does_not_fit_is_dropped_by_whole_turns_and_the_system_prompt_and_t
     chat = factories.make_conversation(world.act, world.alice, said=said)
 
     asked = Question(text="And now?", conversation_id=chat.pk, model=small.pk, prompt_id=world.prompt.pk)
-    begun = turns.begin(alice, world.act, asked)
+    begun = beginning.begin(alice, world.act, asked)
 
     messages = begun.call.messages
     assert messages[0] == {"role": "system", "content": "You are a helpful assistant."}
@@ -250,15 +250,15 @@ def test_a_question_that_cannot_fit_is_refused_and_leaves_nothing(world, alice):
     offers.forget()
     before = left()
     with pytest.raises(TooLong):
-        turns.begin(alice, world.act, Question(text="word " * 300, model=small.pk), key="k")
+        beginning.begin(alice, world.act, Question(text="word " * 300, model=small.pk), key="k")
     assert left() == before
 
 
 def test_the_same_key_gives_the_same_turn_another_body_is_refused_and_another_member_is_independent(world, alice):
     """Q-12"""
     question = Question(text="Once?")
-    first = turns.begin(alice, world.act, question, key="k")
-    again = turns.begin(alice, world.act, question, key="k")
+    first = beginning.begin(alice, world.act, question, key="k")
+    again = beginning.begin(alice, world.act, question, key="k")
     before = left()
 
     assert (again.turn_id, again.call) == (first.turn_id, None)
@@ -269,18 +269,18 @@ def test_the_same_key_gives_the_same_turn_another_body_is_refused_and_another_me
     )
     for other in (Question(text="Twice?"), Question(text="Once?", conversation_id=first.conversation_id)):
         with pytest.raises(KeyReused):
-            turns.begin(alice, world.act, other, key="k")
+            beginning.begin(alice, world.act, other, key="k")
     assert left() == before
-    bob = turns.begin(factories.member(world.act, world.bob), world.act, question, key="k")
+    bob = beginning.begin(factories.member(world.act, world.bob), world.act, question, key="k")
     assert bob.call
     assert bob.turn_id != first.turn_id
 
 
 def test_a_key_is_forgotten_after_a_day(world, alice):
-    first = turns.begin(alice, world.act, Question(text="Once?"), key="k")
+    first = beginning.begin(alice, world.act, Question(text="Once?"), key="k")
     with scope(SERVICE):
         IdempotencyRecord.objects.update(created_at=timezone.now() - timedelta(hours=25))
-    second = turns.begin(alice, world.act, Question(text="Other?"), key="k")
+    second = beginning.begin(alice, world.act, Question(text="Other?"), key="k")
     assert second.call
     assert second.turn_id != first.turn_id
 
@@ -289,7 +289,7 @@ def test_a_key_is_forgotten_after_a_day(world, alice):
 
 
 def test_finish_stores_charges_and_tells_once(world, alice):
-    begun = turns.begin(alice, world.act, Question(text="Hello?"))
+    begun = beginning.begin(alice, world.act, Question(text="Hello?"))
 
     finished = finish(begun, usage=Usage(12, 8, finish_reason="stop"))
     again = finish(begun, status="failed", text="Something else", usage=Usage(50, 50), error=CutOff())
@@ -313,7 +313,7 @@ def test_finish_stores_charges_and_tells_once(world, alice):
 
 def test_what_failed_before_the_first_word_is_void_and_keeps_the_question(world, alice):
     """Q-08"""
-    begun = turns.begin(alice, world.act, Question(text="Keep this."))
+    begun = beginning.begin(alice, world.act, Question(text="Keep this."))
     finished = finish(begun, status="failed", text="", own=0, error=CutOff())
 
     assert not finished.is_charged
@@ -325,7 +325,7 @@ def test_what_failed_before_the_first_word_is_void_and_keeps_the_question(world,
 
 
 def test_what_the_vendor_counts_beyond_the_hold_is_the_houses(world, alice):
-    begun = turns.begin(alice, world.act, Question(text="Hello?"))
+    begun = beginning.begin(alice, world.act, Question(text="Hello?"))
     told = begun.held_tokens + 100
     finish(begun, usage=Usage(told, 0), own=5)
 
@@ -337,14 +337,14 @@ def test_what_the_vendor_counts_beyond_the_hold_is_the_houses(world, alice):
 def test_a_counter_beyond_two_to_the_31_goes_on(world, alice):
     """Q-25"""
     entitle(world.act, world.alice, ("queries", "day", None), ("tokens", "lifetime", 2**40))
-    turns.begin(alice, world.act, Question(text="Open the window."))
+    beginning.begin(alice, world.act, Question(text="Open the window."))
     with scope(SERVICE), connections["service"].cursor() as cursor:
         bucket = Bucket.objects.get(owner_id=world.alice.pk, meter="tokens")
         cursor.execute("update quotas_bucket set used = 2147483640 where id = %s", [bucket.pk])
         Entry.objects.bulk_create(
             [Entry(brand=world.act, owner_id=world.alice.pk, bucket=bucket, kind="use", used_delta=2147483640)]
         )
-    begun = turns.begin(alice, world.act, Question(text="Hello?"))
+    begun = beginning.begin(alice, world.act, Question(text="Hello?"))
     finish(begun, usage=Usage(50, 50))
     assert numbers(world.act, world.alice.pk, "tokens")[1] == 2147483740
 
@@ -352,8 +352,8 @@ def test_a_counter_beyond_two_to_the_31_goes_on(world, alice):
 def test_the_reaper_ends_what_has_no_heartbeat_and_leaves_the_rest(world, alice, settings):
     """Q-10"""
     settings.TURN_LOST_AFTER_S = 15
-    dead = turns.begin(alice, world.act, Question(text="Dead?"))
-    alive = turns.begin(alice, world.act, Question(text="Alive?"))
+    dead = beginning.begin(alice, world.act, Question(text="Dead?"))
+    alive = beginning.begin(alice, world.act, Question(text="Alive?"))
     turns.checkpoint([(dead.turn_id, "Half an ans", 3), (alive.turn_id, "Go", 1)])
     with scope(SERVICE):
         Turn.objects.filter(pk=dead.turn_id).update(heartbeat_at=timezone.now() - timedelta(seconds=16))
@@ -368,7 +368,7 @@ def test_the_reaper_ends_what_has_no_heartbeat_and_leaves_the_rest(world, alice,
 
 
 def test_an_answer_that_is_being_written_is_not_drawn_for_who_only_wants_to_know_how_far_it_is(world, alice):
-    begun = turns.begin(alice, world.act, Question(text="Tell me much."))
+    begun = beginning.begin(alice, world.act, Question(text="Tell me much."))
     turns.checkpoint([(begun.turn_id, "**Half** an ans", 3)])
     with scope(alice):
         text, message = reading.progress(alice, begun.turn_id)
@@ -382,7 +382,7 @@ def test_an_answer_that_is_being_written_is_not_drawn_for_who_only_wants_to_know
 
 
 def test_a_checkpoint_never_wakes_a_turn_that_has_ended(world, alice):
-    begun = turns.begin(alice, world.act, Question(text="Hello?"))
+    begun = beginning.begin(alice, world.act, Question(text="Hello?"))
     finish(begun)
     turns.checkpoint([(begun.turn_id, "late", 1)])
     turn = row(Turn, pk=begun.turn_id)
@@ -411,9 +411,9 @@ def test_a_signed_in_members_question_costs_at_most_ten_statements(world, client
 
 def test_a_checkpoint_names_the_turns_that_still_run_and_the_row_tells_how_the_others_ended(world, alice):
     """O-01: what the reaper took for dead must stop, and its reader hears the truth."""
-    running = turns.begin(alice, world.act, Question(text="Go on."))
-    unwanted = turns.begin(alice, world.act, Question(text="Enough."))
-    reaped = turns.begin(alice, world.act, Question(text="Be gone."))
+    running = beginning.begin(alice, world.act, Question(text="Go on."))
+    unwanted = beginning.begin(alice, world.act, Question(text="Enough."))
+    reaped = beginning.begin(alice, world.act, Question(text="Be gone."))
     finish(reaped, status="interrupted", text="as far as", own=3)
     assert turns.ask_to_stop(alice, unwanted.turn_id)
 
@@ -422,23 +422,25 @@ def test_a_checkpoint_names_the_turns_that_still_run_and_the_row_tells_how_the_o
     )
 
     assert kept == {running.turn_id: False, unwanted.turn_id: True}
-    assert turns.as_ended(running.turn_id, text="") is None
-    told = turns.as_ended(reaped.turn_id, text="")
+    assert finishing.as_ended(running.turn_id, text="") is None
+    told = finishing.as_ended(reaped.turn_id, text="")
     assert (told.status, told.text, told.is_charged) == ("interrupted", "as far as", True)
 
 
 def test_whoever_was_taken_for_dead_still_brings_the_text_that_his_readers_saw(world, alice):
     """O-01: cut off from the database, while the reaper was not; the price stays what the reaper charged."""
-    cut_off, over = (turns.begin(alice, world.act, Question(text=text)) for text in ("Go on.", "Be brief."))
+    cut_off, over = (beginning.begin(alice, world.act, Question(text=text)) for text in ("Go on.", "Be brief."))
     finish(cut_off, status="interrupted", text="as far as", own=3)
     finish(over, status="done", text="brief", own=1)
-    charged = turns.as_ended(cut_off.turn_id, text="").completion_tokens
+    charged = finishing.as_ended(cut_off.turn_id, text="").completion_tokens
 
-    told = [turns.as_ended(cut_off.turn_id, text=text) for text in ("as far as it came", "as far", "else than before")]
+    told = [
+        finishing.as_ended(cut_off.turn_id, text=text) for text in ("as far as it came", "as far", "else than before")
+    ]
 
     assert [(one.status, one.text) for one in told] == [("interrupted", "as far as it came")] * 3
     assert {one.completion_tokens for one in told} == {charged}
-    assert turns.as_ended(over.turn_id, text="brief and more").text == "brief"
+    assert finishing.as_ended(over.turn_id, text="brief and more").text == "brief"
 
 
 def test_what_a_model_does_not_know_is_refused_and_holds_nothing(world, alice):
@@ -446,7 +448,7 @@ def test_what_a_model_does_not_know_is_refused_and_holds_nothing(world, alice):
     asked = Question(messages=({"role": "user", "content": "Hi"},), model="claude", params={"seed": 7})
 
     with pytest.raises(Invalid, match="does not know seed"):
-        turns.begin(alice, world.act, asked)
+        beginning.begin(alice, world.act, asked)
 
     with scope(SERVICE):
         assert not Turn.objects.exists()
@@ -455,7 +457,7 @@ def test_what_a_model_does_not_know_is_refused_and_holds_nothing(world, alice):
 
 def test_a_stop_is_asked_for_ones_own_running_answer_only_and_a_second_time_changes_nothing(world, alice):
     """I-08"""
-    begun = turns.begin(alice, world.act, Question(text="Go on."))
+    begun = beginning.begin(alice, world.act, Question(text="Go on."))
     strangers = [
         Principal("app_user", world.globex.pk, world.charlie.pk),
         Principal("app_user", world.act.pk, world.bob.pk),

@@ -4,7 +4,7 @@ from uuid import UUID
 
 import pytest
 
-from conversations import reaper, turns
+from conversations import beginning, handing_over, reaper, turns
 from conversations.models import Turn
 from conversations.turns import Question
 from events.models import Event
@@ -40,7 +40,7 @@ def logged(begun) -> list[UsageLog]:
 @pytest.mark.parametrize("status", ["done", "stopped", "failed", "interrupted"])
 def test_what_has_arrived_is_logged_and_what_has_not_is_not(world, alice, status):
     error = CutOff() if status == "failed" else None
-    kept, empty = (turns.begin(alice, world.act, Question(text=text)) for text in ("Hello?", "Anybody?"))
+    kept, empty = (beginning.begin(alice, world.act, Question(text=text)) for text in ("Hello?", "Anybody?"))
     finish(kept, status=status, usage=Usage(12, 8), error=error)
     finish(empty, status=status, text="", own=0, error=error) if status != "done" else finish(empty, text="", own=0)
 
@@ -54,7 +54,7 @@ def test_what_has_arrived_is_logged_and_what_has_not_is_not(world, alice, status
 
 def test_a_second_end_logs_nothing_more(world, alice):
     """Q-10: nor does an end that comes late make a use of what was free."""
-    twice, late = (turns.begin(alice, world.act, Question(text=text)) for text in ("Hello?", "Anybody?"))
+    twice, late = (beginning.begin(alice, world.act, Question(text=text)) for text in ("Hello?", "Anybody?"))
     finish(late, status="failed", text="", own=0, error=CutOff())
     for begun in (twice, twice, late):
         finish(begun)
@@ -63,7 +63,7 @@ def test_a_second_end_logs_nothing_more(world, alice):
 
 
 def test_what_the_reaper_ends_is_logged_with_the_pocket_that_was_asked(world, alice):
-    begun = turns.begin(alice, world.act, Question(text="Hello?"))
+    begun = beginning.begin(alice, world.act, Question(text="Hello?"))
     turns.checkpoint([(begun.turn_id, "As far as", 3)])
     with scope(SERVICE):
         turn = Turn.objects.get(pk=begun.turn_id)
@@ -78,9 +78,9 @@ def test_a_turn_that_another_model_took_over_is_one_charge_and_one_line(world, a
     other = factories.make_provider("other", model="other")
     with scope(SERVICE):
         Fallback.objects.create(brand=world.act, provider=other, position=1)
-    begun = turns.begin(alice, world.act, Question(text="Hello?", model="demo"))
+    begun = beginning.begin(alice, world.act, Question(text="Hello?", model="demo"))
     failed = {"provider_id": str(begun.offer.id), "model": "demo", "error_code": "provider_away", "ms": 5}
-    following = turns.hand_over(begun, [failed])
+    following = handing_over.hand_over(begun, [failed])
     assert following is not None
     finish(following, usage=Usage(12, 8), attempts=[failed])
 
@@ -94,14 +94,14 @@ def test_a_turn_that_another_model_took_over_is_one_charge_and_one_line(world, a
 @pytest.mark.parametrize(("is_stored", "usage_type"), [(False, "api_call"), (True, "message")])
 def test_a_programs_call_is_a_message_only_when_it_is_kept(world, alice, is_stored, usage_type):
     said = ({"role": "user", "content": "Hello?"},)
-    begun = turns.begin(alice, world.act, Question(messages=said, model="demo", is_stored=is_stored))
+    begun = beginning.begin(alice, world.act, Question(messages=said, model="demo", is_stored=is_stored))
     finish(begun)
 
     assert [line.usage_type for line in logged(begun)] == [usage_type]
 
 
 def test_an_embedding_is_logged_as_one(world, alice):
-    begun = turns.begin_embedding(alice, world.act, offers.offer("demo-embedding", "embedding"), prompt_tokens=30)
+    begun = beginning.begin_embedding(alice, world.act, offers.offer("demo-embedding", "embedding"), prompt_tokens=30)
     finish(begun, text="", own=0, usage=Usage(30, 0), has_arrived=True)
 
     (line,) = logged(begun)
@@ -110,9 +110,9 @@ def test_an_embedding_is_logged_as_one(world, alice):
 
 def test_a_new_conversation_is_told_once(world, alice):
     """S2 usage_events: its start is an event; asking on is none."""
-    begun = turns.begin(alice, world.act, Question(text="Hello?"))
+    begun = beginning.begin(alice, world.act, Question(text="Hello?"))
     finish(begun)
-    again = turns.begin(alice, world.act, Question(text="And?", conversation_id=begun.conversation_id))
+    again = beginning.begin(alice, world.act, Question(text="And?", conversation_id=begun.conversation_id))
     finish(again)
 
     with scope(SERVICE):

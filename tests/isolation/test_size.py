@@ -12,7 +12,7 @@ from uuid import uuid4
 import pytest
 from django.db import connections
 
-from conversations import reading, turns
+from conversations import beginning, finishing, reading, turns
 from conversations.turns import Question
 from lib.db import SERVICE, scope
 from providers import offers
@@ -42,18 +42,18 @@ def live_a_turn(world):
     for alias in ("default", "service"):
         connections[alias].force_debug_cursor = True
         connections[alias].queries_log.clear()
-    first = turns.begin(alice, world.act, Question(text="First?"), key=str(uuid4()))
+    first = beginning.begin(alice, world.act, Question(text="First?"), key=str(uuid4()))
     turns.checkpoint([(first.turn_id, "Half", 1)])
     turns.unwelcome([first.turn_id])
     ended = {"offer": first.offer, "own_prompt_tokens": 5, "own_completion_tokens": 2, "started_at": first.started_at}
-    turns.finish(first.turn_id, status="done", text="Whole", held_tokens=first.held_tokens, **ended)
-    turns.as_ended(first.turn_id, text="")
+    finishing.finish(first.turn_id, status="done", text="Whole", held_tokens=first.held_tokens, **ended)
+    finishing.as_ended(first.turn_id, text="")
     asked = Question(text="Second?", conversation_id=first.conversation_id)
-    second = turns.begin(alice, world.act, asked, key=str(uuid4()))
-    turns.finish(second.turn_id, status="stopped", text="", held_tokens=second.held_tokens, **ended)
+    second = beginning.begin(alice, world.act, asked, key=str(uuid4()))
+    finishing.finish(second.turn_id, status="stopped", text="", held_tokens=second.held_tokens, **ended)
     program = Question(messages=({"role": "user", "content": "Hello"},))
-    third = turns.begin(alice, world.act, program)
-    turns.finish(third.turn_id, status="done", text="Hi", held_tokens=third.held_tokens, **ended)
+    third = beginning.begin(alice, world.act, program)
+    finishing.finish(third.turn_id, status="done", text="Hi", held_tokens=third.held_tokens, **ended)
     decision = reading.decide(alice, world.act)
     with scope(alice):
         reading.conversation(alice, first.conversation_id)

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.django_db
 
 
 def use(world, user, *, queries=1, tokens=1, now=None):
-    """As turns.finish() does: settle, and tell the stream."""
+    """As finishing.finish() does: settle, and tell the stream."""
     for _ in range(queries):
         ledger.settle(ask(world.act, user, tokens=tokens, now=now), amounts={"queries": 1, "tokens": tokens}, now=now)
     happened(world, user)

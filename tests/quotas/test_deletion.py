@@ -2,7 +2,7 @@
 
 from uuid import uuid4
 
-from conversations import turns
+from conversations import beginning, finishing
 from conversations.models import Conversation, Message, Turn
 from conversations.turns import Question
 from lib.db import SERVICE, scope
@@ -23,14 +23,14 @@ def test_deleting_all_that_was_said_leaves_every_sum_and_every_line(world):
     entitle(world.act, world.alice, ("queries", "day", 1), features=BILLED)
     pack(world.act, world.alice, 1)
     for _ in range(3):
-        begun = turns.begin(alice, world.act, Question(text="Hello?"), key=str(uuid4()))
+        begun = beginning.begin(alice, world.act, Question(text="Hello?"), key=str(uuid4()))
         ended = {
             "offer": begun.offer,
             "own_prompt_tokens": 5,
             "own_completion_tokens": 2,
             "started_at": begun.started_at,
         }
-        turns.finish(begun.turn_id, status="done", text="Hello", held_tokens=begun.held_tokens, **ended)
+        finishing.finish(begun.turn_id, status="done", text="Hello", held_tokens=begun.held_tokens, **ended)
     before = books()
     with scope(SERVICE):
         paid = Entry.objects.filter(kind="use", used_delta__gt=0, bucket__owner_id=world.alice.pk)

@@ -7,7 +7,7 @@ import pytest
 from accounts.models import Brand
 from billing import plans
 from billing.models import Plan
-from conversations import reaper, turns
+from conversations import beginning, reaper, turns
 from conversations.models import Turn
 from conversations.turns import Question
 from lib.db import SERVICE, scope
@@ -81,7 +81,7 @@ def end(brand, user, outcome):
         pocket = ledger.reserve(brand, asker=("user", user.pk), amounts=UNITS | {"tokens": 500}, reservation=turn)
         reaper.give_back(turn)
         return turn, pocket
-    begun = turns.begin(principal, brand, Question(text="Hello?"))
+    begun = beginning.begin(principal, brand, Question(text="Hello?"))
     match outcome:
         case "done":
             finish(begun, usage=Usage(PROMPT, COMPLETION))

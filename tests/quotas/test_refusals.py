@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from conversations import turns
+from conversations import beginning
 from conversations.turns import Question
 from events import stream
 from events.models import Event
@@ -30,7 +30,7 @@ def world(world):
 
 def refused(world):
     with pytest.raises(QuotaExceeded):
-        turns.begin(factories.member(world.act, world.bob), world.act, Question(text="Hello?"))
+        beginning.begin(factories.member(world.act, world.bob), world.act, Question(text="Hello?"))
 
 
 def told():
@@ -63,7 +63,7 @@ def test_no_plan_is_no_limit_that_was_met(world):
     with scope(SERVICE):
         factories.Membership.objects.create(brand=world.act, user=dora)
     with pytest.raises(QuotaExceeded):
-        turns.begin(factories.member(world.act, dora), world.act, Question(text="Hello?"))
+        beginning.begin(factories.member(world.act, dora), world.act, Question(text="Hello?"))
 
     assert told() == []
 

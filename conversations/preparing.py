@@ -1,0 +1,146 @@
+"""What is sent to which model, within which bounds: decided before anything is held."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+from uuid import UUID
+
+from conversations import history, paying
+from conversations.abilities import require
+from conversations.errors import StillAnswering, TooLong
+from conversations.handing_over import next_begun
+from conversations.history import Messages
+from conversations.turns import Begun, Question
+from lib import clock
+from lib.db import Principal
+from lib.errors import NotFound, TooLarge
+from lib.ids import uuid7
+from providers import breaker, calls, fallback, own_keys
+from providers.calls import Call
+from providers.offers import offer
+
+MOST_HISTORY = 400  # messages read back at most; what does not fit into the model's window is dropped anyway
+MOST_EXCHANGE = 4000  # of a program's, where nothing is dropped unless it says so
+MOST_HISTORY_BYTES = 16 * 1024**2  # of either: pictures are large, and a fork copies them
+TOOLS_TOKENS = 600  # held for what a vendor says around tools; Anthropic's words for them are up to 500
+PROMPT_MARGIN = 1.25  # the hold leans upwards: an estimate may be 6 % low for code or Chinese
+
+
+def prepare(
+    principal: Principal, question: Question, turn_id: UUID, loaded: Any, keys: Mapping[str, Any] | None
+) -> Begun:
+    """The turn that `question` asks for, in the open scope. Raises what refuses it.
+
+    loaded  the row of LOAD; None when nothing is gone on with
+    keys    the asker's own
+    """
+    settings: dict[str, Any] = {}
+    title, system, rows = "", question.system, []
+    model, prompt_id, conversation_id = question.model, question.prompt_id, question.conversation_id
+    is_page = question.messages is None
+    if loaded:
+        if (conversation_id or question.after) and loaded.id is None:
+            raise _no_such(question)
+        if question.after and loaded.after_status == "pending":
+            raise StillAnswering("The answer that this continues is still being written. Wait for it.")
+        if loaded.history is None:
+            raise TooLarge(
+                f"This conversation holds more than {MOST_HISTORY_BYTES // 1024**2} MB of texts and pictures, too much to "
+                "go on with. Start a new one, and leave out pictures that are not needed any more."
+            )
+        title, conversation_id, rows = loaded.title, loaded.id, loaded.history
+        model, prompt_id = model or loaded.provider_id, prompt_id or loaded.system_prompt_id
+        if prompt_id and loaded.prompt_text is None:
+            raise NotFound("This prompt is not offered here (any more). Choose another one.")
+        settings = loaded.settings or {}
+        if not question.after:
+            system = system or loaded.system_prompt or loaded.prompt_text or ""
+    is_fork = bool(question.after and loaded.is_fork)  # what was said after that answer stays as it is
+    is_stored = is_page or question.is_stored
+    is_new = is_stored and (conversation_id is None or is_fork)
+    new: Messages = ({"role": "user", "content": question.text},) if question.messages is None else question.messages
+    own_models = own_keys.payable(keys)
+    chosen = offer(model, own=own_models)
+    require(chosen, question.params, question.tool_choice, new)
+    own_key = own_keys.paying(principal, chosen, keys)
+    max_tokens = min(question.max_tokens or settings.get("max_tokens") or chosen.max_tokens, chosen.max_tokens)
+    first: Messages = ({"role": "system", "content": system},) if system else ()
+    said = list(history.replayed(rows, is_trusted=not is_page))
+    if is_page or question.is_fitted:
+        extra = calls.estimate_tokens((), question.tools)
+        said = history.fitting(first, said, new, chosen.context_window - max_tokens - extra, chosen.image_tokens)
+    messages = (*first, *(message for _, message in said), *new)
+    prompt_tokens = calls.estimate_tokens(messages, question.tools, image_tokens=chosen.image_tokens)
+    if schema := question.params.get("response_format"):
+        prompt_tokens += calls.estimate_tokens((), (schema,))
+    if prompt_tokens + max_tokens > chosen.context_window:
+        raise TooLong(
+            f"This is too long for {chosen.name}: about {prompt_tokens:,} tokens. Shorten it; your text is kept."
+        )
+    asked_for: dict[str, Any] = {
+        **{name: settings[name] for name in ("temperature", "top_p") if name in settings},
+        **question.params,
+    }
+    ready = Begun(
+        turn_id=turn_id,
+        principal=principal,
+        offer=chosen,
+        call=Call(
+            protocol=chosen.protocol,
+            model=chosen.model,
+            messages=messages,
+            max_tokens=max_tokens,
+            base_url=paying.address(chosen, own_key),
+            params={**chosen.params, **asked_for},
+            tools=question.tools,
+            tool_choice=question.tool_choice,
+        ),
+        held_tokens=int(prompt_tokens * PROMPT_MARGIN) + max_tokens + (TOOLS_TOKENS if question.tools else 0),
+        prompt_tokens=prompt_tokens,
+        started_at=clock.now(),
+        params=asked_for,
+        own_key=own_key,
+        own_models=own_models,
+    )
+    _refuse_if_it_rests(ready)
+    if not is_stored:
+        return ready
+    copied = [history.copied(row) for row in rows] if is_fork else []
+    return replace(
+        ready,
+        conversation_id=uuid7() if is_new or conversation_id is None else conversation_id,
+        question_id=uuid7() if is_page else None,
+        said=() if is_page else [*copied, *(history.as_row(message, turn_id) for message in new)],
+        answer_id=uuid7(),
+        prompt_id=UUID(str(prompt_id)) if prompt_id else None,
+        history=[row_id for row_id, _ in said],
+        title=title or history.title_of(new) or "New chat",
+        is_new=is_new,
+        opens=is_new or not loaded.is_counted,
+    )
+
+
+def _no_such(question: Question) -> NotFound:
+    if question.messages is None:
+        return NotFound("This chat is not here (any more).")
+    if question.after:
+        return NotFound("There is no such response here (any more).", param="previous_response_id")
+    return NotFound("There is no such conversation here (any more).", param="conversation")
+
+
+def _refuse_if_it_rests(ready: Begun) -> None:
+    """A model that rests is refused before anything is held, unless the brand's chain has one that can take over.
+
+    With a member's own key nobody takes over.
+    """
+    assert ready.call is not None
+    rest = paying.rest_of(ready.call, ready.own_key) if ready.own_key else fallback.rest_of(ready.offer)
+    if rest is None:
+        return
+    if not ready.own_key and next_begun(
+        ready, {ready.offer.id}, fallback.chain(ready.principal, ready.principal.brand_id)
+    ):
+        return
+    refused = breaker.refusal(rest)
+    refused.name(ready.offer.name)
+    raise refused
