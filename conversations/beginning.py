@@ -3,7 +3,7 @@
 begin() is at most nine statements in three short transactions, the session's two included.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 from uuid import UUID
@@ -26,8 +26,10 @@ from conversations.statements import (
     LOAD_AFTER,
     LOAD_FOR_VISITOR,
     NEW_CONVERSATION,
+    NEW_CONVERSATION_OF_VISITOR,
     OLD_CONVERSATION,
     QUESTION,
+    VISITOR,
 )
 from conversations.turns import Begun, Question
 from events import stream
@@ -43,9 +45,18 @@ from quotas import ledger, refusals
 from quotas.errors import QuotaExceeded, TooManyRunning
 
 
-def begin(principal: Principal, brand: Brand, question: Question, *, key: str = "", route: str = "send") -> Begun:
+def begin(
+    principal: Principal,
+    brand: Brand,
+    question: Question,
+    *,
+    key: str = "",
+    route: str = "send",
+    also: Iterable[tuple[str, UUID]] = (),
+) -> Begun:
     """Store the question and its empty answer, hold what it may cost, and give what the runner needs.
 
+    also    accounts that must have room beside the asker's, as ledger.reserve() takes them
     key     the caller's Idempotency-Key; the same key gives the same turn, with `call` None
     Raises  QuotaExceeded, TooManyRunning, NoSuchModel, NotFound, StillAnswering, TooLong, Conflict, KeyReused; nothing
             is held then, and nothing is stored
@@ -80,6 +91,7 @@ def begin(principal: Principal, brand: Brand, question: Question, *, key: str = 
             amounts={"queries": 1, "messages": 1, "conversations": int(ready.opens), "tokens": ready.held_tokens},
             reservation=turn_id,
             own_key=ready.own_key is not None,
+            also=also,
         )
         fault("after_reserve")
         ready = replace(ready, pocket=pocket)
@@ -158,8 +170,12 @@ def _store(ready: Begun, question: Question) -> None:
     if ready.conversation_id:
         assert ready.call is not None
         is_page = ready.question_id is not None
+        by_visitor = ready.principal.role == "app_visitor"
+        new = NEW_CONVERSATION_OF_VISITOR if by_visitor else NEW_CONVERSATION
         sql = BEGIN.format(
-            conversation=NEW_CONVERSATION if ready.is_new else OLD_CONVERSATION, said=QUESTION if is_page else EXCHANGE
+            before=VISITOR if by_visitor and ready.is_new else "",
+            conversation=new if ready.is_new else OLD_CONVERSATION,
+            said=QUESTION if is_page else EXCHANGE,
         )
         sent = {"history": ready.history, "max_tokens": ready.call.max_tokens, "params": dict(ready.call.params)}
         body = {

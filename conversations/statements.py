@@ -56,6 +56,19 @@ values (%(conversation)s, %(brand)s, %(owner)s, %(title)s, %(model)s, %(provider
         %(metadata)s, %(messages)s, false, now(), now(), now())
 returning id
 """
+# A visitor who signs up at this moment has no row any more: then there is nobody whose chat it could be.
+VISITOR = """visitor as (
+    update accounts_visitor set last_seen_at = now() where id = %(owner)s returning id
+), """
+NEW_CONVERSATION_OF_VISITOR = """
+insert into conversations_conversation (id, brand_id, owner_id, owner_kind, visitor_id, title, model, provider_id,
+                                        system_prompt_id, source, metadata, message_count, is_counted, created_at,
+                                        updated_at, last_message_at)
+select %(conversation)s, %(brand)s, visitor.id, 'visitor', visitor.id, %(title)s, %(model)s, %(provider)s, %(prompt)s,
+       %(source)s, %(metadata)s, %(messages)s, false, now(), now(), now()
+from visitor
+returning id
+"""
 OLD_CONVERSATION = """
 update conversations_conversation
 set message_count = message_count + %(messages)s, last_message_at = now(), updated_at = now(),
@@ -71,7 +84,7 @@ EXCHANGE = """jsonb_to_recordset(%(said)s::jsonb)
         m (id uuid, turn_id uuid, role text, content text, status text, function_call jsonb, metadata jsonb)"""
 # No turn without its hold: a process that slept so long that the reaper gave the hold back begins nothing.
 BEGIN = """
-with conversation as ({conversation}), said as (
+with {before}conversation as ({conversation}), said as (
     insert into conversations_message (id, brand_id, owner_id, conversation_id, role, content, status, turn_id,
                                        function_call, metadata, provider_id, system_prompt_id, model, model_name, created_at)
     select m.id, %(brand)s, %(owner)s, conversation.id, m.role, m.content, m.status, m.turn_id,

@@ -5,7 +5,7 @@ import functools
 from collections.abc import AsyncGenerator
 from contextlib import suppress
 from typing import Any, cast
-from uuid import UUID, uuid4
+from uuid import UUID
 
 from django.db import DatabaseError
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
@@ -17,7 +17,7 @@ from django.views.decorators.http import require_GET, require_POST, require_safe
 
 from accounts.access import BrandRequest, View, as_member, brand_member, member_asks, member_of, public
 from accounts.models import User
-from conversations import beginning, paying, reading, relay, runner, turns
+from conversations import beginning, composing, paying, reading, relay, runner, turns
 from conversations.forms import QuestionForm
 from conversations.live import Blockwise, Live, follow, hub
 from conversations.models import Message, Turn
@@ -82,7 +82,7 @@ def detail(request: BrandRequest, conversation_id: UUID) -> HttpResponse:
 def _page(request: BrandRequest, conversation: Any) -> dict[str, Any]:
     principal = request.principal
     decision = cast(Asking, request).decision
-    form = _form(principal, conversation, cast(Asking, request).own_models)
+    form = composing.form(principal, conversation, cast(Asking, request).own_models)
     pays_itself = any(row["id"] == form["provider_id"] and row["is_own_key"] for row in form["providers"])
     messages = reading.messages(principal, conversation.pk) if conversation else []
     running = next((row["turn_id"] for row in messages if row["status"] == Message.Status.PENDING), None)
@@ -95,30 +95,9 @@ def _page(request: BrandRequest, conversation: Any) -> dict[str, Any]:
         "meters": reading.meters(decision, request.brand),
         "running_turn_id": running,
         "pays_itself": pays_itself,
-        "prices": _prices(words.price(decision)),
+        "prices": composing.prices(words.price(decision)),
         **({} if pays_itself else reading.note(decision.refusal)),
         **form,
-    }
-
-
-def _prices(with_plan: str) -> dict[str, str]:
-    """What the composer says of the next question: which of the two, the model that is picked decides."""
-    return {"plan": with_plan, "own": words.WITH_OWN_KEY}
-
-
-def _form(principal: Principal, conversation: Any, own: frozenset[UUID]) -> dict[str, Any]:
-    offered = reading.choices(principal, own)
-    provider_ids = [row["id"] for row in offered["providers"]]
-    prompt_ids = [row["id"] for row in offered["prompts"]]
-    provider_id = getattr(conversation, "provider_id", None)
-    prompt_id = getattr(conversation, "system_prompt_id", None)
-    return {
-        **offered,
-        "provider_id": provider_id if provider_id in provider_ids else next(iter(provider_ids), None),
-        "prompt_id": prompt_id if prompt_id in prompt_ids else next(iter(prompt_ids), None),
-        "idempotency_key": uuid4(),
-        "draft": "",
-        "error": "",
     }
 
 
@@ -168,10 +147,10 @@ def _turn(request: BrandRequest, form: QuestionForm, begun: Begun) -> str:
         with scope(begun.principal):
             conversation = reading.conversation(begun.principal, begun.conversation_id)
             groups = reading.groups(begun.principal, request.brand.zone)
-            composer = _form(begun.principal, conversation, begun.own_models)
+            composer = composing.form(begun.principal, conversation, begun.own_models)
             context |= {"conversation": conversation, "groups": groups, **composer}
             # What the plan asks for the next one is known when this answer has ended: it is said then.
-            context |= {"pays_itself": begun.own_key is not None, "prices": _prices("")}
+            context |= {"pays_itself": begun.own_key is not None, "prices": composing.prices("")}
     return render_to_string("conversations/_turn.html", context, request)
 
 
@@ -291,7 +270,7 @@ async def _article(request: HttpRequest, message: dict[str, Any]) -> str:
     def left() -> dict[str, Any]:
         decision = reading.decide(member_of(request), brand, answer=message["id"])
         # A model that is paid with an own key is asked so again, as long as nobody changes one of them.
-        prices = {"pays_itself": message["is_own_key"], "prices": _prices(words.price(decision))}
+        prices = {"pays_itself": message["is_own_key"], "prices": composing.prices(words.price(decision))}
         return {"meters": reading.meters(decision, brand), **prices}
 
     with suppress(DomainError, DatabaseError):

@@ -1,0 +1,30 @@
+"""What the composer shows: the models and prompts there are, which of them are picked, and what the next question costs."""
+
+from typing import Any
+from uuid import UUID, uuid4
+
+from conversations import reading
+from lib.db import Principal
+from quotas import words
+
+
+def form(principal: Principal, conversation: Any, own: frozenset[UUID]) -> dict[str, Any]:
+    """What `_composer.html` needs; `own` are the models that the member's own keys pay for. In the open scope."""
+    offered = reading.choices(principal, own)
+    provider_ids = [row["id"] for row in offered["providers"]]
+    prompt_ids = [row["id"] for row in offered["prompts"]]
+    provider_id = getattr(conversation, "provider_id", None)
+    prompt_id = getattr(conversation, "system_prompt_id", None)
+    return {
+        **offered,
+        "provider_id": provider_id if provider_id in provider_ids else next(iter(provider_ids), None),
+        "prompt_id": prompt_id if prompt_id in prompt_ids else next(iter(prompt_ids), None),
+        "idempotency_key": uuid4(),
+        "draft": "",
+        "error": "",
+    }
+
+
+def prices(with_plan: str) -> dict[str, str]:
+    """What the composer says of the next question: which of the two, the model that is picked decides."""
+    return {"plan": with_plan, "own": words.WITH_OWN_KEY}
