@@ -15,6 +15,7 @@ A second signal cuts the waiting short.
 
 import argparse
 import asyncio
+import gc
 import logging
 import socket
 import sys
@@ -23,6 +24,7 @@ from types import FrameType
 
 import uvicorn
 from django.conf import settings
+from django.urls import reverse
 from uvicorn.supervisors import ChangeReload
 
 from chatsite.asgi import django_application
@@ -39,7 +41,7 @@ TELL_S = 5  # for readers to hear of an end that came with the process's own
 class Server(uvicorn.Server):
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
         self._loop, self._hurry = asyncio.get_running_loop(), asyncio.Event()
-        warming = self._loop.create_task(calls.warm_up())
+        warming = self._loop.create_task(warm_up())
         await super().serve(sockets)
         await warming
 
@@ -78,6 +80,18 @@ class Server(uvicorn.Server):
     def _is_busy() -> bool:
         """A question may be about to become an answer."""
         return bool(hub.unfinished() or django_application.unanswered)
+
+
+async def warm_up() -> None:
+    """Load what would else be loaded while somebody waits, and look at none of it again for garbage.
+
+    What stands now lives as long as the process. A full collection over it takes 0.2 s, in which no token moves.
+    """
+    await calls.warm_up()
+    reverse("conversations:home")  # imports every page
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000, 20, 20)
 
 
 def main(arguments: list[str] | None = None) -> int:
