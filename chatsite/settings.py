@@ -183,12 +183,13 @@ CELERY_BEAT_SCHEDULE = {
         ("advance-subscriptions", "billing.tasks.advance_subscriptions", 300.0),
     )
 }
-# At every full hour, because midnight on the 1st comes at another one in each zone.
+# At every full hour, because midnight on the 1st, and 02:00, come at another one in each zone.
 CELERY_BEAT_SCHEDULE |= {
     name: {"task": task, "schedule": crontab(minute="0"), "options": {"expires": 3600.0}}
     for name, task in (
         ("reset-monthly-usage", "quotas.tasks.reset_monthly_usage"),
         ("reset-monthly-overages", "quotas.tasks.reset_monthly_overages"),
+        ("cleanup-expired-conversations", "conversations.tasks.cleanup_expired_conversations"),
     )
 }
 

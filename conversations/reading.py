@@ -10,6 +10,7 @@ from django.db.models import Exists, OuterRef
 from django.utils.translation import gettext as _
 
 from accounts.models import Brand, Profile
+from conversations import listing, retention
 from conversations.models import OPEN_STATES, Conversation, Message, Turn
 from conversations.turns import Finished
 from lib import clock
@@ -37,8 +38,8 @@ MOST_MESSAGES = 200  # on a page
 
 
 def own(principal: Principal) -> Any:
-    """The member's conversations that are not in the bin."""
-    return Conversation.objects.filter(brand_id=principal.brand_id, owner_id=principal.owner_id, deleted_at=None)
+    """The member's conversations that can be read: not in the bin, and not over."""
+    return listing.owned(principal).filter(retention.readable(principal), deleted_at=None)
 
 
 def conversation(principal: Principal, conversation_id: UUID) -> Conversation:

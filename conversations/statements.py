@@ -73,7 +73,7 @@ OLD_CONVERSATION = """
 update conversations_conversation
 set message_count = message_count + %(messages)s, last_message_at = now(), updated_at = now(),
     model = %(model)s, provider_id = %(provider)s, system_prompt_id = %(prompt)s
-where id = %(conversation)s
+where id = %(conversation)s and deleted_at is null
 returning id
 """
 # What is said: a page's question, or all that a program sent; and the answer's row, which exists before its first word.
