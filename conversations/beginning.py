@@ -191,7 +191,9 @@ def _store(ready: Begun, question: Question) -> None:
                 "content": "",
             }
             answer |= {"status": "pending", "function_call": None, "metadata": {}}
-            names["said"] = _json([*ready.said, answer])
+            said = [*ready.said, answer]
+            parents = [None, *(row["id"] for row in said)]
+            names["said"] = _json([{**row, "parent_id": parent} for row, parent in zip(said, parents, strict=False)])
             sent |= {"tools": [dict(tool) for tool in question.tools], "tool_choice": question.tool_choice}
             sent["asked"] = dict(question.asked)
         names |= {

@@ -136,7 +136,12 @@ class Message(Owned):
     files = models.JSONField(default=list, db_default=NONE)
     file_text = models.TextField(blank=True, default="", db_default="")  # long: read it only where a model is asked
     function_call = models.JSONField(null=True)
-    edited_from_id = models.UUIDField(null=True)
+    # The tree (ADR 8): an edit and another answer stand beside what was there. One path of it is shown and told to models.
+    parent_id = models.UUIDField(null=True)  # the message before it on its branch; null: it is the first
+    is_current = models.BooleanField(default=True, db_default=True)  # on the path that is shown, in order of ids
+    edited_from_id = models.UUIDField(null=True)  # the question as it was before
+    deleted_at = models.DateTimeField(null=True)  # by its person; what hangs on it and what it cost stay
+    withdrawn = models.JSONField(null=True)  # what it said, for as long as deleting it can be taken back
     sentiment_score = models.FloatField(null=True)
     sentiment_label = models.CharField(max_length=10, blank=True, default="", db_default="")
     was_corrected = models.BooleanField(default=False, db_default=False)
@@ -147,10 +152,66 @@ class Message(Owned):
         indexes = [
             models.Index(fields=["conversation", "id"], name="messages_in_order"),  # uuid7: ids sort by time
             models.Index(fields=["brand", "owner_id"], name="messages_of_owner"),
+            models.Index(fields=["deleted_at"], condition=Q(withdrawn__isnull=False), name="messages_to_be_gone"),
         ]
 
     def __str__(self) -> str:
         return f"{self.role}: {self.content[:60]}"
+
+
+class Feedback(Owned):
+    """What its reader thinks of an answer; S3's `feedback_rating` on the message says the same."""
+
+    conversation = models.ForeignKey(
+        Conversation, models.CASCADE, related_name="feedback", db_constraint=False, db_index=False
+    )
+    message_id = models.UUIDField()
+    rating = models.SmallIntegerField()  # 1 good, -1 bad
+    reason = models.CharField(max_length=2000, blank=True, default="", db_default="")
+    updated_at = models.DateTimeField(auto_now=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["brand", "owner_id", "message_id"], name="one_feedback_for_each_message"),
+            models.CheckConstraint(condition=Q(rating__in=[1, -1]), name="feedback_is_good_or_bad"),
+        ]
+        indexes = [models.Index(fields=["conversation"], name="feedback_of_conversation")]
+
+    def __str__(self) -> str:
+        return f"{self.rating:+d} for {self.message_id}"
+
+
+class Correction(Owned):
+    """What an answer should have said (S3 `corrections`). Nobody but its author reads it before the brand approves it."""
+
+    class Status(models.TextChoices):
+        PENDING = "pending"
+        APPROVED = "approved"
+        REJECTED = "rejected"
+        APPLIED = "applied"
+
+    conversation = models.ForeignKey(
+        Conversation, models.CASCADE, related_name="corrections", db_constraint=False, db_index=False
+    )
+    message_id = models.UUIDField()
+    agent_id = models.UUIDField(null=True)
+    original_response = models.TextField()
+    corrected_response = models.TextField()
+    reason = models.CharField(max_length=2000, blank=True, default="", db_default="")
+    correction_type = models.CharField(max_length=40, blank=True, default="", db_default="")
+    status = models.CharField(max_length=10, choices=Status, default=Status.PENDING, db_default=Status.PENDING)
+    was_helpful = models.BooleanField(null=True)
+    feedback_notes = models.TextField(blank=True, default="", db_default="")
+    updated_at = models.DateTimeField(auto_now=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["brand", "owner_id", "message_id"], name="one_correction_for_each_message")
+        ]
+        indexes = [models.Index(fields=["conversation"], name="corrections_of_conversation")]
+
+    def __str__(self) -> str:
+        return f"{self.status} correction of {self.message_id}"
 
 
 class Turn(Owned):

@@ -77,17 +77,19 @@ where id = %(conversation)s and deleted_at is null
 returning id
 """
 # What is said: a page's question, or all that a program sent; and the answer's row, which exists before its first word.
-QUESTION = """(values (%(question)s::uuid, %(turn)s::uuid, 'user', %(text)s, 'done', null::jsonb, '{}'::jsonb),
-                      (%(answer)s::uuid, %(turn)s::uuid, 'assistant', '', 'pending', null, '{}'))
-        m (id, turn_id, role, content, status, function_call, metadata)"""
+# The first of them has no parent here: the database hangs it on the end of the path (trigger `hang`).
+QUESTION = """(values (%(question)s::uuid, null::uuid, %(turn)s::uuid, 'user', %(text)s, 'done', null::jsonb, '{}'::jsonb),
+                      (%(answer)s::uuid, %(question)s::uuid, %(turn)s::uuid, 'assistant', '', 'pending', null, '{}'))
+        m (id, parent_id, turn_id, role, content, status, function_call, metadata)"""
 EXCHANGE = """jsonb_to_recordset(%(said)s::jsonb)
-        m (id uuid, turn_id uuid, role text, content text, status text, function_call jsonb, metadata jsonb)"""
+        m (id uuid, parent_id uuid, turn_id uuid, role text, content text, status text, function_call jsonb,
+           metadata jsonb)"""
 # No turn without its hold: a process that slept so long that the reaper gave the hold back begins nothing.
 BEGIN = """
 with {before}conversation as ({conversation}), said as (
-    insert into conversations_message (id, brand_id, owner_id, conversation_id, role, content, status, turn_id,
+    insert into conversations_message (id, parent_id, brand_id, owner_id, conversation_id, role, content, status, turn_id,
                                        function_call, metadata, provider_id, system_prompt_id, model, model_name, created_at)
-    select m.id, %(brand)s, %(owner)s, conversation.id, m.role, m.content, m.status, m.turn_id,
+    select m.id, m.parent_id, %(brand)s, %(owner)s, conversation.id, m.role, m.content, m.status, m.turn_id,
            m.function_call, m.metadata, %(provider)s, %(prompt)s, %(model)s, %(model_name)s, now()
     from conversation, {said}
 ), kept as (

@@ -46,6 +46,8 @@ RIGHTS = {
     "conversations_attachment": {"app_user": "siud", "app_service": "siud"},
     "conversations_brandtemplate": {"app_user": "s", "app_visitor": "s", "app_brand": "siud", "app_service": "siud"},
     "conversations_conversation": {"app_user": "siud", "app_visitor": "siu", "app_brand": "s", "app_service": "siud"},
+    "conversations_correction": {"app_user": "siud", "app_service": "siud"},
+    "conversations_feedback": {"app_user": "siud", "app_service": "siud"},
     "conversations_export": {"app_user": "si", "app_service": "siud"},
     "conversations_look": {"app_service": "siud"},
     "conversations_message": {"app_user": "siud", "app_visitor": "siu", "app_brand": "s", "app_service": "siud"},
