@@ -25,7 +25,7 @@ from django.test import Client  # noqa: E402
 from accounts.models import Brand, User  # noqa: E402
 from benchmarks import stage  # noqa: E402
 from benchmarks.table import Row  # noqa: E402
-from conversations import reading  # noqa: E402
+from conversations import listing, reading  # noqa: E402
 from conversations.models import Conversation  # noqa: E402
 from conversations.preparing import MOST_HISTORY  # noqa: E402
 from conversations.statements import LOAD  # noqa: E402
@@ -94,7 +94,7 @@ def cost_of_rls_among_many(world: factories.World) -> Row:
     names = {"brand": member.brand_id, "owner": member.owner_id, "conversation": some, "prompt": None, "only_key": None}
     load = LOAD, {**names, "most": MOST_HISTORY, "most_bytes": 2**24}
     reads: dict[str, Callable[[], Any]] = {
-        "the list": lambda: reading.groups(member, "UTC"),
+        "the list": lambda: listing.sidebar(member, "UTC"),
         "a chat": lambda: reading.messages(member, some),
         "a question": lambda: send(load),
     }

@@ -1,17 +1,15 @@
 """What the chat page shows, as plain values: the list of chats, the messages, what is left. Runs in the member's scope."""
 
 from collections.abc import Collection, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 from uuid import UUID
-from zoneinfo import ZoneInfo
 
-from django.db.models import Exists, OuterRef
 from django.utils.translation import gettext as _
 
 from accounts.models import Brand, Profile
 from conversations import listing, retention
-from conversations.models import OPEN_STATES, Conversation, Message, Turn
+from conversations.models import Conversation, Message, Turn
 from conversations.turns import Finished
 from lib import clock
 from lib.db import Principal, serve
@@ -33,7 +31,6 @@ select is_counted from conversations_conversation
 where id = coalesce(%(chat)s::uuid, (select conversation_id from conversations_message where id = %(answer)s::uuid))
       and brand_id = %(brand)s and owner_id = %(owner)s
 """
-MOST_CHATS = 100  # in the sidebar; the rest is on the history page
 MOST_MESSAGES = 200  # on a page
 
 
@@ -47,35 +44,6 @@ def conversation(principal: Principal, conversation_id: UUID) -> Conversation:
     if found is None:
         raise NotFound("This chat is not here (any more).")
     return found
-
-
-def groups(principal: Principal, zone: str, now: datetime | None = None) -> list[tuple[str, list[dict[str, Any]]]]:
-    """The sidebar: pinned, today, yesterday, last 7 days, older, in the brand's zone; running ones marked."""
-    running = Turn.objects.filter(conversation_id=OuterRef("pk"), status__in=OPEN_STATES)
-    rows = (
-        own(principal)
-        .filter(archived_at=None)
-        .annotate(is_running=Exists(running))
-        .order_by("-last_message_at", "-id")
-        .values("id", "title", "last_message_at", "pinned_at", "is_running")[:MOST_CHATS]
-    )
-    today = (now or clock.now()).astimezone(ZoneInfo(zone)).date()
-    found: dict[str, list[dict[str, Any]]] = {
-        name: [] for name in (_("Pinned"), _("Today"), _("Yesterday"), _("Last 7 days"), _("Older"))
-    }
-    pinned, first, second, week, older = found
-    for row in rows:
-        day = (row["last_message_at"] or clock.now()).astimezone(ZoneInfo(zone)).date()
-        if row["pinned_at"]:
-            name = pinned
-        elif day >= today:
-            name = first
-        elif day == today - timedelta(days=1):
-            name = second
-        else:
-            name = week if day > today - timedelta(days=7) else older
-        found[name].append(row)
-    return [(name, chats) for name, chats in found.items() if chats]
 
 
 def messages(principal: Principal, conversation_id: UUID) -> list[dict[str, Any]]:
@@ -279,4 +247,5 @@ def member(principal: Principal, brand: Brand, standing: str, email: str) -> Map
         "initials": "".join(word[0] for word in name.split()[:2]).upper() or "?",
         "role": standing,
         "plan_name": account.plan_name if account else "",
+        "keeping": retention.keeping_of(account, brand),
     }

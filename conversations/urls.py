@@ -1,6 +1,6 @@
 from django.urls import path
 
-from conversations import manage, views
+from conversations import browsing, manage, views
 
 app_name = "conversations"
 
@@ -8,8 +8,15 @@ urlpatterns = [
     path("", views.home, name="home"),
     path("c/", views.new, name="new"),
     path("c/send/", views.send, name="start"),
+    path("c/more/", browsing.more, name="more"),
     path("c/<uuid:conversation_id>/", views.detail, name="detail"),
+    path("c/<uuid:conversation_id>/facts/", browsing.facts, name="facts"),
+    path("c/<uuid:conversation_id>/keep/", browsing.keep_one, name="keep-one"),
     path("c/<uuid:conversation_id>/send/", views.send, name="send"),
+    path("history/", browsing.history, name="history"),
+    path("history/keep/", browsing.keep, name="keep"),
+    path("history/undo/", browsing.undo, name="undo"),
+    path("history/empty-bin/", browsing.empty_bin, name="empty-bin"),
     path("turns/<uuid:turn_id>/stream", views.stream, name="stream"),
     path("turns/<uuid:turn_id>/stop", views.stop, name="stop"),
     path("manage/models/", manage.models, name="manage-models"),

@@ -17,7 +17,7 @@ from django.views.decorators.http import require_GET, require_POST, require_safe
 
 from accounts.access import BrandRequest, View, as_member, brand_member, member_asks, member_of, public
 from accounts.models import User
-from conversations import beginning, composing, paying, reading, relay, runner, turns
+from conversations import beginning, browsing, composing, listing, paying, reading, relay, retention, runner, turns
 from conversations.forms import QuestionForm
 from conversations.live import Blockwise, Live, follow, hub
 from conversations.models import Message, Turn
@@ -86,10 +86,14 @@ def _page(request: BrandRequest, conversation: Any) -> dict[str, Any]:
     pays_itself = any(row["id"] == form["provider_id"] and row["is_own_key"] for row in form["providers"])
     messages = reading.messages(principal, conversation.pk) if conversation else []
     running = next((row["turn_id"] for row in messages if row["status"] == Message.Status.PENDING), None)
+    member = reading.member(principal, request.brand, request.standing, cast(User, request.user).email)
     return {
         "brand": request.brand,
-        "member": reading.member(principal, request.brand, request.standing, cast(User, request.user).email),
-        "groups": reading.groups(principal, request.brand.zone),
+        "member": member,
+        "chats": listing.sidebar(principal, request.brand.zone),
+        "has_history": member["keeping"].is_listed,
+        "kept": retention.words(member["keeping"], conversation) if conversation else "",
+        "undo": browsing.undoable(principal, request.GET),
         "conversation": conversation,
         "messages": messages,
         "meters": reading.meters(decision, request.brand),
@@ -146,9 +150,9 @@ def _turn(request: BrandRequest, form: QuestionForm, begun: Begun) -> str:
     if begun.is_new:
         with scope(begun.principal):
             conversation = reading.conversation(begun.principal, begun.conversation_id)
-            groups = reading.groups(begun.principal, request.brand.zone)
+            chats = listing.sidebar(begun.principal, request.brand.zone)
             composer = composing.form(begun.principal, conversation, begun.own_models)
-            context |= {"conversation": conversation, "groups": groups, **composer}
+            context |= {"conversation": conversation, "chats": chats, **composer}
             # What the plan asks for the next one is known when this answer has ended: it is said then.
             context |= {"pays_itself": begun.own_key is not None, "prices": composing.prices("")}
     return render_to_string("conversations/_turn.html", context, request)

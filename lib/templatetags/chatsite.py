@@ -10,7 +10,10 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 
+from lib.money import dollars
+
 register = template.Library()
+register.filter(dollars)
 
 
 @register.simple_tag
@@ -59,6 +62,8 @@ def words() -> dict[str, str]:
         "stale": _("Not sent: this page was open too long. Reload it and send again; your text is kept."),
         "copied": _("Copied"),
         "not_copied": _("Copying is not allowed here"),
+        "not_done": _("Nothing was changed: the server could not be reached. Try again."),
+        "new_title": _("New title"),
         "keys_composer": _("Go to the message box"),
         "keys_new": _("New chat"),
         "keys_next": _("Next message"),

@@ -12,7 +12,7 @@ from uuid import uuid4
 import pytest
 from django.db import connections
 
-from conversations import beginning, finishing, reading, turns
+from conversations import beginning, finishing, listing, reading, turns
 from conversations.turns import Question
 from lib.db import SERVICE, scope
 from providers import offers
@@ -57,7 +57,7 @@ def live_a_turn(world):
     decision = reading.decide(alice, world.act)
     with scope(alice):
         reading.conversation(alice, first.conversation_id)
-        reading.groups(alice, world.act.zone)
+        listing.sidebar(alice, world.act.zone)
         reading.messages(alice, first.conversation_id)
         reading.progress(alice, first.turn_id)
         reading.meters(decision, world.act)
