@@ -18,17 +18,22 @@ from conversations import paying
 from conversations.errors import StillAnswering
 from conversations.preparing import MOST_EXCHANGE, MOST_HISTORY, MOST_HISTORY_BYTES, PROMPT_MARGIN, prepare
 from conversations.statements import (
+    ANSWER,
     ASKED,
     BEGIN,
     BEGIN_UNSTORED,
     EXCHANGE,
     LOAD,
     LOAD_AFTER,
+    LOAD_BESIDE,
+    LOAD_BESIDE_FOR_VISITOR,
     LOAD_FOR_VISITOR,
     NEW_CONVERSATION,
     NEW_CONVERSATION_OF_VISITOR,
     OLD_CONVERSATION,
     QUESTION,
+    SAME_CONVERSATION,
+    SHOW,
     VISITOR,
 )
 from conversations.turns import Begun, Question
@@ -70,12 +75,15 @@ def begin(
             "owner": principal.owner_id,
             "conversation": question.conversation_id,
             "after": question.after,
+            "beside": question.branch and question.branch.message_id,
             "prompt": question.prompt_id,
             "most": MOST_HISTORY if question.messages is None else MOST_EXCHANGE,
             "most_bytes": MOST_HISTORY_BYTES,
             "only_key": None if principal.may(READ) else principal.key_id,
         }
-        load = LOAD_FOR_VISITOR if principal.role == "app_visitor" else LOAD_AFTER if question.after else LOAD
+        load = LOAD_BESIDE if question.branch else LOAD_AFTER if question.after else LOAD
+        if principal.role == "app_visitor":
+            load = LOAD_BESIDE_FOR_VISITOR if question.branch else LOAD_FOR_VISITOR
         with opening(principal, (load, names)) as (loaded,):
             if key:
                 asked = question.fingerprint()
@@ -169,13 +177,14 @@ def _store(ready: Begun, question: Question) -> None:
     sql = BEGIN_UNSTORED
     if ready.conversation_id:
         assert ready.call is not None
-        is_page = ready.question_id is not None
+        is_page = question.messages is None
+        is_again = is_page and ready.question_id is None
         by_visitor = ready.principal.role == "app_visitor"
         new = NEW_CONVERSATION_OF_VISITOR if by_visitor else NEW_CONVERSATION
         sql = BEGIN.format(
             before=VISITOR if by_visitor and ready.is_new else "",
-            conversation=new if ready.is_new else OLD_CONVERSATION,
-            said=QUESTION if is_page else EXCHANGE,
+            conversation=new if ready.is_new else SAME_CONVERSATION if is_again else OLD_CONVERSATION,
+            said=EXCHANGE if not is_page else ANSWER if is_again else QUESTION,
         )
         sent = {"history": ready.history, "max_tokens": ready.call.max_tokens, "params": dict(ready.call.params)}
         body = {
@@ -200,10 +209,13 @@ def _store(ready: Begun, question: Question) -> None:
             "conversation": ready.conversation_id,
             "question": ready.question_id,
             "answer": ready.answer_id,
+            "parent": ready.parent_id,
+            "edited": question.branch and question.branch.message_id,
+            "partial": ready.so_far,
             "title": ready.title[:200],
             "text": question.text,
             "metadata": _json(dict(question.metadata)),
-            "messages": 2 if is_page else len(ready.said) + 1,
+            "messages": 2 - is_again if is_page else len(ready.said) + 1,
             "model": ready.offer.api_identifier,
             "model_name": ready.offer.name,
             "prompt": ready.prompt_id,
@@ -212,6 +224,8 @@ def _store(ready: Begun, question: Question) -> None:
             "body": _json({**body, "provider_id": ready.offer.id, "title": ready.title}),
         }
     begun: list[Statement] = [(sql, names)]
+    if question.branch:
+        begun.append((SHOW, {"conversation": ready.conversation_id, "leaf": ready.answer_id}))
     if ready.is_new:
         begun.append(
             stream.publishing(

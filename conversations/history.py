@@ -1,5 +1,6 @@
 """What was said, as rows and as messages for a model: a program's exchange is stored and comes back as it was (C10)."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 from uuid import UUID
@@ -8,6 +9,7 @@ from lib.html import plain
 from lib.ids import uuid7
 from providers import calls
 
+LAST_WORD = re.compile(r"(?<=\s)[^\s]{1,40}\Z")
 Messages = tuple[dict[str, Any], ...]
 
 
@@ -75,6 +77,14 @@ def copied(row: Mapping[str, Any]) -> dict[str, Any]:
     metadata = {name: row[name] for name in ("parts", "name") if row[name]}
     kept = {name: row[name] for name in ("role", "content", "function_call")}
     return {**kept, "id": uuid7(), "turn_id": None, "status": "done", "metadata": metadata}
+
+
+def cut_back(text: str) -> str:
+    """A text that was cut off, up to its last whole word: who goes on from it can tell what comes next, a space included."""
+    found = LAST_WORD.search(text)
+    if found is None or not text[: found.start()].strip():
+        return text
+    return text[: found.start()]
 
 
 def title_of(messages: Messages) -> str:

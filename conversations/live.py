@@ -135,6 +135,7 @@ class Live(Growing):
     def __init__(self, begun: Begun) -> None:
         super().__init__()
         self.begun = begun
+        self.body.push(begun.so_far)  # in no count of what comes
         self.finished: Finished | None = None
         self.listening: asyncio.Task[Usage | None] | None = None  # to the provider; the one part that can be cancelled
         self.ending: asyncio.Task[None] | None = None  # waits for it, then stores and settles
@@ -150,6 +151,11 @@ class Live(Growing):
     @property
     def text(self) -> str:
         return self.body.text
+
+    @property
+    def new_text(self) -> str:
+        """What came, without what the answer began with."""
+        return self.body.text[len(self.begun.so_far) :]
 
     def push(self, piece: str | ToolPiece) -> None:
         if isinstance(piece, str):

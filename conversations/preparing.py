@@ -1,8 +1,8 @@
 """What is sent to which model, within which bounds: decided before anything is held."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from conversations import history, paying
@@ -10,10 +10,10 @@ from conversations.abilities import require
 from conversations.errors import StillAnswering, TooLong
 from conversations.handing_over import next_begun
 from conversations.history import Messages
-from conversations.turns import Begun, Question
+from conversations.turns import Begun, Branch, Question
 from lib import clock
 from lib.db import Principal
-from lib.errors import NotFound, TooLarge
+from lib.errors import Conflict, NotFound, TooLarge
 from lib.ids import uuid7
 from providers import breaker, calls, fallback, own_keys
 from providers.calls import Call
@@ -23,6 +23,12 @@ MOST_HISTORY = 400  # messages read back at most; what does not fit into the mod
 MOST_EXCHANGE = 4000  # of a program's, where nothing is dropped unless it says so
 MOST_HISTORY_BYTES = 16 * 1024**2  # of either: pictures are large, and a fork copies them
 TOOLS_TOKENS = 600  # held for what a vendor says around tools; Anthropic's words for them are up to 500
+# Said after an answer that was cut off. No protocol of ours takes the beginning of an answer for its own any more: OpenAI's
+# never did, and Anthropic's newer models refuse it.
+GO_ON = (
+    "Your answer was cut off. Go on from exactly where it ends, in its language and layout. Repeat nothing of it, and say "
+    "nothing about going on."
+)
 PROMPT_MARGIN = 1.25  # the hold leans upwards: an estimate may be 6 % low for code or Chinese
 
 
@@ -55,17 +61,17 @@ def prepare(
         settings = loaded.settings or {}
         if not question.after:
             system = system or loaded.system_prompt or loaded.prompt_text or ""
+        _require_branch(question, loaded)
     is_fork = bool(question.after and loaded.is_fork)  # what was said after that answer stays as it is
     is_stored = is_page or question.is_stored
     is_new = is_stored and (conversation_id is None or is_fork)
-    new: Messages = ({"role": "user", "content": question.text},) if question.messages is None else question.messages
+    said, new, asked, so_far = _told(question, rows, loaded)
     own_models = own_keys.payable(keys)
     chosen = offer(model, own=own_models)
     require(chosen, question.params, question.tool_choice, new)
     own_key = own_keys.paying(principal, chosen, keys)
     max_tokens = min(question.max_tokens or settings.get("max_tokens") or chosen.max_tokens, chosen.max_tokens)
     first: Messages = ({"role": "system", "content": system},) if system else ()
-    said = list(history.replayed(rows, is_trusted=not is_page))
     if is_page or question.is_fitted:
         extra = calls.estimate_tokens((), question.tools)
         said = history.fitting(first, said, new, chosen.context_window - max_tokens - extra, chosen.image_tokens)
@@ -109,15 +115,59 @@ def prepare(
     return replace(
         ready,
         conversation_id=uuid7() if is_new or conversation_id is None else conversation_id,
-        question_id=uuid7() if is_page else None,
+        question_id=uuid7() if is_page and not _of_answer(question) else None,
         said=() if is_page else [*copied, *(history.as_row(message, turn_id) for message in new)],
         answer_id=uuid7(),
+        parent_id=loaded.parent_id if question.branch else None,
+        versions=loaded.versions + 1 if _of_answer(question) else 1,
+        so_far=so_far,
         prompt_id=UUID(str(prompt_id)) if prompt_id else None,
-        history=[row_id for row_id, _ in said],
+        history=[*(row_id for row_id, _ in said), *asked],
         title=title or history.title_of(new) or "New chat",
         is_new=is_new,
         opens=is_new or not loaded.is_counted,
     )
+
+
+def _of_answer(question: Question) -> bool:
+    """Whether the question stands already, and another answer to it is wanted."""
+    return question.branch is not None and question.branch.way != Branch.EDIT
+
+
+def _require_branch(question: Question, loaded: Any) -> None:
+    if question.branch is None:
+        return
+    if loaded.beside is None or loaded.role != ("assistant" if _of_answer(question) else "user"):
+        raise NotFound("This message is not here (any more).")
+    if loaded.status == "pending":
+        raise StillAnswering("This answer is still being written. Wait for it, or stop it first.")
+    if question.branch.way == Branch.ON and (loaded.is_deleted or not loaded.content):
+        raise Conflict("There is nothing here to go on from. Ask for another answer instead.")
+    if _of_answer(question) and (not loaded.history or loaded.history[-1]["is_deleted"]):
+        raise Conflict("The question of this answer was deleted. Ask it anew.")
+
+
+class _Told(NamedTuple):
+    said: list[tuple[str, dict[str, Any]]]  # before, with the ids of the rows; the oldest may be dropped
+    new: Messages  # never dropped
+    asked: Sequence[str] = ()  # rows of what is new, where it stands already
+    so_far: str = ""  # what the answer begins with
+
+
+def _told(question: Question, rows: Sequence[Mapping[str, Any]], loaded: Any) -> _Told:
+    is_whole = question.messages is not None and not any(row["is_deleted"] for row in rows)
+    said = list(history.replayed(rows, is_trusted=is_whole))
+    if question.messages is not None:
+        return _Told(said, question.messages)
+    if question.branch is None or question.branch.way == Branch.EDIT:
+        return _Told(said, ({"role": "user", "content": question.text},))
+    last = max((number for number, (_, message) in enumerate(said) if message["role"] == "user"), default=0)
+    asked, new = [row_id for row_id, _ in said[last:]], tuple(message for _, message in said[last:])
+    if question.branch.way == Branch.AGAIN:
+        return _Told(said[:last], new, asked)
+    so_far = history.cut_back(loaded.content)
+    go_on = ({"role": "assistant", "content": so_far}, {"role": "user", "content": GO_ON})
+    return _Told(said[:last], (*new, *go_on), [*asked, str(loaded.beside)], so_far)
 
 
 def _no_such(question: Question) -> NotFound:

@@ -102,7 +102,7 @@ async def _finish(live: Live, status: str, usage: Usage | None, error: DomainErr
     begun = live.begun
     own_completion_tokens, tool_calls = 0, live.tool_calls()
     if live.length:
-        said = {"content": live.text, "tool_calls": [{"function": call} for call in tool_calls]}
+        said = {"content": live.new_text, "tool_calls": [{"function": call} for call in tool_calls]}
         own_completion_tokens = calls.estimate_tokens([said])
     finished, tries = None, chain(FINISH_TRIES_S, repeat(FINISH_TRIES_S[-1]))
     for number, wait in enumerate(tries):

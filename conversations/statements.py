@@ -6,16 +6,18 @@ _LOAD = """
 select c.id, c.title, c.is_counted, c.provider_id, c.system_prompt_id, c.system_prompt,
        c.settings::json,  -- Django leaves jsonb as text in cursors of one's own
        -- Null when it is too large: the sizes are read without what they measure.
-       (with m as materialized (
-            select id, role, content, function_call, metadata from conversations_message
-            where conversation_id = c.id and (role <> 'assistant' or content <> '' or function_call is not null) {until}
+       (with recursive {path} m as materialized (
+            select id, role, content, function_call, metadata, deleted_at from conversations_message
+            where conversation_id = c.id and (role <> 'assistant' or content <> '' or function_call is not null
+                                          or deleted_at is not null) and {until}
             order by id desc limit %(most)s)
         select case when (select sum(octet_length(content)::bigint + pg_column_size(metadata)
                                      + coalesce(pg_column_size(function_call), 0)) from m) > %(most_bytes)s
                then null
                else (select coalesce(json_agg(json_build_object(
                          'id', m.id, 'role', m.role, 'content', m.content, 'parts', m.metadata -> 'parts',
-                         'name', m.metadata ->> 'name', 'function_call', m.function_call) order by m.id), '[]')
+                         'name', m.metadata ->> 'name', 'function_call', m.function_call,
+                         'is_deleted', m.deleted_at is not null) order by m.id), '[]')
                      from m) end) as history,
        (select prompt_text from providers_systemprompt
         where id = coalesce(%(prompt)s::uuid, c.system_prompt_id) and is_active) as prompt_text,
@@ -26,7 +28,8 @@ left join conversations_conversation c on c.id = {conversation} and c.deleted_at
 """
 # `only_key` is a key that may not read what is its person's: it reaches what was asked with itself alone.
 _OF_A_CHAT = {
-    "until": "",
+    "path": "",
+    "until": "is_current",
     "more": "",
     "after": "",
     "conversation": "%(conversation)s",
@@ -35,10 +38,17 @@ _OF_A_CHAT = {
 }
 LOAD = _LOAD.format(**_OF_A_CHAT, own_keys=KEYS)
 LOAD_FOR_VISITOR = _LOAD.format(**_OF_A_CHAT, own_keys="null::json")  # who has no keys, and no right to look for any
+# The way from the first message of a chat to this one, itself included.
+_PATH = """path as (
+            select id, parent_id from conversations_message where id = {leaf}
+            union all
+            select p.id, p.parent_id from conversations_message p join path on p.id = path.parent_id)"""
+_ON_PATH = "id in (select id from path)"
 # What a program continues by naming an answer: the conversation up to there. Later messages make it a fork.
 LOAD_AFTER = _LOAD.format(
     own_keys=KEYS,
-    until="and id <= a.id",
+    path=_PATH.format(leaf="a.id") + ",",
+    until=_ON_PATH,
     more="""
        , a.status as after_status,
        exists (select from conversations_message where conversation_id = c.id and id > a.id) as is_fork""",
@@ -48,6 +58,20 @@ left join conversations_message a on a.id = t.message_id""",
     conversation="a.conversation_id",
     by_key="t.api_key_id = %(only_key)s::uuid",
 )
+
+# What stands beside a message, an edited question or another answer, has the same way behind it.
+_BESIDE = _OF_A_CHAT | {
+    "path": _PATH.format(leaf="b.parent_id") + ",",
+    "until": _ON_PATH,
+    "more": """
+       , b.id as beside, b.parent_id, b.role, b.status, b.content, b.deleted_at is not null as is_deleted,
+       (select count(*) from conversations_message s
+        where s.conversation_id = c.id and s.parent_id is not distinct from b.parent_id) as versions""",
+    "after": """
+left join conversations_message b on b.id = %(beside)s and b.conversation_id = %(conversation)s""",
+}
+LOAD_BESIDE = _LOAD.format(**_BESIDE, own_keys=KEYS)
+LOAD_BESIDE_FOR_VISITOR = _LOAD.format(**_BESIDE, own_keys="null::json")
 
 NEW_CONVERSATION = """
 insert into conversations_conversation (id, brand_id, owner_id, title, model, provider_id, system_prompt_id, source,
@@ -69,39 +93,56 @@ select %(conversation)s, %(brand)s, visitor.id, 'visitor', visitor.id, %(title)s
 from visitor
 returning id
 """
-OLD_CONVERSATION = """
+_OLD_CONVERSATION = """
 update conversations_conversation
-set message_count = message_count + %(messages)s, last_message_at = now(), updated_at = now(),
-    model = %(model)s, provider_id = %(provider)s, system_prompt_id = %(prompt)s
+set message_count = message_count + %(messages)s, last_message_at = now(), updated_at = now() {choice}
 where id = %(conversation)s and deleted_at is null
 returning id
 """
+OLD_CONVERSATION = _OLD_CONVERSATION.format(
+    choice=", model = %(model)s, provider_id = %(provider)s, system_prompt_id = %(prompt)s"
+)
+SAME_CONVERSATION = _OLD_CONVERSATION.format(
+    choice=""
+)  # another model for one answer is no choice for the next question
 # What is said: a page's question, or all that a program sent; and the answer's row, which exists before its first word.
 # The first of them has no parent here: the database hangs it on the end of the path (trigger `hang`).
-QUESTION = """(values (%(question)s::uuid, null::uuid, %(turn)s::uuid, 'user', %(text)s, 'done', null::jsonb, '{}'::jsonb),
-                      (%(answer)s::uuid, %(question)s::uuid, %(turn)s::uuid, 'assistant', '', 'pending', null, '{}'))
-        m (id, parent_id, turn_id, role, content, status, function_call, metadata)"""
+QUESTION = """(values (%(question)s::uuid, %(parent)s::uuid, %(edited)s::uuid, %(turn)s::uuid, 'user', %(text)s, 'done',
+                       null::jsonb, '{}'::jsonb),
+                      (%(answer)s, %(question)s, null, %(turn)s, 'assistant', '', 'pending', null, '{}'))
+        m (id, parent_id, edited_from_id, turn_id, role, content, status, function_call, metadata)"""
+ANSWER = """(values (%(answer)s::uuid, %(parent)s::uuid, null::uuid, %(turn)s::uuid, 'assistant', '', 'pending', null::jsonb,
+                     '{}'::jsonb))
+        m (id, parent_id, edited_from_id, turn_id, role, content, status, function_call, metadata)"""
 EXCHANGE = """jsonb_to_recordset(%(said)s::jsonb)
-        m (id uuid, parent_id uuid, turn_id uuid, role text, content text, status text, function_call jsonb,
-           metadata jsonb)"""
+        m (id uuid, parent_id uuid, edited_from_id uuid, turn_id uuid, role text, content text, status text,
+           function_call jsonb, metadata jsonb)"""
 # No turn without its hold: a process that slept so long that the reaper gave the hold back begins nothing.
 BEGIN = """
 with {before}conversation as ({conversation}), said as (
-    insert into conversations_message (id, parent_id, brand_id, owner_id, conversation_id, role, content, status, turn_id,
-                                       function_call, metadata, provider_id, system_prompt_id, model, model_name, created_at)
-    select m.id, m.parent_id, %(brand)s, %(owner)s, conversation.id, m.role, m.content, m.status, m.turn_id,
+    insert into conversations_message (id, parent_id, edited_from_id, brand_id, owner_id, conversation_id, role, content,
+                                       status, turn_id, function_call, metadata, provider_id, system_prompt_id, model,
+                                       model_name, created_at)
+    select m.id, m.parent_id, m.edited_from_id, %(brand)s, %(owner)s, conversation.id, m.role, m.content, m.status, m.turn_id,
            m.function_call, m.metadata, %(provider)s, %(prompt)s, %(model)s, %(model_name)s, now()
     from conversation, {said}
 ), kept as (
     update accounts_idempotencyrecord set status = 200, body = %(body)s where id = %(turn)s
 )
-insert into conversations_turn (id, brand_id, owner_id, conversation_id, message_id, provider_id, api_key_id, sent,
+insert into conversations_turn (id, brand_id, owner_id, conversation_id, message_id, provider_id, api_key_id, sent, partial,
                                 prompt_tokens_estimate, held_tokens, pocket, request_id, heartbeat_at, created_at)
-select %(turn)s, %(brand)s, %(owner)s, conversation.id, %(answer)s, %(provider)s, %(key)s, %(sent)s,
+select %(turn)s, %(brand)s, %(owner)s, conversation.id, %(answer)s, %(provider)s, %(key)s, %(sent)s, %(partial)s,
        %(prompt_tokens)s, %(held_tokens)s, %(pocket)s, %(request)s, now(), now()
 from conversation where exists (select from quotas_hold where reservation = %(turn)s)
 returning id
 """
+# The path that is shown is the one to this message. Sent after what wrote it, or after LOCK: another statement's snapshot
+# is older than the lock that it waited for, and would leave two messages of one place on the path.
+SHOW = f"""
+with recursive {_PATH.format(leaf="%(leaf)s")}
+update conversations_message set is_current = not is_current
+where conversation_id = %(conversation)s and is_current <> ({_ON_PATH}) and exists (select from path)
+"""  # noqa: S608
 BEGIN_UNSTORED = """
 insert into conversations_turn (id, brand_id, owner_id, provider_id, api_key_id, prompt_tokens_estimate, held_tokens,
                                 pocket, request_id, heartbeat_at, created_at)
@@ -135,7 +176,7 @@ where t.id = any(%(ids)s) and (lookup.standing(t.brand_id, t.owner_id) is null
 KEEP = """
 update conversations_message m set content = %(text)s
 from conversations_turn t
-where t.id = %(turn)s and t.status = 'interrupted' and m.id = t.message_id
+where t.id = %(turn)s and t.status = 'interrupted' and m.id = t.message_id and m.deleted_at is null
       and length(m.content) < length(%(text)s) and starts_with(%(text)s, m.content)
 """
 ENDED = """

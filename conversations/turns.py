@@ -20,6 +20,19 @@ from providers.offers import Offer
 
 
 @dataclass(frozen=True, slots=True)
+class Branch:
+    """Where a question leaves what was said: beside this message, which stays as it is (ADR 8).
+
+    EDIT beside a question, with another text; AGAIN beside an answer; ON beside an answer that was cut off, beginning with it
+    """
+
+    EDIT, AGAIN, ON = "edit", "again", "on"
+
+    way: str
+    message_id: UUID
+
+
+@dataclass(frozen=True, slots=True)
 class Question:
     """What somebody asks, already validated.
 
@@ -27,6 +40,7 @@ class Question:
     messages     what a program says, in the shape of providers.Call; None = a page's `text` in a conversation
     after        the turn whose answer a program continues; with `conversation_id` it continues that one's end
     system       a program's instructions for this answer; no later one has them
+    branch       of a page: instead of going on at the end of its conversation
     is_stored    keep a program's messages and the answer as a conversation of its person
     is_fitted    drop the oldest messages of a program's conversation that do not fit, instead of refusing
     metadata     of a program, for the conversation
@@ -44,6 +58,7 @@ class Question:
     tool_choice: str = ""
     after: UUID | None = None
     system: str = ""
+    branch: Branch | None = None
     is_stored: bool = False
     is_fitted: bool = False
     metadata: Mapping[str, Any] = field(default_factory=dict)
@@ -52,7 +67,8 @@ class Question:
     def fingerprint(self) -> str:
         """What makes two requests with one Idempotency-Key the same."""
         if self.messages is None:
-            return idempotency.fingerprint(self.text, self.conversation_id, self.model, self.prompt_id)
+            branch = (self.branch,) if self.branch else ()
+            return idempotency.fingerprint(self.text, self.conversation_id, self.model, self.prompt_id, *branch)
         return idempotency.fingerprint(self)
 
 
@@ -70,6 +86,9 @@ class Begun:
     conversation_id: UUID | None = None
     question_id: UUID | None = None
     answer_id: UUID | None = None
+    parent_id: UUID | None = None  # of what is beside another message
+    versions: int = 1  # of the answer, which is the newest of them
+    so_far: str = ""  # what the answer begins with: that of the one that it goes on from
     prompt_id: UUID | None = None
     history: Sequence[str] = ()  # ids of the messages sent along
     said: Sequence[Mapping[str, Any]] = ()  # rows of what a program said, to be stored

@@ -299,7 +299,10 @@ def _delete(request: HttpRequest, response_id: str) -> None:
         if turn.status in OPEN_STATES:
             raise Conflict("This response is still being written. Delete it when it has ended.", retry_after=5)
         said = Message.objects.filter(conversation_id=answer.conversation_id)
-        gone, _ = said.filter(turn_id=turn.pk).delete()
+        ours = list(said.filter(turn_id=turn.pk).order_by("id").values_list("pk", "parent_id"))
+        ids = [pk for pk, _ in ours]
+        said.filter(parent_id__in=ids).exclude(pk__in=ids).update(parent_id=ours[0][1])  # what follows closes up
+        gone, _ = said.filter(pk__in=ids).delete()
         idempotency.forget(turn.pk)  # a key that made this response makes a new one now
         chat = Conversation.objects.filter(pk=answer.conversation_id)
         chat.update(message_count=Greatest(F("message_count") - gone, 0))
