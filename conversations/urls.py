@@ -1,6 +1,6 @@
 from django.urls import path
 
-from conversations import browsing, manage, views
+from conversations import browsing, manage, search_pages, views
 
 app_name = "conversations"
 
@@ -17,6 +17,8 @@ urlpatterns = [
     path("history/keep/", browsing.keep, name="keep"),
     path("history/undo/", browsing.undo, name="undo"),
     path("history/empty-bin/", browsing.empty_bin, name="empty-bin"),
+    path("search/", search_pages.page, name="search"),
+    path("search/palette/", search_pages.palette, name="palette"),
     path("turns/<uuid:turn_id>/stream", views.stream, name="stream"),
     path("turns/<uuid:turn_id>/stop", views.stop, name="stop"),
     path("manage/models/", manage.models, name="manage-models"),

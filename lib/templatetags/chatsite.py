@@ -64,13 +64,4 @@ def words() -> dict[str, str]:
         "not_copied": _("Copying is not allowed here"),
         "not_done": _("Nothing was changed: the server could not be reached. Try again."),
         "new_title": _("New title"),
-        "keys_composer": _("Go to the message box"),
-        "keys_new": _("New chat"),
-        "keys_next": _("Next message"),
-        "keys_previous": _("Previous message"),
-        "keys_copy": _("Copy the message in focus"),
-        "keys_stop": _("Stop the answer"),
-        "keys_sheet": _("This list"),
-        "keys_send": _("Send"),
-        "keys_line": _("New line"),
     }

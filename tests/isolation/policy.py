@@ -144,6 +144,8 @@ ROUTES: dict[str, "Rule"] = {
     "conversations:undo": Member(POST, 400),
     "conversations:empty-bin": Member(POST, 303),
     "conversations:stream": Member(frozenset({"GET"}), own=True, method_first=True),
+    "conversations:search": Member(READ),
+    "conversations:palette": Member(READ),
     "conversations:stop": Member(POST, 303, own=True, method_first=True),
     "conversations:manage-models": Admin(READ),
     "conversations:manage-chain": Admin(POST, 303, body=(("do", "up"),)),
