@@ -4,16 +4,18 @@ A declaration is not a hint beside the code: the decorator finds out who is aski
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from inspect import iscoroutinefunction
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, cast
 
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
+from django.utils.translation import gettext as _
 from django.views.decorators.csrf import csrf_exempt
 
-from accounts import brands, keys
+from accounts import brands, keys, visitors
 from accounts.models import Brand
 from lib.db import Principal, Role, db, in_scope, scope
 from lib.errors import Forbidden, NotAuthenticated, NotFound, WrongMethod
@@ -50,6 +52,54 @@ def member_of(request: HttpRequest) -> Principal:
     if not user.is_authenticated:
         raise NotAuthenticated("You are not signed in, or your session is over. Sign in again; your text is kept.")
     return Principal("app_user", cast(BrandRequest, request).brand.pk, user.pk)
+
+
+def is_visitor(request: HttpRequest) -> bool:
+    """Whether this is somebody without an account whom we have seen before. Reads session and user."""
+    return not request.user.is_authenticated and visitors.of_request(request) is not None
+
+
+def asker_of(request: HttpRequest) -> Principal:
+    """The signed-in member, or the visitor whose cookie this is. Reads session and user: not for the event loop."""
+    visitor_id = None if request.user.is_authenticated else visitors.of_request(request)
+    return (
+        member_of(request) if visitor_id is None else visitors.principal(cast(BrandRequest, request).brand, visitor_id)
+    )
+
+
+def by_who_asks(member: View, visitor: View) -> View:
+    """One address for both: visitors get `visitor`, everybody else `member`, which says itself who may call it."""
+
+    @functools.wraps(member)
+    def wrapper(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        response: HttpResponseBase = (visitor if is_visitor(request) else member)(request, *args, **kwargs)
+        return response
+
+    return declare(wrapper, "asker")
+
+
+def brand_visitor(view: View) -> View:
+    """A visitor's own rows: what `by_who_asks` leads them to. Opens the scope around the view and draws its page in it."""
+
+    @functools.wraps(view)
+    def wrapper(request: BrandRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        request.principal = asker_of(request)
+        with asking(request.principal), scope(request.principal) as request.standing:
+            response = view(request, *args, **kwargs)
+            return response.render() if hasattr(response, "render") else response
+
+    return declare(wrapper, "asker")
+
+
+@contextmanager
+def asking(principal: Principal) -> Iterator[None]:
+    """What a visitor has not got may be the account's they have not signed in to, so they are led to sign in."""
+    try:
+        yield
+    except NotFound as error:
+        if principal.role != "app_visitor":
+            raise
+        raise NotAuthenticated(_("This is not here, or it belongs to an account. Sign in to see it.")) from error
 
 
 def brand_member(view: View) -> View:
@@ -129,6 +179,24 @@ async def as_member(
     def hop() -> T:
         principal = member_of(request)
         return in_scope(principal, work)(principal, *args, **kwargs)
+
+    return await db(hop)
+
+
+def member_or_visitor_asks(view: View) -> View:
+    """Members and visitors, for async views: they reach the database through `await as_asker(request, work)`."""
+    return declare(view, "asker")
+
+
+async def as_asker(
+    request: HttpRequest, work: Callable[Concatenate[Principal, P], T], *args: P.args, **kwargs: P.kwargs
+) -> T:
+    """`as_member`, for a visitor too."""
+
+    def hop() -> T:
+        principal = asker_of(request)
+        with asking(principal):
+            return in_scope(principal, work)(principal, *args, **kwargs)
 
     return await db(hop)
 

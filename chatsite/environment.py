@@ -42,6 +42,13 @@ SECTIONS: dict[str, tuple[Variable, ...]] = {
             required=True,
         ),
         Variable(
+            "SECRET_KEY_FALLBACKS",
+            list,
+            [],
+            "Keys that signed before, the newest first: what they signed still counts (sessions, links, visitors' cookies). "
+            "Take them out again when all of that has expired, 30 days later.",
+        ),
+        Variable(
             "ALLOWED_HOSTS",
             list,
             "(none; on the machine of a developer: localhost)",

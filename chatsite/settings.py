@@ -27,6 +27,7 @@ env.read_env(Path(VAR_DIR) / "run" / "env")
 DEBUG = env("DEBUG")
 DEVELOPMENT = env.bool("DEVELOPMENT", default=(Path(VAR_DIR) / "run" / "env").exists())
 SECRET_KEY = env("SECRET_KEY")
+SECRET_KEY_FALLBACKS = env("SECRET_KEY_FALLBACKS")
 if not SECRET_KEY:
     raise ImproperlyConfigured(
         "SECRET_KEY is not set. `make run` makes one; production gives its own (50+ random characters)."
@@ -219,6 +220,7 @@ ACCOUNT_USER_MODEL_USERNAME_FIELD = None
 # Where sign-up also signs in, a stranger learns whose address is known; development does without the mail.
 ACCOUNT_EMAIL_VERIFICATION = "optional" if DEVELOPMENT else "mandatory"
 ACCOUNT_EMAIL_SUBJECT_PREFIX = ""
+ACCOUNT_LOGIN_ON_EMAIL_CONFIRMATION = True  # in the browser that signed up only: allauth looks for it in the session
 ACCOUNT_LOGOUT_ON_GET = False
 ACCOUNT_SESSION_REMEMBER = True
 ACCOUNT_PREVENT_ENUMERATION = True

@@ -2,19 +2,24 @@
 
 import logging
 from datetime import timedelta
-from typing import Any
+from typing import Any, cast
+from uuid import UUID
 
 from allauth.account.adapter import DefaultAccountAdapter
+from allauth.account.models import EmailAddress
+from django.core import signing
 from django.db import IntegrityError
 from django.http import HttpResponse
 from django.shortcuts import redirect
 from django.urls import reverse
+from django.utils.http import urlencode
 from django.views.decorators.http import require_POST
 
-from accounts import brands
+from accounts import brands, visitors
 from accounts.access import BrandRequest, declare
 from accounts.models import Brand, Membership, Profile, User
 from billing.plans import assign_default_plan
+from conversations import pending
 from events import mail, stream
 from events.models import EmailLog
 from lib import clock
@@ -50,6 +55,31 @@ class Adapter(DefaultAccountAdapter):
             raise Conflict("This sign-up is being worked on already. Check your mail, or sign in.") from None
         return user
 
+    def get_login_redirect_url(self, request: BrandRequest) -> str:
+        """Who was here as a visitor, or wrote something that waits, goes on with that."""
+        user_id = cast(User, request.user).pk
+        if request.COOKIES.get(visitors.COOKIE) or pending.is_to_send(request.brand.pk, user_id):
+            return reverse("conversations:welcome")
+        return super().get_login_redirect_url(request)
+
+    get_signup_redirect_url = get_login_redirect_url
+
+    def get_email_confirmation_url(self, request: BrandRequest, emailconfirmation: Any) -> str:
+        """The link says whose chats go over with it, because it may be opened on another device."""
+        link = super().get_email_confirmation_url(request, emailconfirmation)
+        visitor_id = visitors.of_request(request)
+        if visitor_id is None:
+            return link
+        who = [str(visitor_id), str(emailconfirmation.email_address.user_id)]
+        return f"{link}?{urlencode({'visitor': signing.dumps(who, salt=_salt(request.brand))})}"
+
+    def confirm_email(self, request: BrandRequest, email_address: EmailAddress) -> bool:
+        is_confirmed = super().confirm_email(request, email_address)
+        told = request.POST.get("visitor") or request.GET.get("visitor")
+        if is_confirmed and told:
+            _adopt_by_link(request.brand, email_address.user_id, told)
+        return is_confirmed
+
     def send_mail(self, template_prefix: str, email: str, context: dict[str, Any]) -> None:
         """All that the mail says comes from its links, so nothing of it is kept in the log but its address.
 
@@ -64,6 +94,22 @@ class Adapter(DefaultAccountAdapter):
         links["login_url"] = self.request.build_absolute_uri(reverse("account_login"))
         user = context.get("user")
         mail.send(brand.pk, email, template_prefix, {"email": email}, secrets=links, user_id=user.pk if user else None)
+
+
+def _adopt_by_link(brand: Brand, user_id: UUID, told: str) -> None:
+    """Give the account what its visitor did in the browser in which it was made. A link that was changed gives nothing."""
+    try:
+        visitor_id, for_user = signing.loads(told, salt=_salt(brand), max_age=visitors.KNOWN_FOR)
+    except signing.BadSignature:
+        return
+    with scope(SERVICE):
+        is_member = Membership.objects.filter(brand=brand, user_id=user_id).exists()
+    if is_member and for_user == str(user_id):
+        pending.adopt(brand.pk, UUID(visitor_id), user_id)
+
+
+def _salt(brand: Brand) -> str:
+    return f"chatsite.signup.{brand.pk.hex}"
 
 
 def _mailed_of_late(email: str) -> int:
@@ -92,7 +138,7 @@ def join_view(request: BrandRequest) -> HttpResponse:
     user = User.objects.get(pk=request.user.pk)
     with scope(SERVICE):
         join(request.brand, user)
-    return redirect("conversations:new")
+    return redirect("conversations:new")  # which leads on to what they did as a visitor
 
 
 declare(join_view, "account")

@@ -1,11 +1,12 @@
 from django.urls import path
 
-from conversations import browsing, manage, search_pages, views
+from conversations import arriving, browsing, manage, search_pages, views, visiting
 
 app_name = "conversations"
 
 urlpatterns = [
-    path("", views.home, name="home"),
+    path("", visiting.home, name="home"),
+    path("welcome/", arriving.welcome, name="welcome"),
     path("c/", views.new, name="new"),
     path("c/send/", views.send, name="start"),
     path("c/more/", browsing.more, name="more"),

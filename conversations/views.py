@@ -13,31 +13,48 @@ from django.http.response import HttpResponseBase
 from django.shortcuts import redirect, render
 from django.template.loader import render_to_string
 from django.urls import reverse
+from django.utils.http import urlencode
 from django.views.decorators.http import require_GET, require_POST, require_safe
 
-from accounts.access import BrandRequest, View, as_member, brand_member, member_asks, member_of, public
+from accounts import visitors
+from accounts.access import (
+    BrandRequest,
+    View,
+    as_asker,
+    asker_of,
+    brand_member,
+    by_who_asks,
+    member_of,
+    member_or_visitor_asks,
+)
 from accounts.models import User
-from conversations import beginning, browsing, composing, listing, paying, reading, relay, retention, runner, turns
+from conversations import (
+    beginning,
+    browsing,
+    composing,
+    listing,
+    paying,
+    pending,
+    reading,
+    relay,
+    retention,
+    runner,
+    turns,
+    visiting,
+)
 from conversations.forms import QuestionForm
 from conversations.live import Blockwise, Live, follow, hub
 from conversations.models import Message, Turn
 from conversations.turns import Begun
-from lib.db import Principal, db, scope
-from lib.errors import DomainError, Invalid, NotFound, Unavailable
+from lib.db import Principal, db, in_scope, scope
+from lib.errors import DomainError, Invalid, NotAuthenticated, NotFound, Unavailable
 from lib.sse import COME_BACK, KEEPALIVE, EventStream, event
 from providers import own_keys
 from quotas import words
 from quotas.decision import Decision
+from quotas.errors import AnonymousLimit
 
 ROW_EVERY_S = 1.0  # as often as the row changes
-
-
-@public("the brand's front door; shows a member the way in and reads nothing of anybody")
-@require_safe
-def home(request: BrandRequest) -> HttpResponse:
-    if request.user.is_authenticated:
-        return redirect("conversations:new")
-    return render(request, "conversations/landing.html", {"brand": request.brand})
 
 
 class Asking(BrandRequest):
@@ -68,15 +85,22 @@ def _decide(request: HttpRequest, principal: Principal, conversation_id: UUID | 
 @brand_member
 @require_safe
 def new(request: BrandRequest) -> HttpResponse:
+    if request.COOKIES.get(visitors.COOKIE):
+        return redirect("conversations:welcome")
     return render(request, "conversations/chat.html", _page(request, None))
 
 
 @_decided
 @brand_member
 @require_safe
-def detail(request: BrandRequest, conversation_id: UUID) -> HttpResponse:
+def member_detail(request: BrandRequest, conversation_id: UUID) -> HttpResponse:
+    if request.COOKIES.get(visitors.COOKIE):  # it may be a chat that has to become theirs first
+        return redirect(f"{reverse('conversations:welcome')}?{urlencode({'next': request.path})}")
     found = reading.conversation(request.principal, conversation_id)
     return render(request, "conversations/chat.html", _page(request, found))
+
+
+detail = by_who_asks(member_detail, visiting.detail)
 
 
 def _page(request: BrandRequest, conversation: Any) -> dict[str, Any]:
@@ -102,13 +126,26 @@ def _page(request: BrandRequest, conversation: Any) -> dict[str, Any]:
         "prices": composing.prices(words.price(decision)),
         **({} if pays_itself else reading.note(decision.refusal)),
         **form,
+        **_waiting(principal, conversation),
     }
 
 
-@member_asks
+def _waiting(principal: Principal, conversation: Any) -> dict[str, Any]:
+    """What was written before signing up and could not be sent: it is back in the composer, and goes once still."""
+    waiting = pending.waiting(principal, conversation and conversation.pk)
+    return {"draft": waiting.text, "idempotency_key": pending.key_of(waiting)} if waiting else {}
+
+
+@member_or_visitor_asks
 @require_POST
 async def send(request: BrandRequest, conversation_id: UUID | None = None) -> HttpResponse:
     """Take a question. Answers at once: with the turn for htmx, with a redirect to the chat for a plain form."""
+    response = await _taken(request, conversation_id)
+    visiting.remember(request, response)
+    return response
+
+
+async def _taken(request: BrandRequest, conversation_id: UUID | None) -> HttpResponse:
     form = QuestionForm(request.POST)
     try:
         runner.accept()
@@ -134,7 +171,14 @@ async def _ask(request: BrandRequest, form: QuestionForm, conversation_id: UUID 
 
 def _begin(request: BrandRequest, form: QuestionForm, conversation_id: UUID | None) -> Begun:
     key = form.cleaned_data["idempotency_key"] or request.headers.get("Idempotency-Key", "")
-    return beginning.begin(member_of(request), request.brand, form.question(conversation_id), key=key)
+    question = form.question(conversation_id)
+    if not request.user.is_authenticated:
+        return visiting.begin(request, question, key=key)
+    principal = member_of(request)
+    begun = beginning.begin(principal, request.brand, question, key=key)
+    if key.startswith(pending.KEY):
+        pending.sent(principal, key, begun.conversation_id)
+    return begun
 
 
 def _turn(request: BrandRequest, form: QuestionForm, begun: Begun) -> str:
@@ -147,10 +191,11 @@ def _turn(request: BrandRequest, form: QuestionForm, begun: Begun) -> str:
         "question": reading.question(begun.question_id, form.cleaned_data["text"]),
         "answer": reading.pending(begun.answer_id, begun.turn_id, begun.offer.name),
     }
+    context["is_visitor"] = is_visitor = begun.principal.role == "app_visitor"
     if begun.is_new:
         with scope(begun.principal):
             conversation = reading.conversation(begun.principal, begun.conversation_id)
-            chats = listing.sidebar(begun.principal, request.brand.zone)
+            chats = {} if is_visitor else listing.sidebar(begun.principal, request.brand.zone)
             composer = composing.form(begun.principal, conversation, begun.own_models)
             context |= {"conversation": conversation, "chats": chats, **composer}
             # What the plan asks for the next one is known when this answer has ended: it is said then.
@@ -168,7 +213,11 @@ async def _refused(request: BrandRequest, refused: DomainError, conversation_id:
             "request_id": getattr(request, "request_id", ""),
             **reading.note(refused),
         }
-        note = await db(render_to_string, "conversations/_note.html", context, request)  # it may ask who is signed in
+        note: str = await db(
+            render_to_string, "conversations/_note.html", context, request
+        )  # it may ask who is signed in
+        if isinstance(refused, AnonymousLimit):
+            note += await db(visiting.offer, request, refused, conversation_id)
         response = HttpResponse(note, status=refused.status)
         if wait := refused.extra.get("retry_after"):
             response.headers["Retry-After"] = str(int(wait) or 1)
@@ -176,30 +225,35 @@ async def _refused(request: BrandRequest, refused: DomainError, conversation_id:
     if refused.status in (401, 404):
         raise refused
 
-    def decide() -> None:
-        _decide(request, member_of(request), conversation_id)
+    draft = request.POST.get("text", "")
 
     def draw(principal: Principal) -> str:
         request.principal, request.standing = principal, ""
         found = reading.conversation(principal, conversation_id) if conversation_id else None
-        page = {**_page(request, found), "error": refused.detail, "draft": request.POST.get("text", "")}
+        page = {**_page(request, found), "error": refused.detail, "draft": draft}
         page |= reading.note(refused)
         return render_to_string("conversations/chat.html", page, request)
 
-    await db(decide)
-    return HttpResponse(await as_member(request, draw), status=refused.status)
+    def drawn() -> str:
+        if not request.user.is_authenticated:
+            return visiting.draw(request, refused, conversation_id, draft)
+        principal = member_of(request)
+        _decide(request, principal, conversation_id)
+        return in_scope(principal, draw)(principal)
+
+    return HttpResponse(await db(drawn), status=refused.status)
 
 
-@member_asks
+@member_or_visitor_asks
 @require_GET
 async def stream(request: BrandRequest, turn_id: UUID) -> HttpResponseBase:
     """Server-sent events of one answer, from Last-Event-ID on, whichever process writes it."""
     offset = _offset(request.headers.get("Last-Event-ID") or request.GET.get("after", ""))
     if live := hub.get(turn_id):
-        await as_member(request, _may_watch, turn_id)
+        await as_asker(request, _may_watch, turn_id)
         return EventStream(_live_frames(request, live, offset))
     runner.accept()
-    return EventStream(_distant_frames(request, turn_id, offset, await as_member(request, reading.progress, turn_id)))
+    return EventStream(_distant_frames(request, turn_id, offset, await as_asker(request, reading.progress, turn_id)))
 
 
 def _offset(given: str) -> int:
@@ -224,7 +278,7 @@ async def _live_frames(request: HttpRequest, live: Live, offset: int) -> AsyncGe
     owed = 0
     if begun.pocket == "overage":
         with suppress(DomainError, DatabaseError):  # the receipt then says it without the sum
-            owed = await as_member(request, reading.owed, begun.turn_id)
+            owed = await as_asker(request, reading.owed, begun.turn_id)
     message = reading.ended(live.begun.answer_id, begun.offer.name, live.finished, begun.instead_of, begun.pocket, owed)
     yield event("done", await _article(request, message), live.body.length)
 
@@ -258,8 +312,8 @@ async def _distant_frames(
             await asyncio.sleep(asked_at + ROW_EVERY_S - loop.time())
         has_ended = copy.has_ended
         try:
-            so_far = await as_member(request, reading.progress, turn_id)
-        except NotFound as gone:
+            so_far = await as_asker(request, reading.progress, turn_id)
+        except (NotFound, NotAuthenticated) as gone:
             yield event("gone", gone.detail, offset)
             return
         except (DatabaseError, Unavailable):
@@ -272,7 +326,10 @@ async def _article(request: HttpRequest, message: dict[str, Any]) -> str:
     context: dict[str, Any] = {"message": message, "brand": brand}
 
     def left() -> dict[str, Any]:
-        decision = reading.decide(member_of(request), brand, answer=message["id"])
+        principal = asker_of(request)
+        if principal.role == "app_visitor":
+            return {"prices": visiting.left(principal, brand)}
+        decision = reading.decide(principal, brand, answer=message["id"])
         # A model that is paid with an own key is asked so again, as long as nobody changes one of them.
         prices = {"pays_itself": message["is_own_key"], "prices": composing.prices(words.price(decision))}
         return {"meters": reading.meters(decision, brand), **prices}
@@ -282,11 +339,11 @@ async def _article(request: HttpRequest, message: dict[str, Any]) -> str:
     return render_to_string("conversations/_ended.html", context, request)
 
 
-@member_asks
+@member_or_visitor_asks
 @require_POST
 async def stop(request: BrandRequest, turn_id: UUID) -> HttpResponse:
     """Stop an answer. What has arrived is kept and charged; a second stop, or one that comes late, changes nothing."""
-    principal = await as_member(request, _may_watch, turn_id)
+    principal = await as_asker(request, _may_watch, turn_id)
     if not runner.stop(turn_id) and await db(turns.ask_to_stop, principal, turn_id):
         await relay.ask_to_stop(turn_id)
     if "HX-Request" in request.headers or "application/json" in request.headers.get("Accept", ""):

@@ -13,6 +13,12 @@ class QuotaExceeded(DomainError):
     bucket_id: UUID | None = None  # of the window that has too little; None = there is no plan
 
 
+class AnonymousLimit(QuotaExceeded):
+    """Nothing more can be asked here without an account (S4 `AnonymousLimitReachedError`)."""
+
+    code = "anonymous_limit"
+
+
 class TooManyRunning(DomainError):
     """As many answers are running as may at once; nothing was held and nothing is charged.
 

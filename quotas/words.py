@@ -5,9 +5,12 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+
 from accounts.models import Brand
 from lib.money import dollars
-from quotas.errors import QuotaExceeded, TooManyRunning
+from quotas.errors import AnonymousLimit, QuotaExceeded, TooManyRunning
 from quotas.models import Account, Bucket, Meter
 from quotas.standing import Standing
 
@@ -23,6 +26,7 @@ NAMES = {
 RETRY_AFTER_S = 5
 KEPT = " Your text is kept, and nothing was charged."
 PAYING = {"overage", "payment_method", "pack", "plan"}  # ways on that cost something
+WITHOUT_ACCOUNT = {Account.Kind.VISITOR, Account.Kind.NETWORK, Account.Kind.VISITORS}
 WITH_OWN_KEY = "Your key: not counted"  # as price() says it, whatever the plan has left
 
 
@@ -116,6 +120,8 @@ def refusal(line: Any, features: Mapping[str, Any], *, brand: Brand, is_own: boo
     is_own    it is the asker's own account that lacks it
     """
     limit, left, wanted, name = line.limit, max(0, line.limit - line.taken), line.amount, meter_name(line.meter)
+    if line.kind in WITHOUT_ACCOUNT and line.meter == Meter.QUERIES:
+        return anonymous_limit(line, brand)
     what = {
         Account.Kind.BRAND: "The plan of this brand",
         Account.Kind.AGENT: "The plan of this agent",
@@ -170,6 +176,50 @@ def refusal(line: Any, features: Mapping[str, Any], *, brand: Brand, is_own: boo
     )
     refused.bucket_id = line.bucket_id
     return refused
+
+
+def without_account(kind: str, brand: Brand) -> str:
+    """Nothing more is free without an account: the visitor's own questions, their network's or all visitors' of a day."""
+    limit = brand.anonymous_allowance
+    if not limit:
+        detail = _("Questions need an account here.")
+    elif kind == Account.Kind.NETWORK:
+        detail = _("All free questions of your network are asked for today.")
+    elif kind == Account.Kind.VISITORS:
+        detail = _("All free questions are asked for today.")
+    else:
+        detail = ngettext(
+            "You have asked your free question.", "You have asked your %(limit)d free questions.", limit
+        ) % {"limit": limit}
+    if brand.open_sign_up:
+        return f"{detail} {_('With a free account this one is answered next. Your text is kept.')}"
+    return f"{detail} {_('Sign in, and this one is answered next. Your text is kept.')}"
+
+
+def anonymous_limit(line: Any, brand: Brand) -> AnonymousLimit:
+    refused = AnonymousLimit(
+        without_account(line.kind, brand),
+        reason=f"{line.kind}_queries_{'used_up' if line.limit else 'not_included'}",
+        meter=Meter.QUERIES.value,
+        limit=line.limit,
+        left=max(0, line.limit - line.taken),
+        wanted=1,
+        resets_at=line.closes_at.isoformat() if line.closes_at else None,
+        requires_payment=False,
+        ways=["sign_up"],
+    )
+    refused.bucket_id = line.bucket_id
+    return refused
+
+
+def free_left(left: int, limit: int) -> str:
+    """What a visitor has left, beside the button that asks."""
+    if left == limit:
+        return ngettext("%(left)d free question, no account", "%(left)d free questions, no account", left) % {
+            "left": left
+        }
+    told = ngettext("%(left)d of %(limit)d free questions left", "%(left)d of %(limit)d free questions left", left)
+    return told % {"left": left, "limit": limit}
 
 
 def why_overage_is_shut(line: Any, features: Mapping[str, Any]) -> str:

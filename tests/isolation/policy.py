@@ -8,7 +8,7 @@ SAFE = {"GET", "HEAD"}
 
 NOBODY = {  # for pages these are nobody: a key opens no page, and a suspended person's session is over
     "anonymous", "suspended", "key", "key_wrong_scope", "key_other_brand", "key_revoked", "key_of_removed",
-    "key_of_suspended",
+    "key_of_suspended", "visitor", "visitor_other",
 }  # fmt: skip
 STRANGERS = {"other_brand", "removed", "staff", "staff_with_grant", "helper"}  # signed in, no member of this brand
 MEMBERS = {"owner", "same_brand", "brand_admin", "other_brand_at_home"}  # of the brand whose host they ask
@@ -47,6 +47,27 @@ class Member:
         if method not in self.methods:
             return {405}
         return {self.status} if actor == "owner" or not self.own else {404}
+
+
+@dataclass(frozen=True)
+class Asker:
+    """What a visitor may do too: begin a chat, as anybody may, and with `own` read and go on with one of their own.
+
+    A visitor who asks for anything else is led to sign in, as nobody is.
+    """
+
+    member: Member
+    own: bool = True
+
+    @property
+    def body(self) -> tuple[tuple[str, str], ...]:
+        return self.member.body
+
+    def answer(self, actor: str, method: str) -> set[int]:
+        if actor == "visitor_other" and method not in self.member.methods:
+            return {405}
+        may = actor == "visitor" or (not self.own and actor in NOBODY)
+        return self.member.answer("owner" if may else actor, method)
 
 
 @dataclass(frozen=True)
@@ -133,9 +154,12 @@ POST, READ = frozenset({"POST"}), frozenset(SAFE)
 ROUTES: dict[str, "Rule"] = {
     "conversations:home": anybody(safe(200), safe(302)),
     "conversations:new": Member(READ),
-    "conversations:detail": Member(READ, own=True),
-    "conversations:start": Member(POST, 303, method_first=True, body=tuple(QUESTION.items())),
-    "conversations:send": Member(POST, 303, own=True, method_first=True, body=tuple(QUESTION.items())),
+    "conversations:welcome": Member(frozenset({"GET"}), 302, method_first=True),
+    "conversations:detail": Asker(Member(READ, own=True)),
+    "conversations:start": Asker(Member(POST, 303, method_first=True, body=tuple(QUESTION.items())), own=False),
+    "conversations:send": Asker(Member(POST, 303, own=True, method_first=True, body=tuple(QUESTION.items()))),
+    "conversations:stream": Asker(Member(frozenset({"GET"}), own=True, method_first=True)),
+    "conversations:stop": Asker(Member(POST, 303, own=True, method_first=True)),
     "conversations:more": Member(READ),
     "conversations:facts": Member(READ, own=True),
     "conversations:keep-one": Member(POST, 303, own=True, body=(("do", "archive"),)),
@@ -143,10 +167,8 @@ ROUTES: dict[str, "Rule"] = {
     "conversations:keep": Member(POST, 400, body=(("do", "archive"),)),
     "conversations:undo": Member(POST, 400),
     "conversations:empty-bin": Member(POST, 303),
-    "conversations:stream": Member(frozenset({"GET"}), own=True, method_first=True),
     "conversations:search": Member(READ),
     "conversations:palette": Member(READ),
-    "conversations:stop": Member(POST, 303, own=True, method_first=True),
     "conversations:manage-models": Admin(READ),
     "conversations:manage-chain": Admin(POST, 303, body=(("do", "up"),)),
     "pricing": anybody(safe(200), safe(200)),
@@ -322,7 +344,7 @@ class Door:
         return {302} if actor in NOBODY | STAFF else {403}
 
 
-Rule = Member | Admin | Key | Api | Anybody | Desk | Rows | Door
+Rule = Member | Asker | Admin | Key | Api | Anybody | Desk | Rows | Door
 
 
 def of(name: str, template: str) -> Rule | None:
@@ -338,4 +360,12 @@ def of(name: str, template: str) -> Rule | None:
 
 
 # What a view of ours says of itself, and the rule that must go with it.
-DECLARED = {"member": Member, "admin": Admin, "key": Key, "api": Api, "public": Anybody, "account": Anybody}
+DECLARED = {
+    "member": Member,
+    "asker": Asker,
+    "admin": Admin,
+    "key": Key,
+    "api": Api,
+    "public": Anybody,
+    "account": Anybody,
+}

@@ -17,12 +17,13 @@ from asgiref.sync import async_to_sync, sync_to_async
 from django.contrib.auth.models import Group
 from django.core.cache import cache
 from django.db import connection, transaction
+from django.http import HttpResponse
 from django.test import Client
 from django.urls import get_resolver
 from django.utils import timezone
 
-from accounts import keys
-from accounts.models import ApiKey, Membership, SupportGrant, User
+from accounts import keys, visitors
+from accounts.models import ApiKey, Membership, SupportGrant, User, Visitor
 from agents.models import Agent
 from billing.models import (
     BillingTransaction,
@@ -132,6 +133,7 @@ class Scene:
     world: factories.World
     rows: dict = field(default_factory=dict)
     people: dict = field(default_factory=dict)
+    visitors: dict = field(default_factory=dict)  # the id and the cookie
     keys: dict = field(default_factory=dict)
 
     def address(self, route, **rows):
@@ -150,20 +152,45 @@ class Scene:
             client.defaults["HTTP_AUTHORIZATION"] = f"Bearer {self.keys[actor]}"
         elif actor in self.people:
             client.cookies["sessionid"] = self.people[actor][1]
+        elif actor in self.visitors:
+            client.cookies[visitors.COOKIE] = self.visitors[actor][1]
         return client
 
     def user(self, actor):
         return self.people[actor][0] if actor in self.people else None
 
+    def row_ids(self, actor):
+        """Visitors ask for the chat of one of them, everybody else for bob's."""
+        return self.rows["of_visitor"] if actor in self.visitors else {}
+
+    def newcomers(self):
+        """Who came in this request: anybody may ask, and what is stored then is of somebody who was not there before."""
+        known = {pk for pk, _ in self.visitors.values()}
+        beside = Account.objects.filter(kind__in=("network", "visitors")).values_list("owner_id", flat=True)
+        with scope(SERVICE):
+            return {*Visitor.objects.exclude(pk__in=known).values_list("pk", flat=True), *beside}
+
+
+def make_visitor(brand):
+    with scope(SERVICE):
+        visitor = Visitor.objects.create(brand=brand)
+    response = HttpResponse()
+    visitors.remember(response, brand, visitor.pk)
+    return visitor.pk, response.cookies[visitors.COOKIE].value
+
 
 def make_talk(brand, user, word):
-    conversation = factories.make_conversation(brand, user, f"{word} title")
+    return talk_in(factories.make_conversation(brand, user, f"{word} title"), word)
+
+
+def talk_in(conversation, word):
+    brand, owner_id = conversation.brand, conversation.owner_id
     with scope(SERVICE):
         turn = Turn(
-            brand=brand, owner_id=user.pk, conversation=conversation, provider_id=uuid7(), status=Turn.Status.DONE,
+            brand=brand, owner_id=owner_id, conversation=conversation, provider_id=uuid7(), status=Turn.Status.DONE,
             heartbeat_at=timezone.now(), message_id=uuid7(), sent={"asked": {"store": True}},
         )  # fmt: skip
-        common = {"brand": brand, "owner_id": user.pk, "conversation": conversation, "turn_id": turn.pk}
+        common = {"brand": brand, "owner_id": owner_id, "conversation": conversation, "turn_id": turn.pk}
         Message.objects.create(role="user", content=f"{word} question", **common)
         Message.objects.create(pk=turn.message_id, role="assistant", content=f"{word} answer", **common)
         turn.save()
@@ -177,6 +204,17 @@ def scene(world, caplog):
         conversation, turn = make_talk(world.act, user, word)
     theirs, their_turn = make_talk(world.globex, world.charlie, "canary-charlie")
     made = Scene(world)
+    made.visitors = {actor: make_visitor(world.act) for actor in ("visitor", "visitor_other")}
+    visitor_id = made.visitors["visitor"][0]
+    with scope(SERVICE):
+        visited = Conversation.objects.create(
+            brand=world.act,
+            owner_id=visitor_id,
+            owner_kind="visitor",
+            visitor_id=visitor_id,
+            title="canary-visitor title",
+        )
+    _, visited_turn = talk_in(visited, "canary-visitor")
     dora, eve, frank = (factories.make_user(f"{name}@example.com") for name in ("dora", "eve", "frank"))
     helper, granted = (factories.make_user(f"{name}@example.com", is_staff=True) for name in ("helper", "granted"))
     for user in (dora, eve, frank):
@@ -267,6 +305,7 @@ def scene(world, caplog):
         "providers_aiprovider": world.demo.pk, "account_id": brand_account.pk,
         **{model._meta.label_lower.replace(".", "_"): row.pk for model, row in first.items()},
         "their_conversation_id": theirs.pk, "their_turn_id": their_turn.pk,
+        "of_visitor": {"conversation_id": visited.pk, "turn_id": visited_turn.pk},
     }  # fmt: skip
     return made
 
@@ -313,13 +352,13 @@ def books(db):
         cursor.execute("set local role none")
     own = {"events_activity": "actor_id", "events_event": "owner_id"}
 
-    def rows_of_others(brand, user):
-        """The brand's own accounts are everybody's who may spend from them."""
+    def rows_of_others(brand, user, also=()):
+        """The brand's own accounts are everybody's who may spend from them; `also` is who came in this request."""
         parts = []
         for table in tables:
             brand_column = "brand_id = %(brand)s" if "brand_id" in table.columns else "true"
             owner_column = own.get(table.name, table.owner_column)
-            mine = f"{brand_column} and {owner_column} in (%(user)s, %(brand)s)" if owner_column else "false"
+            mine = f"{brand_column} and {owner_column} = any(%(own)s)" if owner_column else "false"
             parts.append(
                 f"select '{table.name}', md5(coalesce(string_agg(t::text, '|' order by t.id), '')) "
                 f'from "{table.name}" t where ({mine}) is not true'.replace("t.id", "t::text")
@@ -328,7 +367,7 @@ def books(db):
             "select 'accounts_user', md5(string_agg(t::text, '|' order by id)) from accounts_user t where id <> %(user)s"
         )
         with scope(SERVICE), connection.cursor() as cursor:
-            cursor.execute(" union all ".join(parts), {"brand": brand, "user": user})
+            cursor.execute(" union all ".join(parts), {"brand": brand, "user": user, "own": [user, brand, *also]})
             return dict(cursor.fetchall())
 
     return rows_of_others
@@ -364,16 +403,23 @@ def secrets_from(actor):
         "key": "canary-bob",
         "brand_admin": "canary-alice",
         "other_brand_at_home": "canary-charlie",
+        "visitor": "canary-visitor",
     }
-    return {"canary-alice", "canary-bob", "canary-charlie", "canary-prompt", "canary-own-key"} - {own.get(actor)}
+    words = {"canary-alice", "canary-bob", "canary-charlie", "canary-visitor", "canary-prompt", "canary-own-key"}
+    return words - {own.get(actor)}
 
 
 STAFF = {"staff", "helper"}  # a grant opens content, no method
 
 
 def methods(route, actor):
-    """One door keeps all others out of every page of the admin, before it looks at the method: two of them show that."""
-    return ["GET", "POST"] if route.is_admin and actor not in STAFF else policy.METHODS
+    """One door keeps all others out of every page of the admin, before it looks at the method: two of them show that.
+
+    A visitor is nobody but where somebody thought of visitors.
+    """
+    is_shut = route.is_admin and actor not in STAFF
+    is_nobodys = actor.startswith("visitor") and not isinstance(policy.of(route.name, route.template), policy.Asker)
+    return ["GET", "POST"] if is_shut or is_nobodys else policy.METHODS
 
 
 @pytest.mark.parametrize("actor", policy.ACTORS)
@@ -383,9 +429,10 @@ def test_everybody_gets_what_the_policy_says_and_touches_only_his_own(scene, boo
     brand = scene.world.globex if actor in ("other_brand_at_home", "key_other_brand") else scene.world.act
     holder = {"key": scene.world.bob, "key_other_brand": scene.world.charlie}.get(actor, user)
     wrong, count = [], 0
-    before = books(brand.pk, holder and holder.pk)
+    holder_id = scene.visitors[actor][0] if actor in scene.visitors else holder and holder.pk
+    before = books(brand.pk, holder_id)
     for route in ROUTES:
-        rule, address = policy.of(route.name, route.template), scene.address(route)
+        rule, address = policy.of(route.name, route.template), scene.address(route, **scene.row_ids(actor))
         runs_the_site = route.is_admin and actor in ("staff", "staff_with_grant")
         for method in methods(route, actor):
             cell = f"{method} {route.template}"
@@ -394,7 +441,7 @@ def test_everybody_gets_what_the_policy_says_and_touches_only_his_own(scene, boo
                 answer, text = ask(client, method, address, body_of(rule))
                 if answer.status_code not in rule.answer(actor, method):
                     wrong.append(f"{cell}: {answer.status_code}, not {rule.answer(actor, method)}")
-                after = books(brand.pk, holder and holder.pk) if writes() != written else before
+                after = books(brand.pk, holder_id, scene.newcomers()) if writes() != written else before
                 changed = {table for table in after if after[table] != before[table]}
                 if runs_the_site:
                     changed &= {"conversations_conversation", "conversations_message", "conversations_turn"}
@@ -425,6 +472,7 @@ def plain(text, *ids):
 
 
 PRYING = ["same_brand", "brand_admin", "other_brand", "other_brand_at_home", "removed", "staff", "anonymous", "key"]
+PRYING += ["visitor", "visitor_other"]
 
 
 @pytest.mark.parametrize("actor", PRYING)
@@ -485,7 +533,7 @@ EXTRA = {
 VOLATILE = {
     "id", "created_at", "updated_at", "last_message_at", "turn_id", "conversation_id", "message_id", "heartbeat_at",
     "ended_at", "first_piece_at", "first_piece_ms", "sent", "response_time_ms", "reservation", "hold_id", "bucket_id",
-    "request_id",
+    "request_id", "parent_id",
 }  # fmt: skip
 
 
