@@ -25,7 +25,7 @@ from django.urls import set_script_prefix  # noqa: E402
 from accounts import keys  # noqa: E402
 from chatsite import pages  # noqa: E402
 from chatsite.middleware import Front  # noqa: E402
-from conversations import runner  # noqa: E402
+from conversations import attachments, runner  # noqa: E402
 from conversations.doors import exchange  # noqa: E402
 from lib.errors import TooLarge  # noqa: E402
 from lib.sse import EventStream  # noqa: E402
@@ -34,6 +34,7 @@ from providers import clients  # noqa: E402
 Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[Mapping[str, Any]]]
 Send = Callable[[Mapping[str, Any]], Awaitable[None]]
+TAKES_FILES = ("/attachments/", "/c/")  # from who seems to be signed in
 LITTLE_MORE = 64 * 1024  # who reads a body refuses it at its own limit, and says more
 
 
@@ -106,14 +107,22 @@ class Handler(ASGIHandler):
 
 
 def _bounded(scope: Scope, receive: Receive) -> Receive:
-    """Refuse a body that no view would take, before it fills the disk: large ones are for those who show a key.
+    """Refuse a body that no view would take, before it fills the disk: large ones are for those who show a key, and
+    files for those who show a session.
 
     Raises TooLarge, at the first read when the length is told.
     """
     told = {name: value.decode("latin1") for name, value in scope["headers"]}
     is_door = scope["path"].startswith("/v1/")
     has_key = is_door and any(keys.has_shape(told.get(name, "")) for name in (b"authorization", b"x-api-key"))
-    most = LITTLE_MORE + (exchange.MOST_BODY_BYTES if has_key else settings.DATA_UPLOAD_MAX_MEMORY_SIZE)
+    has_files = scope["path"].startswith(TAKES_FILES) and f"{settings.SESSION_COOKIE_NAME}=" in told.get(b"cookie", "")
+    most = LITTLE_MORE + (
+        exchange.MOST_BODY_BYTES
+        if has_key
+        else attachments.MOST_BYTES
+        if has_files
+        else settings.DATA_UPLOAD_MAX_MEMORY_SIZE
+    )
     taken = 0
     length = int(told.get(b"content-length", 0))  # the server has checked that it is a number
 

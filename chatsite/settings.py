@@ -13,6 +13,7 @@ from celery.schedules import crontab
 from csp.constants import NONCE, NONE, SELF
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.crypto import salted_hmac
+from kombu import Queue
 
 from chatsite import environment
 from lib import logs
@@ -152,6 +153,10 @@ CACHES = {
 }
 
 CELERY_BROKER_URL = REDIS_URL
+# Reading files is slow and may be given workers of its own (`-Q files`); one that is told nothing works for both.
+CELERY_TASK_DEFAULT_QUEUE = "celery"
+CELERY_TASK_QUEUES = [Queue("celery"), Queue("files")]
+CELERY_TASK_ROUTES = {"conversations.tasks.read_attachment": {"queue": "files"}}
 CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_ACKS_LATE = True  # a task whose worker dies comes back
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1  # and takes few others with it
@@ -173,6 +178,7 @@ CELERY_BEAT_SCHEDULE = {
     }  # a queue that waited holds one
     for name, task, every_s in (
         ("reap-turns", "conversations.tasks.reap_turns", 5.0),
+        ("sweep-attachments", "conversations.tasks.sweep_attachments", 60.0),
         ("look-around", "chatsite.tasks.look_around", 60.0),
         ("tell-of-limits", "quotas.tasks.tell_of_limits", 20.0),
         ("tell-of-billing", "billing.tasks.tell_of_billing", 20.0),

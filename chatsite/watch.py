@@ -52,6 +52,6 @@ def look() -> int:
 
 
 def queued() -> int:
-    """Tasks in the queue that no worker has taken."""
+    """Tasks in the queues that no worker has taken."""
     with redis.Redis.from_url(settings.REDIS_URL, socket_timeout=5, socket_connect_timeout=2) as client:
-        return int(client.llen("celery"))
+        return sum(int(client.llen(queue.name)) for queue in settings.CELERY_TASK_QUEUES)

@@ -14,7 +14,7 @@ from django.db import IntegrityError
 from accounts import idempotency
 from accounts.keys import READ
 from accounts.models import Brand
-from conversations import paying
+from conversations import attachments, paying
 from conversations.errors import StillAnswering
 from conversations.preparing import MOST_EXCHANGE, MOST_HISTORY, MOST_HISTORY_BYTES, PROMPT_MARGIN, prepare
 from conversations.statements import (
@@ -23,6 +23,7 @@ from conversations.statements import (
     BEGIN,
     BEGIN_UNSTORED,
     EXCHANGE,
+    HANDED,
     LOAD,
     LOAD_AFTER,
     LOAD_BESIDE,
@@ -84,13 +85,14 @@ def begin(
         load = LOAD_BESIDE if question.branch else LOAD_AFTER if question.after else LOAD
         if principal.role == "app_visitor":
             load = LOAD_BESIDE_FOR_VISITOR if question.branch else LOAD_FOR_VISITOR
-        with opening(principal, (load, names)) as (loaded,):
+        files = attachments.loading(principal, question.attachments)
+        with opening(principal, (load, names), *files) as (loaded, *attached):
             if key:
                 asked = question.fingerprint()
                 turn_id, first = idempotency.claim(principal, route=route, key=key, request_hash=asked)
                 if first is not None:
                     return _again(principal, turn_id, first)
-            ready = prepare(principal, question, turn_id, loaded[0], loaded[0].own_keys)
+            ready = prepare(principal, question, turn_id, loaded[0], loaded[0].own_keys, *attached)
     fault("after_claim")
     try:
         pocket = ledger.reserve(
@@ -185,6 +187,7 @@ def _store(ready: Begun, question: Question) -> None:
             before=VISITOR if by_visitor and ready.is_new else "",
             conversation=new if ready.is_new else SAME_CONVERSATION if is_again else OLD_CONVERSATION,
             said=EXCHANGE if not is_page else ANSWER if is_again else QUESTION,
+            handed=HANDED if question.attachments else "",
         )
         sent = {"history": ready.history, "max_tokens": ready.call.max_tokens, "params": dict(ready.call.params)}
         body = {
@@ -214,6 +217,9 @@ def _store(ready: Begun, question: Question) -> None:
             "partial": ready.so_far,
             "title": ready.title[:200],
             "text": question.text,
+            "files": _json(ready.files),
+            "file_text": ready.file_text,
+            "attachments": list(question.attachments),
             "metadata": _json(dict(question.metadata)),
             "messages": 2 - is_again if is_page else len(ready.said) + 1,
             "model": ready.offer.api_identifier,

@@ -3,7 +3,8 @@
 from typing import Any
 from uuid import UUID, uuid4
 
-from conversations import reading
+from conversations import attachments, reading
+from knowledge import kinds
 from lib.db import Principal
 from quotas import words
 
@@ -19,9 +20,20 @@ def form(principal: Principal, conversation: Any, own: frozenset[UUID]) -> dict[
         **offered,
         "provider_id": provider_id if provider_id in provider_ids else next(iter(provider_ids), None),
         "prompt_id": prompt_id if prompt_id in prompt_ids else next(iter(prompt_ids), None),
+        **(_files(principal, conversation) if principal.role == "app_user" else {}),
         "idempotency_key": uuid4(),
         "draft": "",
         "error": "",
+    }
+
+
+def _files(principal: Principal, conversation: Any) -> dict[str, Any]:
+    """What waits for the next question, and what may be attached; a visitor attaches nothing."""
+    return {
+        "chips": attachments.chips(principal, getattr(conversation, "pk", None)),
+        "most_files": attachments.MOST_FILES,
+        "most_bytes": attachments.MOST_BYTES,
+        "accepted": kinds.ACCEPTED,
     }
 
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from conversations import history, paying
+from conversations import attachments, history, paying
 from conversations.abilities import require
 from conversations.errors import StillAnswering, TooLong
 from conversations.handing_over import next_begun
@@ -33,12 +33,18 @@ PROMPT_MARGIN = 1.25  # the hold leans upwards: an estimate may be 6 % low for c
 
 
 def prepare(
-    principal: Principal, question: Question, turn_id: UUID, loaded: Any, keys: Mapping[str, Any] | None
+    principal: Principal,
+    question: Question,
+    turn_id: UUID,
+    loaded: Any,
+    keys: Mapping[str, Any] | None,
+    attached: Sequence[Any] = (),
 ) -> Begun:
     """The turn that `question` asks for, in the open scope. Raises what refuses it.
 
-    loaded  the row of LOAD; None when nothing is gone on with
-    keys    the asker's own
+    loaded    the row of LOAD; None when nothing is gone on with
+    keys      the asker's own
+    attached  the rows of LOAD_FILES
     """
     settings: dict[str, Any] = {}
     title, system, rows = "", question.system, []
@@ -71,11 +77,21 @@ def prepare(
     require(chosen, question.params, question.tool_choice, new)
     own_key = own_keys.paying(principal, chosen, keys)
     max_tokens = min(question.max_tokens or settings.get("max_tokens") or chosen.max_tokens, chosen.max_tokens)
+    file_text, files, last = "", list[dict[str, Any]](), new
+    if question.attachments:
+        room = chosen.context_window - max_tokens - calls.estimate_tokens((*new, {"content": system}))
+        file_text, files = attachments.handed_over(attached, len(question.attachments), room)
+    elif question.branch and question.branch.way == Branch.EDIT:
+        file_text, files = loaded.file_text, loaded.files
+    if files:
+        last = ({"role": "user", "content": history.with_files(question.text, file_text)},)
+    if files or any(row["file_text"] for row in rows):
+        system = f"{system}\n\n{history.FILES_ARE_DATA}".strip()
     first: Messages = ({"role": "system", "content": system},) if system else ()
     if is_page or question.is_fitted:
         extra = calls.estimate_tokens((), question.tools)
-        said = history.fitting(first, said, new, chosen.context_window - max_tokens - extra, chosen.image_tokens)
-    messages = (*first, *(message for _, message in said), *new)
+        said = history.fitting(first, said, last, chosen.context_window - max_tokens - extra, chosen.image_tokens)
+    messages = (*first, *(message for _, message in said), *last)
     prompt_tokens = calls.estimate_tokens(messages, question.tools, image_tokens=chosen.image_tokens)
     if schema := question.params.get("response_format"):
         prompt_tokens += calls.estimate_tokens((), (schema,))
@@ -116,6 +132,8 @@ def prepare(
         ready,
         conversation_id=uuid7() if is_new or conversation_id is None else conversation_id,
         question_id=uuid7() if is_page and not _of_answer(question) else None,
+        files=files,
+        file_text=file_text,
         said=() if is_page else [*copied, *(history.as_row(message, turn_id) for message in new)],
         answer_id=uuid7(),
         parent_id=loaded.parent_id if question.branch else None,

@@ -8,7 +8,7 @@ from uuid import UUID
 from django.utils.translation import gettext as _
 
 from accounts.models import Brand, Profile
-from conversations import listing, retention
+from conversations import attachments, listing, retention
 from conversations.models import Conversation, Message, Turn
 from conversations.turns import Finished
 from lib import clock
@@ -51,7 +51,7 @@ def messages(principal: Principal, conversation_id: UUID) -> list[dict[str, Any]
     rows = Message.objects.filter(
         brand_id=principal.brand_id, owner_id=principal.owner_id, conversation_id=conversation_id
     )
-    newest = list(rows.order_by("-id")[:MOST_MESSAGES])[::-1]
+    newest = list(rows.defer("file_text").order_by("-id")[:MOST_MESSAGES])[::-1]
     answers = [row.turn_id for row in newest if row.role == Message.Role.ASSISTANT and row.turn_id]
     of_answers = Turn.objects.filter(pk__in=answers)
     turns = {turn.message_id: turn for turn in of_answers.only("message_id", "partial", "pocket")}
@@ -88,6 +88,7 @@ def shown(message: Message, partial: str = "", pocket: str = "", owed_microusd: 
         "role": message.role,
         "content": content,
         "html": render(content) if is_answer and content else "",
+        "files": _files(message.files),
         "calls": (message.function_call or {}).get("calls", ()),
         "status": message.status,
         "error": message.error_detail,
@@ -120,9 +121,13 @@ def progress(principal: Principal, turn_id: UUID) -> tuple[str, dict[str, Any]]:
     return message.content or turn.partial, told
 
 
-def question(message_id: UUID, text: str) -> dict[str, Any]:
+def question(message_id: UUID, text: str, files: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any]:
     """A question that was just stored."""
-    return {"id": message_id, "role": "user", "content": text, "status": "done"}
+    return {"id": message_id, "role": "user", "content": text, "status": "done", "files": _files(files)}
+
+
+def _files(files: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    return [{**file, "about": attachments.about(file)} for file in files]
 
 
 def pending(message_id: UUID, turn_id: UUID, model_name: str) -> dict[str, Any]:

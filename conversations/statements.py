@@ -7,16 +7,17 @@ select c.id, c.title, c.is_counted, c.provider_id, c.system_prompt_id, c.system_
        c.settings::json,  -- Django leaves jsonb as text in cursors of one's own
        -- Null when it is too large: the sizes are read without what they measure.
        (with recursive {path} m as materialized (
-            select id, role, content, function_call, metadata, deleted_at from conversations_message
+            select id, role, content, function_call, metadata, files, file_text, deleted_at from conversations_message
             where conversation_id = c.id and (role <> 'assistant' or content <> '' or function_call is not null
                                           or deleted_at is not null) and {until}
             order by id desc limit %(most)s)
-        select case when (select sum(octet_length(content)::bigint + pg_column_size(metadata)
+        select case when (select sum(octet_length(content)::bigint + octet_length(file_text) + pg_column_size(metadata)
                                      + coalesce(pg_column_size(function_call), 0)) from m) > %(most_bytes)s
                then null
                else (select coalesce(json_agg(json_build_object(
                          'id', m.id, 'role', m.role, 'content', m.content, 'parts', m.metadata -> 'parts',
                          'name', m.metadata ->> 'name', 'function_call', m.function_call,
+                         'files', m.files, 'file_text', m.file_text,
                          'is_deleted', m.deleted_at is not null) order by m.id), '[]')
                      from m) end) as history,
        (select prompt_text from providers_systemprompt
@@ -65,6 +66,7 @@ _BESIDE = _OF_A_CHAT | {
     "until": _ON_PATH,
     "more": """
        , b.id as beside, b.parent_id, b.role, b.status, b.content, b.deleted_at is not null as is_deleted,
+       b.files::json, b.file_text,
        (select count(*) from conversations_message s
         where s.conversation_id = c.id and s.parent_id is not distinct from b.parent_id) as versions""",
     "after": """
@@ -108,27 +110,33 @@ SAME_CONVERSATION = _OLD_CONVERSATION.format(
 # What is said: a page's question, or all that a program sent; and the answer's row, which exists before its first word.
 # The first of them has no parent here: the database hangs it on the end of the path (trigger `hang`).
 QUESTION = """(values (%(question)s::uuid, %(parent)s::uuid, %(edited)s::uuid, %(turn)s::uuid, 'user', %(text)s, 'done',
-                       null::jsonb, '{}'::jsonb),
-                      (%(answer)s, %(question)s, null, %(turn)s, 'assistant', '', 'pending', null, '{}'))
-        m (id, parent_id, edited_from_id, turn_id, role, content, status, function_call, metadata)"""
+                       null::jsonb, '{}'::jsonb, %(files)s::jsonb, %(file_text)s),
+                      (%(answer)s, %(question)s, null, %(turn)s, 'assistant', '', 'pending', null, '{}', '[]', ''))
+        m (id, parent_id, edited_from_id, turn_id, role, content, status, function_call, metadata, files, file_text)"""
 ANSWER = """(values (%(answer)s::uuid, %(parent)s::uuid, null::uuid, %(turn)s::uuid, 'assistant', '', 'pending', null::jsonb,
-                     '{}'::jsonb))
-        m (id, parent_id, edited_from_id, turn_id, role, content, status, function_call, metadata)"""
+                     '{}'::jsonb, '[]'::jsonb, ''))
+        m (id, parent_id, edited_from_id, turn_id, role, content, status, function_call, metadata, files, file_text)"""
 EXCHANGE = """jsonb_to_recordset(%(said)s::jsonb)
         m (id uuid, parent_id uuid, edited_from_id uuid, turn_id uuid, role text, content text, status text,
-           function_call jsonb, metadata jsonb)"""
+           function_call jsonb, metadata jsonb, files jsonb, file_text text)"""
+# What goes with the question is the message's from now on.
+HANDED = """, handed as (
+    delete from conversations_attachment
+    where id = any(%(attachments)s::uuid[]) and brand_id = %(brand)s and owner_id = %(owner)s
+)"""
 # No turn without its hold: a process that slept so long that the reaper gave the hold back begins nothing.
 BEGIN = """
 with {before}conversation as ({conversation}), said as (
     insert into conversations_message (id, parent_id, edited_from_id, brand_id, owner_id, conversation_id, role, content,
-                                       status, turn_id, function_call, metadata, provider_id, system_prompt_id, model,
-                                       model_name, created_at)
+                                       status, turn_id, function_call, metadata, files, file_text, provider_id,
+                                       system_prompt_id, model, model_name, created_at)
     select m.id, m.parent_id, m.edited_from_id, %(brand)s, %(owner)s, conversation.id, m.role, m.content, m.status, m.turn_id,
-           m.function_call, m.metadata, %(provider)s, %(prompt)s, %(model)s, %(model_name)s, now()
+           m.function_call, m.metadata, coalesce(m.files, '[]'), coalesce(m.file_text, ''), %(provider)s,
+           %(prompt)s, %(model)s, %(model_name)s, now()
     from conversation, {said}
 ), kept as (
     update accounts_idempotencyrecord set status = 200, body = %(body)s where id = %(turn)s
-)
+){handed}
 insert into conversations_turn (id, brand_id, owner_id, conversation_id, message_id, provider_id, api_key_id, sent, partial,
                                 prompt_tokens_estimate, held_tokens, pocket, request_id, heartbeat_at, created_at)
 select %(turn)s, %(brand)s, %(owner)s, conversation.id, %(answer)s, %(provider)s, %(key)s, %(sent)s, %(partial)s,

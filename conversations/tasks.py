@@ -1,10 +1,16 @@
+from threading import BoundedSemaphore
+from typing import Any
+from uuid import UUID
+
 from celery import shared_task
 from django.core.cache import cache
 
-from conversations import reaper, retention
+from conversations import attachments, reaper, retention
 from lib import clock
 
 RAN_AT = "reaper-ran-at"  # in the cache: proof that beat queues and a worker works, for manage.py check_deployment
+READERS = BoundedSemaphore(2)  # of files in one worker, whose other threads end turns and send mail meanwhile
+READ_AGAIN_S = 1.0
 
 
 @shared_task(scoped=False, periodic=True)  # type: ignore[call-overload]  # a transaction of its own for each turn
@@ -19,3 +25,24 @@ def reap_turns() -> int:
 def cleanup_expired_conversations() -> int:
     """Delete the chats whose time was over at the last 02:00 of their brand. Returns how many."""
     return sum(counts.total() - counts["failed"] for counts in retention.sweep().values())
+
+
+@shared_task(scoped=False, bind=True)  # type: ignore[call-overload]  # no transaction is open while a file is read
+def read_attachment(self: Any, attachment_id: str) -> bool:
+    """Read one file that somebody attached. One that is read, being read or removed is left alone."""
+    if not READERS.acquire(blocking=self.request.is_eager):
+        self.apply_async((attachment_id,), countdown=READ_AGAIN_S)
+        return False
+    try:
+        return attachments.read(UUID(attachment_id))
+    finally:
+        READERS.release()
+
+
+@shared_task(periodic=True)  # type: ignore[call-overload]
+def sweep_attachments() -> int:
+    """Forget files that went with no question, and queue again what nobody reads. Returns how many were queued."""
+    waiting = attachments.sweep()
+    for attachment_id in waiting:
+        read_attachment.delay_on_commit(str(attachment_id))
+    return len(waiting)

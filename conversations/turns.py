@@ -44,6 +44,7 @@ class Question:
     is_stored    keep a program's messages and the answer as a conversation of its person
     is_fitted    drop the oldest messages of a program's conversation that do not fit, instead of refusing
     metadata     of a program, for the conversation
+    attachments  files that go with a page's question, in their order
     asked        what a program said beside, kept with a stored turn to be told again
     """
 
@@ -62,13 +63,16 @@ class Question:
     is_stored: bool = False
     is_fitted: bool = False
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    attachments: tuple[UUID, ...] = ()
     asked: Mapping[str, Any] = field(default_factory=dict)
 
     def fingerprint(self) -> str:
         """What makes two requests with one Idempotency-Key the same."""
         if self.messages is None:
-            branch = (self.branch,) if self.branch else ()
-            return idempotency.fingerprint(self.text, self.conversation_id, self.model, self.prompt_id, *branch)
+            beside = (self.branch,) if self.branch else ()
+            return idempotency.fingerprint(
+                self.text, self.conversation_id, self.model, self.prompt_id, *beside, *self.attachments
+            )
         return idempotency.fingerprint(self)
 
 
@@ -92,6 +96,8 @@ class Begun:
     prompt_id: UUID | None = None
     history: Sequence[str] = ()  # ids of the messages sent along
     said: Sequence[Mapping[str, Any]] = ()  # rows of what a program said, to be stored
+    files: Sequence[Mapping[str, Any]] = ()  # that go with the question, as its message names them
+    file_text: str = ""  # and what they say, as the model is given it
     title: str = ""
     is_new: bool = False
     opens: bool = False  # it costs one of the plan's conversations: none of this chat's answers has cost it yet

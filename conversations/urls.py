@@ -1,6 +1,6 @@
 from django.urls import path
 
-from conversations import arriving, browsing, manage, search_pages, views, visiting
+from conversations import arriving, attaching, browsing, manage, search_pages, views, visiting
 
 app_name = "conversations"
 
@@ -20,6 +20,9 @@ urlpatterns = [
     path("history/empty-bin/", browsing.empty_bin, name="empty-bin"),
     path("search/", search_pages.page, name="search"),
     path("search/palette/", search_pages.palette, name="palette"),
+    path("attachments/", attaching.attach, name="attach"),
+    path("attachments/<uuid:attachment_id>/", attaching.attachment, name="attachment"),
+    path("attachments/<uuid:attachment_id>/remove/", attaching.remove, name="remove-attachment"),
     path("turns/<uuid:turn_id>/stream", views.stream, name="stream"),
     path("turns/<uuid:turn_id>/stop", views.stop, name="stop"),
     path("manage/models/", manage.models, name="manage-models"),

@@ -29,6 +29,7 @@ from accounts.access import (
 )
 from accounts.models import User
 from conversations import (
+    attaching,
     beginning,
     browsing,
     composing,
@@ -45,7 +46,7 @@ from conversations import (
 from conversations.forms import QuestionForm
 from conversations.live import Blockwise, Live, follow, hub
 from conversations.models import Message, Turn
-from conversations.turns import Begun
+from conversations.turns import Begun, Question
 from lib.db import Principal, db, in_scope, scope
 from lib.errors import DomainError, Invalid, NotAuthenticated, NotFound, Unavailable
 from lib.sse import COME_BACK, KEEPALIVE, EventStream, event
@@ -163,15 +164,15 @@ async def _taken(request: BrandRequest, conversation_id: UUID | None) -> HttpRes
 
 
 async def _ask(request: BrandRequest, form: QuestionForm, conversation_id: UUID | None) -> tuple[Begun, str]:
-    begun = await db(_begin, request, form, conversation_id)
+    key = form.cleaned_data["idempotency_key"] or request.headers.get("Idempotency-Key", "")
+    question = await attaching.with_files(request, form.question(conversation_id), key)
+    begun = await db(_begin, request, question, key)
     if begun.call is not None:
         runner.start(begun)
     return begun, await db(_turn, request, form, begun) if "HX-Request" in request.headers else ""
 
 
-def _begin(request: BrandRequest, form: QuestionForm, conversation_id: UUID | None) -> Begun:
-    key = form.cleaned_data["idempotency_key"] or request.headers.get("Idempotency-Key", "")
-    question = form.question(conversation_id)
+def _begin(request: BrandRequest, question: Question, key: str) -> Begun:
     if not request.user.is_authenticated:
         return visiting.begin(request, question, key=key)
     principal = member_of(request)
@@ -188,7 +189,7 @@ def _turn(request: BrandRequest, form: QuestionForm, begun: Begun) -> str:
     context: dict[str, Any] = {
         "brand": request.brand,
         "is_new": begun.is_new,
-        "question": reading.question(begun.question_id, form.cleaned_data["text"]),
+        "question": reading.question(begun.question_id, form.cleaned_data["text"], begun.files),
         "answer": reading.pending(begun.answer_id, begun.turn_id, begun.offer.name),
     }
     context["is_visitor"] = is_visitor = begun.principal.role == "app_visitor"

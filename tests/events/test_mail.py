@@ -277,7 +277,18 @@ def test_a_link_can_be_read_on_white_whatever_colour_a_brand_picks():
 
 def test_nobody_but_the_postman_talks_to_the_mail_server():
     """The door is the only one: whoever imports Django's mail, or asks a user row to mail itself, is named."""
-    apps = ("accounts", "agents", "billing", "chatsite", "conversations", "events", "knowledge", "lib", "providers", "quotas")
+    apps = (
+        "accounts",
+        "agents",
+        "billing",
+        "chatsite",
+        "conversations",
+        "events",
+        "knowledge",
+        "lib",
+        "providers",
+        "quotas",
+    )
     guilty = set()
     for path in (path for app in apps for path in (site.BASE_DIR / app).rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):

@@ -169,6 +169,9 @@ ROUTES: dict[str, "Rule"] = {
     "conversations:empty-bin": Member(POST, 303),
     "conversations:search": Member(READ),
     "conversations:palette": Member(READ),
+    "conversations:attach": Member(POST, 400),  # nothing is sent
+    "conversations:attachment": Member(READ, own=True),
+    "conversations:remove-attachment": Member(POST, 302),  # what is not there needs no removing
     "conversations:manage-models": Admin(READ),
     "conversations:manage-chain": Admin(POST, 303, body=(("do", "up"),)),
     "pricing": anybody(safe(200), safe(200)),

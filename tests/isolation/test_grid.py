@@ -37,7 +37,7 @@ from billing.models import (
 )
 from chatsite.isolation.catalogue import walled
 from conversations.live import hub
-from conversations.models import BrandTemplate, Conversation, Message, Turn
+from conversations.models import Attachment, BrandTemplate, Conversation, Message, Turn
 from events import notices, stream
 from events.models import Activity, Alarm, DeadLetter, EmailLog, Event, Notification
 from lib.db import SERVICE, scope
@@ -282,6 +282,9 @@ def scene(world, caplog):
             source="staff:1",
             reason="kind",
         )
+        attachment = Attachment.objects.create(
+            **bobs, name="canary-bob.txt", kind="text", size_bytes=1, state="ready", text="x", changed_at=timezone.now()
+        )
         notice = notices.tell(world.act.pk, world.bob.pk, "system", title="A notice", message="Words")
         first = {model: model.objects.filter(brand=world.act).first() for model in ROWS}
         first[Account] = Account.objects.get(brand=world.act, owner_id=world.bob.pk)
@@ -295,7 +298,7 @@ def scene(world, caplog):
         first[EmailAddress] = EmailAddress.objects.create(user=world.bob, email=world.bob.email)
         brand_account = Account.objects.get(brand=world.act, kind="brand")
     made.rows = {
-        "notice_id": notice.pk, "brand_id": world.act.pk, "plan_id": first[Plan].pk,
+        "notice_id": notice.pk, "attachment_id": attachment.pk, "brand_id": world.act.pk, "plan_id": first[Plan].pk,
         "conversation_id": conversation.pk, "turn_id": turn.pk, "response_id": f"resp_{turn.pk.hex}",
         "identifier": "demo", "key": "MQ:abc:def", "uidb36": "1", "session_id": "cs_test_guessed", "invoice_id": "in_guessed",
         "app_label": "accounts", "url": "nothing-here", "content_type_id": 1,
