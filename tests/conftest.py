@@ -10,12 +10,16 @@ real log-ins and shares nothing.
 import os
 import shutil
 
+import hypothesis
 import pytest
 from django.db import connections
 from django.test.utils import setup_databases, teardown_databases
 
-from tests import factories
+from tests import factories, template
 from tests.pooler import PGBOUNCER
+
+hypothesis.settings.register_profile("ours", deadline=None)  # a timing never decides a test
+hypothesis.settings.load_profile("ours")
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 MISSING = {
@@ -44,6 +48,7 @@ def django_db_setup(
     django_test_environment, django_db_blocker, django_db_keepdb, django_db_createdb, django_db_modify_db_settings
 ):
     with django_db_blocker.unblock():
+        connections["owner"].settings_dict["TEST"]["TEMPLATE"] = template.migrated()
         old = setup_databases(
             0, False, aliases={"owner"}, serialized_aliases=set(), keepdb=django_db_keepdb and not django_db_createdb
         )

@@ -13,6 +13,7 @@ from conversations.models import Conversation, Message
 from lib.db import SERVICE, Principal, scope
 from providers import offers
 from providers.models import AIProvider, Price, SystemPrompt
+from tests.snapshot import Snapshot, counts
 
 PASSWORD = "a-long-password"
 
@@ -82,7 +83,24 @@ def make_prompt(brand: Brand, name: str = "Helpful", text: str = "You are a help
         return SystemPrompt.objects.create(brand=brand, name=name, prompt_text=text)
 
 
+_world: list[Snapshot] = []  # of this process
+
+
 def make_world() -> World:
+    """Made by the product once in a process, in an empty database; then its rows are written again."""
+    if _world:
+        brands.forget()
+        offers.forget()
+        world: World = _world[0].write_again()
+        return world
+    before = counts()
+    world = _make_world()
+    if not any(before[name] for name in ("accounts_brand", "accounts_user")):
+        _world.append(Snapshot(before, world))
+    return world
+
+
+def _make_world() -> World:
     act, globex = make_brand("act"), make_brand("globex")
     alice, bob, charlie = (make_user(f"{name}@example.com") for name in ("alice", "bob", "charlie"))
     make_member(act, alice, "owner", "pro")
