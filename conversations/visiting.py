@@ -87,9 +87,8 @@ def offer(request: BrandRequest, refused: AnonymousLimit, conversation_id: UUID 
     asker = visitors.principal(request.brand, cast(Visiting, request).visitor_id)
     with scope(asker):
         waiting = pending.waiting(asker, conversation_id)
-    return render_to_string(
-        "conversations/_sign_up.html", {"limit": refused.detail, "waiting": waiting, "is_met": True}, request
-    )
+    shown = {"brand": request.brand, "limit": refused.detail, "waiting": waiting, "is_met": True, "oob": True}
+    return render_to_string("conversations/_sign_up.html", shown, request)
 
 
 def page(request: BrandRequest, conversation_id: UUID | None) -> dict[str, Any]:

@@ -215,9 +215,7 @@ def anonymous_limit(line: Any, brand: Brand) -> AnonymousLimit:
 def free_left(left: int, limit: int) -> str:
     """What a visitor has left, beside the button that asks."""
     if left == limit:
-        return ngettext("%(left)d free question, no account", "%(left)d free questions, no account", left) % {
-            "left": left
-        }
+        return ngettext("%(left)d free question", "%(left)d free questions", left) % {"left": left}
     told = ngettext("%(left)d of %(limit)d free questions left", "%(left)d of %(limit)d free questions left", left)
     return told % {"left": left, "limit": limit}
 

@@ -45,7 +45,7 @@ def test_the_front_door_is_the_composer_and_looking_at_it_leaves_no_trace(world)
     page = text_of(stranger.get("/"))
 
     assert 'id="composer-form"' in page
-    assert "3 free questions, no account" in page
+    assert "3 free questions" in page
     assert visitors.COOKIE not in stranger.cookies
     assert not read(Visitor.objects.all())
 
@@ -81,6 +81,7 @@ def test_at_the_limit_the_message_is_stored_and_an_account_is_offered(world):
     assert "You have asked your 3 free questions." in text_of(plain)
     assert '<p class="bubble" dir="auto">And the attic?</p>' in text_of(plain)
     assert '<p class="bubble" dir="auto">And the roof?</p>' in text_of(in_page)
+    assert 'id="sign-up" hx-swap-oob="true"' in text_of(in_page)
     (waiting,) = read(PendingMessage.objects.all())
     assert waiting.text == "And the roof?"
     assert len(read(Message.objects.filter(role="user"))) == 3
