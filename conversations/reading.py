@@ -8,7 +8,7 @@ from uuid import UUID
 from django.utils.translation import gettext as _
 
 from accounts.models import Brand, Profile
-from conversations import attachments, listing, retention
+from conversations import attachments, listing, places, retention
 from conversations.models import Conversation, Message, Turn
 from conversations.turns import Finished
 from lib import clock
@@ -31,7 +31,6 @@ select is_counted from conversations_conversation
 where id = coalesce(%(chat)s::uuid, (select conversation_id from conversations_message where id = %(answer)s::uuid))
       and brand_id = %(brand)s and owner_id = %(owner)s
 """
-MOST_MESSAGES = 200  # on a page
 
 
 def own(principal: Principal) -> Any:
@@ -46,12 +45,14 @@ def conversation(principal: Principal, conversation_id: UUID) -> Conversation:
     return found
 
 
-def messages(principal: Principal, conversation_id: UUID) -> list[dict[str, Any]]:
+def messages(principal: Principal, conversation_id: UUID, until: UUID | None = None) -> list[dict[str, Any]]:
     """The newest messages of a conversation, oldest first, as the page draws them; a running answer with its text so far."""
     rows = Message.objects.filter(
-        brand_id=principal.brand_id, owner_id=principal.owner_id, conversation_id=conversation_id
+        brand_id=principal.brand_id, owner_id=principal.owner_id, conversation_id=conversation_id, is_current=True
     )
-    newest = list(rows.defer("file_text").order_by("-id")[:MOST_MESSAGES])[::-1]
+    if until:  # an earlier part of a long chat
+        rows = rows.filter(pk__lte=until)
+    newest = list(rows.defer("file_text").order_by("-id")[: places.MOST])[::-1]
     answers = [row.turn_id for row in newest if row.role == Message.Role.ASSISTANT and row.turn_id]
     of_answers = Turn.objects.filter(pk__in=answers)
     turns = {turn.message_id: turn for turn in of_answers.only("message_id", "partial", "pocket")}

@@ -36,6 +36,7 @@ from conversations import (
     listing,
     paying,
     pending,
+    places,
     reading,
     relay,
     retention,
@@ -109,7 +110,8 @@ def _page(request: BrandRequest, conversation: Any) -> dict[str, Any]:
     decision = cast(Asking, request).decision
     form = composing.form(principal, conversation, cast(Asking, request).own_models)
     pays_itself = any(row["id"] == form["provider_id"] and row["is_own_key"] for row in form["providers"])
-    messages = reading.messages(principal, conversation.pk) if conversation else []
+    part = places.part(principal, conversation.pk, request.GET.get("message", "")) if conversation else places.Part()
+    messages = reading.messages(principal, conversation.pk, part.until) if conversation else []
     running = next((row["turn_id"] for row in messages if row["status"] == Message.Status.PENDING), None)
     member = reading.member(principal, request.brand, request.standing, cast(User, request.user).email)
     return {
@@ -121,6 +123,8 @@ def _page(request: BrandRequest, conversation: Any) -> dict[str, Any]:
         "undo": browsing.undoable(principal, request.GET),
         "conversation": conversation,
         "messages": messages,
+        "part": part,
+        "earlier": places.earlier(principal, conversation.pk, messages) if conversation else None,
         "meters": reading.meters(decision, request.brand),
         "running_turn_id": running,
         "pays_itself": pays_itself,
