@@ -151,6 +151,10 @@ class Profile(models.Model):
     def __str__(self) -> str:
         return self.full_name or str(self.user_id)
 
+    @property
+    def initials(self) -> str:
+        return "".join(word[0] for word in self.full_name.split()[:2]).upper() or "?"
+
 
 class Membership(BrandOwned):
     class Role(models.TextChoices):

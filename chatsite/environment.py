@@ -212,6 +212,36 @@ SECTIONS: dict[str, tuple[Variable, ...]] = {
             "Dotted path of another way to send mail.",
         ),
     ),
+    "Signing in": (
+        Variable(
+            "STAFF_NEED_MFA",
+            bool,
+            False,
+            "Let staff into /admin/ only with a second factor. Off: they are asked to set one up.",
+        ),
+        Variable(
+            "GOOGLE_CLIENT_ID",
+            str,
+            "",
+            "Of an OAuth client at Google, whose redirect address is `https://…/account/elsewhere/google/login/callback/` "
+            "for each brand's domain. Empty: nobody is offered to sign in with Google.",
+        ),
+        Variable("GOOGLE_CLIENT_SECRET", str, "", "Its secret."),
+        Variable(
+            "GITHUB_CLIENT_ID",
+            str,
+            "",
+            "The same of an OAuth app at GitHub: `https://…/account/elsewhere/github/login/callback/`.",
+        ),
+        Variable("GITHUB_CLIENT_SECRET", str, "", "Its secret."),
+        Variable(
+            "COUNTRY_HEADER",
+            str,
+            "",
+            "A header in which your proxy says the visitor's country in two letters (`CF-IPCountry`); people see it in the "
+            "list of their sessions. It must overwrite what a visitor sends. Empty: no country is shown.",
+        ),
+    ),
     "Models": (
         Variable("OPENAI_API_KEY", str, "", "The platform's key at OpenAI, or at OPENAI_BASE_URL."),
         Variable("OPENAI_BASE_URL", str, "", "Another server that speaks OpenAI's protocol, `/v1` included."),

@@ -22,11 +22,12 @@ from django.middleware.clickjacking import XFrameOptionsMiddleware
 from django.middleware.common import CommonMiddleware
 from django.middleware.csrf import CsrfViewMiddleware
 from django.middleware.security import SecurityMiddleware
+from django.utils import translation
 from django.utils.functional import SimpleLazyObject, empty
 from whitenoise.middleware import WhiteNoiseMiddleware
 
-from accounts import brands
-from chatsite import pages
+from accounts import brands, preferences
+from chatsite import pages, sign_in_ways
 from lib import hops, metrics
 from lib.db import close_all, database_is_away
 from lib.errors import DomainError, Unavailable
@@ -90,6 +91,8 @@ class Csp(Inline, CSPMiddleware):
 
 class Sessions(Inline, SessionMiddleware):
     async def respond(self, request: HttpRequest, response: Any) -> HttpResponseBase:
+        if sign_in_ways.is_due(request) and request.session.accessed:
+            await sync_to_async(sign_in_ways.saw)(request, response)
         if request.session.modified:
             return await sync_to_async(self.process_response)(request, response)
         return self.process_response(request, response)
@@ -211,6 +214,23 @@ class Static(WhiteNoiseMiddleware):
         response = HttpResponse(b"".join(streamed.streaming_content), status=streamed.status_code)
         response.headers = streamed.headers
         streamed.close()
+        return response
+
+
+class Language(_Both):
+    """Speaks the language of whoever asks, until the answer is there."""
+
+    def call(self, request: HttpRequest) -> HttpResponseBase:
+        with translation.override(preferences.language(request)):
+            return self.say(self.get_response(request))
+
+    async def acall(self, request: HttpRequest) -> HttpResponseBase:
+        with translation.override(preferences.language(request)):
+            return self.say(await self.get_response(request))
+
+    @staticmethod
+    def say(response: HttpResponseBase) -> HttpResponseBase:
+        response.headers.setdefault("Content-Language", translation.get_language())
         return response
 
 

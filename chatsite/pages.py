@@ -15,6 +15,7 @@ from django.template.loader import render_to_string
 from django.urls import reverse
 from django.utils.http import urlencode
 
+from accounts import preferences
 from accounts.access import NotAMember, public
 from accounts.brands import NoBrand
 from conversations import runner
@@ -41,6 +42,11 @@ def brand(request: HttpRequest) -> dict[str, Any]:
         return {"brand": found if found and found.pk else None, "is_development": settings.DEVELOPMENT}
     except (NoBrand, DatabaseError):
         return {"brand": None, "is_development": settings.DEVELOPMENT}
+
+
+def wanted(request: HttpRequest) -> dict[str, Any]:
+    """Context processor: how this person wants the product, as the cookie has it."""
+    return {"wanted": preferences.of(request)}
 
 
 def body(error: DomainError, request: HttpRequest) -> dict[str, Any]:

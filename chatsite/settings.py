@@ -77,6 +77,7 @@ MIDDLEWARE = [
     "chatsite.middleware.Messages",
     "chatsite.middleware.FrameOptions",
     "chatsite.middleware.Csp",
+    "chatsite.middleware.Language",
     "chatsite.middleware.BrandByHost",
     "allauth.account.middleware.AccountMiddleware",
 ]
@@ -99,6 +100,7 @@ TEMPLATES = [
                 "django.contrib.messages.context_processors.messages",
                 "csp.context_processors.nonce",
                 "chatsite.pages.brand",
+                "chatsite.pages.wanted",
             ],
         },
     },
@@ -230,6 +232,18 @@ ACCOUNT_LOGIN_ON_EMAIL_CONFIRMATION = True  # in the browser that signed up only
 ACCOUNT_LOGOUT_ON_GET = False
 ACCOUNT_SESSION_REMEMBER = True
 ACCOUNT_PREVENT_ENUMERATION = True
+ACCOUNT_CHANGE_EMAIL = True  # one address; the new one counts once it is confirmed
+ACCOUNT_EMAIL_NOTIFICATIONS = True  # what changes how somebody gets in is mailed to them
+MFA_SUPPORTED_TYPES = ["totp", "recovery_codes"]
+STAFF_NEED_MFA = env("STAFF_NEED_MFA")
+COUNTRY_HEADER = env("COUNTRY_HEADER")
+SOCIALACCOUNT_ADAPTER = "chatsite.signup.Elsewhere"
+SOCIALACCOUNT_PROVIDERS = {
+    name: {"APPS": [{"client_id": env(f"{name.upper()}_CLIENT_ID"), "secret": env(f"{name.upper()}_CLIENT_SECRET")}]}
+    for name in ("google", "github")
+    if env(f"{name.upper()}_CLIENT_ID")
+}
+INSTALLED_APPS[-1:-1] = [f"allauth.socialaccount.providers.{name}" for name in SOCIALACCOUNT_PROVIDERS]
 EMAIL_BACKEND = env(
     "EMAIL_BACKEND", default=f"django.core.mail.backends.{'console' if DEVELOPMENT else 'smtp'}.EmailBackend"
 )
@@ -302,6 +316,8 @@ STORAGES = {
 WHITENOISE_USE_FINDERS = WHITENOISE_AUTOREFRESH = DEVELOPMENT
 
 LANGUAGE_CODE = "en"
+LANGUAGES = [("en", "English"), ("de", "Deutsch")]  # each complete: tests/house/test_languages.py
+LOCALE_PATHS = [BASE_DIR / "locale"]
 TIME_ZONE = "UTC"
 USE_TZ = True
 

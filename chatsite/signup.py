@@ -7,18 +7,21 @@ from uuid import UUID
 
 from allauth.account.adapter import DefaultAccountAdapter
 from allauth.account.models import EmailAddress
+from allauth.socialaccount.adapter import DefaultSocialAccountAdapter
 from django.core import signing
 from django.db import IntegrityError
 from django.http import HttpResponse
 from django.shortcuts import redirect
 from django.urls import reverse
 from django.utils.http import urlencode
+from django.utils.translation import gettext as _
 from django.views.decorators.http import require_POST
 
-from accounts import brands, visitors
+from accounts import brands, preferences, visitors
 from accounts.access import BrandRequest, declare
 from accounts.models import Brand, Membership, Profile, User
 from billing.plans import assign_default_plan
+from chatsite import sign_in_ways
 from conversations import pending
 from events import mail, stream
 from events.models import EmailLog
@@ -29,6 +32,21 @@ from lib.ids import first_at
 
 MOST_IN_AN_HOUR = 10  # mails that anybody can have sent to one address: confirm it, reset the password
 log = logging.getLogger(__name__)
+
+
+class Elsewhere(DefaultSocialAccountAdapter):
+    """Signing up with an account at Google or GitHub. It never opens an account that is here already: whoever has one
+    signs in to it and connects the two on the settings page (A-03, A-11).
+    """
+
+    def save_user(self, request: BrandRequest, sociallogin: Any, form: Any = None) -> User:
+        user: User = sociallogin.user
+        if form:
+            user.email = form.cleaned_data["email"]
+        user.set_unusable_password()
+        admit(request, user)
+        sociallogin.save(request)
+        return user
 
 
 class Adapter(DefaultAccountAdapter):
@@ -42,17 +60,7 @@ class Adapter(DefaultAccountAdapter):
 
     def save_user(self, request: BrandRequest, user: User, form: Any, commit: bool = True) -> User:
         user = super().save_user(request, user, form, commit=False)
-        user.email = user.email.lower()
-        try:
-            with scope(SERVICE):
-                user.save()
-                Profile.objects.create(user=user)
-                join(request.brand, user)
-        except IntegrityError as error:
-            if "accounts_user_email" not in str(error):
-                raise
-            # The same address a moment ago: a double click.
-            raise Conflict("This sign-up is being worked on already. Check your mail, or sign in.") from None
+        admit(request, user)
         return user
 
     def get_login_redirect_url(self, request: BrandRequest) -> str:
@@ -80,6 +88,16 @@ class Adapter(DefaultAccountAdapter):
             _adopt_by_link(request.brand, email_address.user_id, told)
         return is_confirmed
 
+    def post_login(self, request: BrandRequest, user: User, **flow: Any) -> HttpResponse:
+        """This browser learns how its person wants the product, and its session is written down."""
+        response: HttpResponse = super().post_login(request, user, **flow)
+        with scope(SERVICE):
+            profile = Profile.objects.filter(user=user).first()
+        if profile:
+            preferences.mirror(response, preferences.of_profile(profile))
+        sign_in_ways.saw(request, response)
+        return response
+
     def send_mail(self, template_prefix: str, email: str, context: dict[str, Any]) -> None:
         """All that the mail says comes from its links, so nothing of it is kept in the log but its address.
 
@@ -91,6 +109,9 @@ class Adapter(DefaultAccountAdapter):
             log.warning("a mail was asked for too often", extra={"task": template_prefix.rpartition("/")[2]})
             return
         links = {name: str(value) for name, value in context.items() if isinstance(value, str)}
+        links["password_reset_url"] = links.get("password_reset_url") or self.request.build_absolute_uri(
+            reverse("account_reset_password")
+        )
         links["login_url"] = self.request.build_absolute_uri(reverse("account_login"))
         user = context.get("user")
         mail.send(brand.pk, email, template_prefix, {"email": email}, secrets=links, user_id=user.pk if user else None)
@@ -110,6 +131,21 @@ def _adopt_by_link(brand: Brand, user_id: UUID, told: str) -> None:
 
 def _salt(brand: Brand) -> str:
     return f"chatsite.signup.{brand.pk.hex}"
+
+
+def admit(request: BrandRequest, user: User) -> None:
+    """Store a new person, with a profile in the language they read, as a member of the brand they came to."""
+    user.email = user.email.lower()
+    try:
+        with scope(SERVICE):
+            user.save()
+            Profile.objects.create(user=user, language=preferences.language(request))
+            join(request.brand, user)
+    except IntegrityError as error:
+        if "accounts_user_email" not in str(error):
+            raise
+        # The same address a moment ago: a double click.
+        raise Conflict(_("This sign-up is being worked on already. Check your mail, or sign in.")) from None
 
 
 def _mailed_of_late(email: str) -> int:
@@ -132,9 +168,9 @@ def join(brand: Brand, user: User, role: str = Membership.Role.MEMBER) -> Member
 def join_view(request: BrandRequest) -> HttpResponse:
     """Somebody who has an account on another brand joins this one."""
     if not request.user.is_authenticated:
-        raise NotAuthenticated("Sign in first, then join.")
+        raise NotAuthenticated(_("Sign in first, then join."))
     if not request.brand.open_sign_up:
-        raise Forbidden("This brand is by invitation only. Ask its admin for one.")
+        raise Forbidden(_("This brand is by invitation only. Ask its admin for one."))
     user = User.objects.get(pk=request.user.pk)
     with scope(SERVICE):
         join(request.brand, user)

@@ -5,6 +5,8 @@ from collections.abc import Iterable
 from typing import Any
 from uuid import UUID
 
+from allauth.mfa.utils import is_mfa_enabled
+from django.conf import settings
 from django.contrib.admin import AdminSite, ModelAdmin
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
@@ -83,11 +85,18 @@ class StaffSite(AdminSite):
         def outer(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
             if not self.has_permission(request):
                 return inner(request, *args, **kwargs)  # to the log-in page, without any rights
+            if settings.STAFF_NEED_MFA and not is_mfa_enabled(request.user):
+                return redirect("mfa_index")
             with scope(SERVICE):
                 response = inner(request, *args, **kwargs)
                 return response.render() if hasattr(response, "render") else response  # lists are read while drawn
 
         return outer
+
+    def each_context(self, request: HttpRequest) -> dict[str, Any]:
+        """With `lacks_mfa`, on which every page of staff asks for a second step."""
+        lacks_mfa = request.user.is_authenticated and not is_mfa_enabled(request.user)
+        return {**super().each_context(request), "lacks_mfa": lacks_mfa}
 
     def get_urls(self) -> list[Any]:
         return [path("models/", self.admin_view(self.models_view), name="models"), *super().get_urls()]

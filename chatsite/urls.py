@@ -1,8 +1,9 @@
+from django.conf import settings
 from django.contrib import admin
 from django.urls import include, path
 
 from billing import webhooks
-from chatsite import metrics, own_keys, pages, signup
+from chatsite import avatars, leaving, metrics, own_keys, own_settings, pages, sign_in_ways, signup
 
 handler400, handler403 = "chatsite.pages.bad_request", "chatsite.pages.permission_denied"
 handler404, handler500 = "chatsite.pages.not_found", "chatsite.pages.server_error"
@@ -15,6 +16,19 @@ urlpatterns = [
     path("api/v1/", include("conversations.api")),
     path("api/v1/", include("quotas.api")),
     path("account/", include("allauth.account.urls")),
+    path("account/second-factor/", include("allauth.mfa.urls")),
+    path("account/elsewhere/", include("allauth.socialaccount.urls")),
+    *[
+        path("account/elsewhere/", include(f"allauth.socialaccount.providers.{name}.urls"))
+        for name in settings.SOCIALACCOUNT_PROVIDERS
+    ],
+    path("settings/", own_settings.page, name="settings"),
+    path("settings/change/", own_settings.change, name="change-setting"),
+    path("settings/notices/", own_settings.notify, name="change-notices"),
+    path("settings/picture/", avatars.change, name="change-avatar"),
+    path("settings/delete-account/", leaving.page, name="delete-account"),
+    path("avatars/<uuid:brand_id>/<str:name>/", avatars.show, name="avatar"),
+    path("settings/sessions/end/", sign_in_ways.end, name="end-session"),
     path("join/", include(([path("", signup.join_view, name="join")], "accounts"))),
     path("stand-in/", include("billing.standin.urls")),
     path("settings/keys/", own_keys.page, name="own-keys"),

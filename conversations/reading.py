@@ -251,6 +251,7 @@ def member(principal: Principal, brand: Brand, standing: str, email: str) -> Map
         "name": name,
         "email": email,
         "initials": "".join(word[0] for word in name.split()[:2]).upper() or "?",
+        "avatar_url": profile.avatar_url if profile else "",
         "role": standing,
         "plan_name": account.plan_name if account else "",
         "keeping": retention.keeping_of(account, brand),

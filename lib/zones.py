@@ -3,8 +3,12 @@
 from zoneinfo import available_timezones
 
 from django.core.exceptions import ValidationError
+from django.utils.translation import gettext as _
+
+# Those with a place or UTC; the others are old names and offsets with their sign the wrong way round.
+ZONES = ["UTC", *sorted(zone for zone in available_timezones() if "/" in zone and not zone.startswith("Etc/"))]
 
 
 def is_zone(name: str) -> None:
     if name not in available_timezones():
-        raise ValidationError(f"{name} is not an IANA time zone, such as Europe/Amsterdam.")
+        raise ValidationError(_("%(name)s is not an IANA time zone, such as Europe/Amsterdam.") % {"name": name})

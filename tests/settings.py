@@ -10,6 +10,9 @@ for name in (
 ):
     os.environ.pop(name, None)  # a test never calls a real vendor
 
+for name in ("GOOGLE", "GITHUB"):
+    os.environ.update({f"{name}_CLIENT_ID": "test-client", f"{name}_CLIENT_SECRET": "test-secret"})
+
 from chatsite.settings import *  # noqa: E402, F403
 from chatsite.settings import DATABASES, STORAGES, VAR_DIR, env  # noqa: E402
 

@@ -4,7 +4,7 @@ from uuid import uuid4
 
 import pytest
 
-from conversations import beginning, reading, turns
+from conversations import beginning, turns
 from conversations.models import Conversation, Message, Turn
 from conversations.turns import Branch, Question
 from lib.db import SERVICE, scope

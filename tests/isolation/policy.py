@@ -190,6 +190,13 @@ ROUTES: dict[str, "Rule"] = {
     "billing-return": Member(READ, 400),
     "manage-plan": Admin(READ),
     "own-keys": Member(READ),
+    "settings": Member(READ),
+    "change-setting": Member(POST, 303, body=(("field", "company_name"), ("company_name", "Ferrow"))),
+    "change-notices": Member(POST, 303, body=(("kind", "system"), ("in_app", "on"))),
+    "change-avatar": Member(POST, 422),
+    "avatar": anybody(safe(404), safe(404)),  # a guessed address; with the right one, whoever has it
+    "end-session": Member(POST, 303, body=(("session", "others"),)),
+    "delete-account": Member(READ | POST, 302),  # to the password first
     "change-own-key": Member(POST, 303, method_first=True, body=(("do", "delete"), ("vendor", "openai"))),
     "chat-completions": Key(POST),
     "messages": Key(POST, body=tuple(MESSAGE.items())),
@@ -230,6 +237,23 @@ ROUTES: dict[str, "Rule"] = {
     "account_reset_password_from_key": anybody(every(200), every(200)),  # "This link does not work any more"
     "account_reset_password_from_key_done": anybody(TOLD, TOLD),
     "account_confirm_login_code": anybody(every(302), every(302)),
+    "mfa_index": anybody(every(302), TOLD),
+    "mfa_authenticate": anybody(every(302), every(302)),  # only in the middle of signing in
+    "mfa_reauthenticate": anybody(every(302), every(302)),  # nobody here has a second factor
+    "mfa_activate_totp": anybody(every(302), every(302)),  # to the password first
+    "mfa_deactivate_totp": anybody(every(302), every(404)),
+    "mfa_view_recovery_codes": anybody(every(302), {**safe(404), "OPTIONS": 200}),
+    "mfa_generate_recovery_codes": anybody(every(302), every(302)),
+    "mfa_download_recovery_codes": anybody(every(302), every(404)),
+    "socialaccount_login_cancelled": anybody(TOLD, TOLD),
+    "socialaccount_login_error": anybody({**safe(401), "OPTIONS": 200}, {**safe(401), "OPTIONS": 200}),
+    "socialaccount_signup": anybody(every(302), every(302)),  # only in the middle of signing up
+    "socialaccount_connections": anybody(every(302), form()),
+    "google_login": anybody({**every(302), "GET": 200}, {**every(302), "GET": 200}),
+    "google_callback": anybody(every(401), every(401)),
+    "google_login_by_token": anybody(*[{**safe(401), "POST": 401, "OPTIONS": 200}] * 2),
+    "github_login": anybody({**every(302), "GET": 200}, {**every(302), "GET": 200}),
+    "github_callback": anybody(every(401), every(401)),
 }
 
 # What a superuser may do with each kind of row: a(dd), c(hange), d(elete). Reading goes without saying, but for CONTENT.

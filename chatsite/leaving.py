@@ -1,0 +1,51 @@
+"""/settings/delete-account/: typed confirmation and, when it was a while ago, the password again. Then it is gone at once."""
+
+from typing import cast
+
+from allauth.account.internal.flows.reauthentication import did_recently_reauthenticate
+from django import forms
+from django.contrib.auth import logout
+from django.http import HttpResponse, HttpResponseRedirect
+from django.shortcuts import render
+from django.urls import reverse
+from django.utils.http import urlencode
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+from django.views.decorators.http import require_http_methods
+
+from accounts.access import BrandRequest, member_goes_out
+from accounts.models import User
+from chatsite import erasing
+from lib.errors import DomainError
+
+
+class LeavingForm(forms.Form):
+    email = forms.CharField(
+        max_length=254,
+        label=gettext_lazy("Type your address to delete your account"),
+        widget=forms.TextInput(attrs={"autocomplete": "off"}),
+    )
+
+
+@member_goes_out
+@require_http_methods(["GET", "HEAD", "POST"])
+def page(request: BrandRequest) -> HttpResponse:
+    """Raises nothing: a refusal is said on the page, and nothing was deleted then."""
+    user = User.objects.get(pk=cast(User, request.user).pk)
+    if not did_recently_reauthenticate(request):
+        way = "account_reauthenticate" if user.has_usable_password() else "mfa_reauthenticate"
+        return HttpResponseRedirect(f"{reverse(way)}?{urlencode({'next': reverse('delete-account')})}")
+    form, refused = LeavingForm(request.POST if request.method == "POST" else None), ""
+    if request.method == "POST" and form.is_valid():
+        if form.cleaned_data["email"].strip().lower() != user.email:
+            form.add_error("email", _("This is not the address of your account. Nothing was deleted."))
+        else:
+            try:
+                erasing.erase(user, by=user.pk)
+            except DomainError as error:
+                refused = error.detail
+            else:
+                logout(request)
+                return render(request, "settings/deleted.html")
+    context = {"here": "settings", "form": form, "refused": refused}
+    return render(request, "settings/delete_account.html", context, status=422 if refused or form.errors else 200)

@@ -1,0 +1,329 @@
+"""The settings page: what is saved, what is refused, what the browser remembers, and how somebody leaves for good."""
+
+import io
+import re
+from urllib.parse import parse_qs
+
+import pytest
+from allauth.account.models import EmailAddress
+from allauth.mfa.totp.internal import auth as totp
+from allauth.usersessions.models import UserSession
+from django.core.files.uploadedfile import SimpleUploadedFile
+from django.core.management import CommandError, call_command
+from django.db import connection
+from django.test import Client
+from PIL import Image
+
+from accounts.models import Membership, Profile, User
+from chatsite import erasing
+from chatsite.avatars import BadPicture, drawn
+from chatsite.isolation.catalogue import tables
+from events import notices
+from events.models import EmailLog, Notification
+from lib import files
+from lib.db import SERVICE, scope
+from lib.ids import uuid7
+from quotas import ledger
+from tests import factories
+from tests.post import arrived
+
+ALICE = {"login": "alice@example.com", "password": factories.PASSWORD}
+BOB = {"login": "bob@example.com", "password": factories.PASSWORD}
+HTMX = {"hx-request": "true"}
+
+
+def browser(**headers):
+    return Client(headers={"host": "act.localhost", **headers})
+
+
+def signed_in(who=BOB, **headers):
+    client = browser(**headers)
+    assert client.post("/account/login/", who).status_code == 302
+    return client
+
+
+def profile_of(user):
+    with scope(SERVICE):
+        return Profile.objects.get(user=user)
+
+
+def wanted(client):
+    return parse_qs(client.cookies["prefs"].value)
+
+
+def test_each_field_is_saved_by_itself_with_and_without_javascript(world):
+    bob = signed_in()
+
+    plain = bob.post("/settings/change/", {"field": "company_name", "company_name": "Ferrow"}, follow=True)
+    part = bob.post("/settings/change/", {"field": "theme", "theme": "dark"}, headers=HTMX)
+    bob.post("/settings/change/", {"field": "enter_sends"})  # a box without its tick
+    bob.post("/settings/change/", {"field": "zone", "zone": "Asia/Tokyo"})
+
+    assert plain.redirect_chain[0] == ("/settings/#company_name", 303)
+    assert "Saved" in plain.content.decode()
+    assert re.search(r'id="said-theme" role="status".*Saved', part.content.decode())
+    found = profile_of(world.bob)
+    assert (found.company_name, found.theme, found.enter_sends, found.zone) == ("Ferrow", "dark", False, "Asia/Tokyo")
+    page = bob.get("/settings/").content.decode()
+    assert '<html lang="en" dir="ltr" data-theme="dark" data-enter="line">' in page
+    assert "Back to what Act uses" in page
+    bob.post("/settings/change/", {"field": "zone", "zone": ""})
+    assert profile_of(world.bob).zone == ""
+    assert "zone" not in wanted(bob)
+    assert wanted(signed_in())["theme"] == ["dark"]  # another browser learns it when its person signs in
+
+
+def test_what_cannot_be_saved_is_said_beside_it_and_at_the_top_and_stays_as_typed(world):
+    """F-02: nothing that is sent makes more than a 4xx, and nothing of it is stored."""
+    bob = signed_in()
+    before = profile_of(world.bob)
+
+    page = bob.post("/settings/change/", {"field": "phone", "phone": "call me <b>maybe</b>"})
+    part = bob.post("/settings/change/", {"field": "phone", "phone": "call me"}, headers=HTMX)
+
+    text = page.content.decode()
+    assert page.status_code == part.status_code == 422
+    assert "This was not saved:" in text
+    assert 'value="call me &lt;b&gt;maybe&lt;/b&gt;"' in text
+    assert 'role="alert"' in part.content.decode()
+    odd = [
+        {"field": "zone", "zone": "Mars/Olympus"},
+        {"field": "language", "language": "tlh"},
+        {"field": "theme", "theme": "pink"},
+        {"field": "announce", "announce": ""},
+        {"field": "full_name", "full_name": "a\x00b"},
+        {"field": "full_name", "full_name": "x" * 500},
+        {"field": "user_id", "user_id": str(world.alice.pk)},
+        {"field": "avatar_key", "avatar_key": "x"},
+        {},
+    ]
+    assert {bob.post("/settings/change/", sent).status_code for sent in odd} <= {400, 422}
+    after = profile_of(world.bob)
+    assert {**after.__dict__, "_state": 0} == {**before.__dict__, "_state": 0}
+
+
+@pytest.mark.parametrize(
+    ("headers", "cookie", "language"),
+    [
+        ({}, "", "en"),
+        ({"accept-language": "de-AT,de;q=0.9,en;q=0.5"}, "", "de"),
+        ({"accept-language": "fr,tlh"}, "", "en"),
+        ({"accept-language": "de"}, "language=en", "en"),
+        ({}, "language=de", "de"),
+        ({}, "language=%00&theme=%22%3E%3Cscript%3E&zone=" + "x" * 3000, "en"),
+    ],
+)
+def test_a_page_speaks_the_language_of_the_cookie_or_else_of_the_browser(world, headers, cookie, language):
+    client = browser(**headers)
+    client.cookies["prefs"] = cookie
+
+    page = client.get("/account/login/")
+
+    assert f'<html lang="{language}" dir="ltr">' in page.content.decode()
+    assert page.headers["Content-Language"] == language
+
+
+def test_sessions_are_listed_and_signed_out_one_or_all(world, settings):
+    """A-03: a session that was ended here is nobody's at its next request; another person's cannot be ended."""
+    settings.COUNTRY_HEADER = "X-Country"
+    here = signed_in(**{"user-agent": "Mozilla/5.0 (Windows NT 10.0) Firefox/140.0"})
+    there = signed_in(**{"user-agent": "Mozilla/5.0 (iPhone) Version/18 Safari/604.1", "x-country": "nl"})
+    more, alice = signed_in(), signed_in(ALICE)
+
+    page = here.get("/settings/").content.decode()
+    assert "Firefox on Windows" in page
+    assert "Safari on iPhone" in page
+    assert "NL · 127.0.0.1" in page
+    theirs = UserSession.objects.get(session_key=alice.cookies["sessionid"].value)
+    here.post("/settings/sessions/end/", {"session": theirs.pk})
+    one = UserSession.objects.get(session_key=there.cookies["sessionid"].value)
+    here.post("/settings/sessions/end/", {"session": one.pk})
+
+    assert [client.get("/settings/").status_code for client in (here, there, more, alice)] == [200, 302, 200, 200]
+    here.post("/settings/sessions/end/", {"session": "others"})
+    assert [client.get("/settings/").status_code for client in (here, more, alice)] == [200, 302, 200]
+
+
+def confirmed(user):
+    EmailAddress.objects.update_or_create(user=user, email=user.email, defaults={"verified": True, "primary": True})
+
+
+@pytest.mark.parametrize("name", ["bob", "staff"])
+def test_who_set_up_a_second_step_gets_in_by_it_alone_staff_too(world, name, django_capture_on_commit_callbacks):
+    user = getattr(world, name)
+    confirmed(user)
+    who = {"login": user.email, "password": factories.PASSWORD}
+    here = signed_in(who)
+    page = here.get("/account/second-factor/totp/activate/", follow=True)
+    assert "enter your password again" in page.content.decode()  # it was a while ago that this was proved
+    page = here.post("/account/reauthenticate/?next=/account/second-factor/totp/activate/", {
+        "password": factories.PASSWORD, "next": "/account/second-factor/totp/activate/"}, follow=True)  # fmt: skip
+    secret = re.search(r"<code>(\w+)</code>", page.content.decode())[1]
+    now = totp.format_hotp_value(totp.hotp_value(secret, next(iter(totp.yield_hotp_counters_from_time()))))
+    arrived().clear()
+    with django_capture_on_commit_callbacks(execute=True):
+        codes = here.post("/account/second-factor/totp/activate/", {"code": now}, follow=True).content.decode()
+    recovery = re.findall(r"<li>(\d{8})</li>", codes)
+
+    assert len(recovery) == 10
+    assert any("how you sign in" in mail.body for mail in arrived())  # nothing in the preferences keeps this away
+    other = browser()
+    first = other.post("/account/login/?next=/admin/", who)
+    assert first.headers["Location"].startswith("/account/second-factor/authenticate/")
+    for path in ("/settings/", "/admin/", "/c/"):
+        assert other.get(path).status_code == 302
+    wrong = other.post("/account/second-factor/authenticate/", {"code": "000000"})
+    assert wrong.status_code == 200
+    assert other.get("/admin/").status_code == 302
+    assert other.post("/account/second-factor/authenticate/", {"code": recovery[0]}).status_code == 302
+    assert other.get("/admin/" if name == "staff" else "/settings/").status_code == 200
+    again = browser()
+    again.post("/account/login/", who)
+    again.post("/account/second-factor/authenticate/", {"code": recovery[0]})  # each works once
+    assert again.get("/settings/").status_code == 302
+
+
+def test_staff_are_asked_for_a_second_step_or_told_to_set_one_up(world, settings):
+    staff = signed_in({"login": "staff@example.com", "password": factories.PASSWORD})
+
+    assert "Set up a second step" in staff.get("/admin/").content.decode()
+    settings.STAFF_NEED_MFA = True
+    assert staff.get("/admin/").headers["Location"] == "/account/second-factor/"
+    assert staff.get("/admin/accounts/user/").status_code == 302
+
+
+def picture(size=(400, 300), kind="JPEG", **extra):
+    made = io.BytesIO()
+    Image.new("RGB", size, "teal").save(made, kind, **extra)
+    return made.getvalue()
+
+
+def test_a_picture_is_drawn_anew_and_shown_by_an_address_of_its_own(world, tmp_path):
+    exif = Image.Exif()
+    exif[0x010E] = "canary-place"
+    bob = signed_in()
+
+    sent = SimpleUploadedFile("../../me.jpg", picture(exif=exif), "image/svg+xml")
+    assert bob.post("/settings/picture/", {"picture": sent}).status_code == 303
+    address = profile_of(world.bob).avatar_url
+    shown = browser().get(address)
+
+    assert shown.headers["Content-Type"] == "image/webp"
+    assert "immutable" in shown.headers["Cache-Control"]
+    assert not shown.cookies
+    assert "Cookie" not in shown.headers.get("Vary", "")
+    assert b"canary" not in shown.content
+    with Image.open(io.BytesIO(shown.content)) as stored:
+        assert (stored.size, stored.format) == ((256, 256), "WEBP")
+    assert address in bob.get("/c/").content.decode()
+    bob.post("/settings/picture/", {"remove": "1"})
+    assert profile_of(world.bob).avatar_url == ""
+
+
+def test_what_is_no_picture_or_too_large_a_one_is_refused_in_words(world):
+    """F-16, F-17: a PNG of 30,000 × 30,000 pixels is refused by what it says of itself, before it is read."""
+    bomb = io.BytesIO()
+    Image.new("1", (30_000, 30_000)).save(bomb, "PNG")
+    refused = [
+        b"",
+        b"<svg xmlns='http://www.w3.org/2000/svg'/>",
+        b"GIF89a",
+        bomb.getvalue(),
+        picture()[:200],
+        b"\x89PNG\r\n\x1a\n" * 9,
+    ]
+    for content in refused:
+        with pytest.raises(BadPicture):
+            drawn(io.BytesIO(content))
+
+    answer = signed_in().post("/settings/picture/", {"picture": SimpleUploadedFile("a.svg", refused[1])})
+    assert answer.status_code == 422
+    assert "no SVG" in answer.content.decode()
+
+
+def test_a_kind_of_notice_that_was_switched_off_rings_no_bell_and_sends_no_mail(world):
+    def tell(kind, **more):
+        notices.tell(world.act.pk, world.bob.pk, kind, title="A title", message="Words", **more)
+        with scope(SERVICE):
+            rung = Notification.objects.filter(owner_id=world.bob.pk, read_at=None).count()
+            mailed = EmailLog.objects.filter(user=world.bob).count()
+        return rung, mailed
+
+    bob = signed_in()
+    assert tell("usage_limit") == (1, 1)
+    bob.post("/settings/notices/", {"kind": "usage_limit", "in_app": "on"})
+    assert tell("usage_limit") == (2, 1)
+    bob.post("/settings/notices/", {"kind": "usage_limit", "by_mail": "on"}, headers=HTMX)
+    assert tell("usage_limit") == (2, 2)
+    bob.post("/settings/notices/", {"kind": "usage_limit"})
+    assert tell("usage_limit") == (2, 2)
+    assert tell("usage_limit", priority="urgent") == (3, 3)
+    assert tell("billing_update") == (4, 4)  # another kind
+    assert bob.post("/settings/notices/", {"kind": "new_lead"}).status_code == 400
+
+
+def everything():
+    """Every row of every table as text, by table."""
+    found = {}
+    with scope(SERVICE), connection.cursor() as cursor:
+        for name in tables(cursor):
+            cursor.execute(f"select coalesce(string_agg(t::text, ' '), '') from \"{name}\" t")
+            found[name] = cursor.fetchone()[0]
+    return found
+
+
+def test_who_deletes_the_account_is_found_nowhere_afterwards(world, django_capture_on_commit_callbacks):
+    """O-17: a canary of everything that a person writes is gone from all tables and files; the books stay, without a name."""
+    with scope(SERVICE):
+        User.objects.filter(pk=world.bob.pk).update(email="canary-bob@example.com")
+    world.bob.refresh_from_db()
+    confirmed(world.bob)
+    factories.make_conversation(world.act, world.bob, "canary title", said=[("user", "canary words")])
+    who = {"login": "canary-bob@example.com", "password": factories.PASSWORD}
+    bob = signed_in(who, **{"user-agent": "canary-agent"})
+    for name in ("full_name", "company_name"):
+        bob.post("/settings/change/", {"field": name, name: "canary"})
+    bob.post("/settings/picture/", {"picture": SimpleUploadedFile("a.jpg", picture())})
+    with scope(SERVICE):
+        used = uuid7()
+        ledger.reserve(world.act, asker=("user", world.bob.pk), amounts={"queries": 1}, reservation=used)
+        ledger.settle(used, amounts={"queries": 1})
+    notices.tell(world.act.pk, world.bob.pk, "system", title="canary", message="canary")
+    key = profile_of(world.bob).avatar_key
+    before = everything()
+    assert {"conversations_message", "accounts_profile", "events_emaillog"} <= {
+        n for n in before if "canary" in before[n]
+    }
+
+    assert bob.get("/settings/delete-account/").headers["Location"].startswith("/account/reauthenticate/")
+    bob.post("/account/reauthenticate/", {"password": factories.PASSWORD})
+    wrong = bob.post("/settings/delete-account/", {"email": "bob@example.com"})
+    assert (wrong.status_code, "Nothing was deleted" in wrong.content.decode()) == (422, True)
+    with django_capture_on_commit_callbacks(execute=True):
+        gone = bob.post("/settings/delete-account/", {"email": " Canary-Bob@example.com "})
+
+    assert (gone.status_code, "Your account is deleted" in gone.content.decode()) == (200, True)
+    after = everything()
+    assert [name for name in after if "canary" in after[name]] == []
+    assert bob.get("/c/").status_code == 302
+    assert browser().post("/account/login/", who).status_code == 200
+    with pytest.raises(files.FileGone):
+        files.open(key, brand_id=world.act.pk)
+    for books in ("quotas_entry", "quotas_bucket"):
+        assert after[books] == before[books] != ""
+    assert str(world.alice.pk) in after["accounts_membership"]
+
+
+def test_the_last_owner_of_a_brand_and_staff_are_told_what_comes_first(world, capsys):
+    for user, words in ((world.alice, "only owner of Act"), (world.staff, "You are staff")):
+        with pytest.raises(erasing.NotYet, match=words):
+            erasing.erase(user)
+    with pytest.raises(CommandError, match="It could be done"):
+        call_command("erase_person", "bob@example.com")
+    with scope(SERVICE):
+        Membership.objects.filter(user=world.bob).update(role="owner")
+
+    call_command("erase_person", "alice@example.com", "--yes", "--json")
+
+    assert str(world.alice.pk) in capsys.readouterr().out
+    assert not User.objects.filter(email="alice@example.com").exists()
