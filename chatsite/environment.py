@@ -226,14 +226,14 @@ SECTIONS: dict[str, tuple[Variable, ...]] = {
             "Of an OAuth client at Google, whose redirect address is `https://…/account/elsewhere/google/login/callback/` "
             "for each brand's domain. Empty: nobody is offered to sign in with Google.",
         ),
-        Variable("GOOGLE_CLIENT_SECRET", str, "", "Its secret."),
+        Variable("GOOGLE_CLIENT_SECRET", str, "", "The secret of that client."),
         Variable(
             "GITHUB_CLIENT_ID",
             str,
             "",
             "The same of an OAuth app at GitHub: `https://…/account/elsewhere/github/login/callback/`.",
         ),
-        Variable("GITHUB_CLIENT_SECRET", str, "", "Its secret."),
+        Variable("GITHUB_CLIENT_SECRET", str, "", "The secret of that app."),
         Variable(
             "COUNTRY_HEADER",
             str,

@@ -238,10 +238,14 @@ MFA_SUPPORTED_TYPES = ["totp", "recovery_codes"]
 STAFF_NEED_MFA = env("STAFF_NEED_MFA")
 COUNTRY_HEADER = env("COUNTRY_HEADER")
 SOCIALACCOUNT_ADAPTER = "chatsite.signup.Elsewhere"
+ELSEWHERE = {
+    "google": (env("GOOGLE_CLIENT_ID"), env("GOOGLE_CLIENT_SECRET")),
+    "github": (env("GITHUB_CLIENT_ID"), env("GITHUB_CLIENT_SECRET")),
+}
 SOCIALACCOUNT_PROVIDERS = {
-    name: {"APPS": [{"client_id": env(f"{name.upper()}_CLIENT_ID"), "secret": env(f"{name.upper()}_CLIENT_SECRET")}]}
-    for name in ("google", "github")
-    if env(f"{name.upper()}_CLIENT_ID")
+    name: {"APPS": [{"client_id": client_id, "secret": secret}]}
+    for name, (client_id, secret) in ELSEWHERE.items()
+    if client_id
 }
 INSTALLED_APPS[-1:-1] = [f"allauth.socialaccount.providers.{name}" for name in SOCIALACCOUNT_PROVIDERS]
 EMAIL_BACKEND = env(
