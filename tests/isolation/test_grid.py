@@ -429,7 +429,7 @@ def methods(route, actor):
     if WHOLE:
         return policy.METHODS
     rule = policy.of(route.name, route.template)
-    if route.is_admin and actor not in STAFF or actor.startswith("visitor") and not isinstance(rule, policy.Asker):
+    if (route.is_admin and actor not in STAFF) or (actor.startswith("visitor") and not isinstance(rule, policy.Asker)):
         return ["GET", "POST"]
     taken = getattr(rule, "methods", frozenset())
     refused = [method for method in RARE if method not in taken]
