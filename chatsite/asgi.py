@@ -34,7 +34,6 @@ from providers import clients  # noqa: E402
 Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[Mapping[str, Any]]]
 Send = Callable[[Mapping[str, Any]], Awaitable[None]]
-TAKES_FILES = ("/attachments/", "/c/")  # from who seems to be signed in
 LITTLE_MORE = 64 * 1024  # who reads a body refuses it at its own limit, and says more
 
 
@@ -115,7 +114,9 @@ def _bounded(scope: Scope, receive: Receive) -> Receive:
     told = {name: value.decode("latin1") for name, value in scope["headers"]}
     is_door = scope["path"].startswith("/v1/")
     has_key = is_door and any(keys.has_shape(told.get(name, "")) for name in (b"authorization", b"x-api-key"))
-    has_files = scope["path"].startswith(TAKES_FILES) and f"{settings.SESSION_COOKIE_NAME}=" in told.get(b"cookie", "")
+    is_form = scope["path"].startswith("/c/") and told.get(b"content-type", "").startswith("multipart/")
+    has_session = f"{settings.SESSION_COOKIE_NAME}=" in told.get(b"cookie", "")
+    has_files = has_session and (is_form or scope["path"] == "/attachments/")
     most = LITTLE_MORE + (
         exchange.MOST_BODY_BYTES
         if has_key

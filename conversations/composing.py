@@ -32,7 +32,7 @@ def _files(principal: Principal, conversation: Any) -> dict[str, Any]:
     return {
         "chips": attachments.chips(principal, getattr(conversation, "pk", None)),
         "most_files": attachments.MOST_FILES,
-        "most_bytes": attachments.MOST_BYTES,
+        "most_megabytes": attachments.MOST_BYTES // 1024**2,
         "accepted": kinds.ACCEPTED,
     }
 

@@ -1,0 +1,88 @@
+"""Attaching files: by keyboard, by dropping and pasting; watched, sent with a question, refused in words, removed."""
+
+import pytest
+from django.db.models.functions import Now
+from playwright.sync_api import expect
+
+from conversations.models import Attachment, Message
+from lib.db import SERVICE, scope
+from tests.browser.visitor import PHONE
+from tests.knowledge import papers
+
+pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
+
+BROUGHT = """(text) => { const data = new DataTransfer();
+    data.items.add(new File([text], "brought.csv", {type: "text/csv"})); return data; }"""
+PASTE = """(box, clipboardData) =>
+    box.dispatchEvent(new ClipboardEvent("paste", {clipboardData, bubbles: true, cancelable: true}))"""
+
+
+def file(name, content, kind="text/plain"):
+    return {"name": name, "mimeType": kind, "buffer": content}
+
+
+def test_files_are_attached_watched_sent_along_and_removed(site, visitors):
+    """F-05 in a file's name, F-15; the question waits where everybody sees it, and the draft keeps its files on a reload."""
+    person = site.person()
+    with scope(SERVICE):
+        plan = Attachment.objects.create(
+            brand=person.brand, owner_id=person.user.pk, name="floor-plan.pdf", kind="pdf", size_bytes=9, state="reading",
+            pages=13, pages_read=8, changed_at=Now(),
+        )  # fmt: skip
+    member = visitors.open(person, viewport=PHONE)
+    page = member.page
+    chips = page.get_by_role("list", name="Attached files").get_by_role("listitem")
+    expect(chips).to_contain_text(["Reading page 8 of 13"])
+    expect(chips.get_by_role("progressbar")).to_have_attribute("aria-valuenow", "61")
+
+    page.get_by_role("button", name="Attach files").focus()
+    page.keyboard.press("Enter")
+    field = page.get_by_label("Choose files")
+    expect(page.locator("#attach")).to_contain_text("up to 10 files of 10 MB each. Pictures cannot be read.")
+    assert member.findings() == []
+    hostile = "<img src=x onerror=alert(1)>.md"
+    field.set_input_files([
+        file("cat.png", b"\x89PNG", "image/png"), file("cat.txt", b"GIF89a"), file(hostile, b"# Notes"),
+        file("large.txt", b"x" * (10 * 1024**2 + 1)), file("letter.docx", papers.real_word()),
+    ])  # fmt: skip
+    expect(page.locator("#attach")).to_be_hidden()
+    expect(chips.filter(has_text=hostile)).to_contain_text("7 bytes")
+    expect(chips.filter(has_text="cat.png")).to_contain_text("Pictures cannot be read here.")
+    expect(chips.filter(has_text="cat.txt")).to_contain_text("is a picture")
+    expect(chips.filter(has_text="large.txt")).to_contain_text("Larger than 10 MB.")
+    assert (member.findings(), member.sideways()) == ([], 0)
+    for name in ("cat.png", "cat.txt", "large.txt"):
+        page.get_by_role("button", name=f"Remove {name}").press("Enter")
+    expect(chips).to_have_count(3)
+
+    page.locator("main").dispatch_event("drop", {"dataTransfer": page.evaluate_handle(BROUGHT, "1;2")})
+    member.box.evaluate(PASTE, page.evaluate_handle(BROUGHT, "3;4"))
+    expect(chips.filter(has_text="brought.csv").filter(has_text="3 bytes")).to_have_count(2)
+    page.reload()
+    expect(chips).to_have_count(5)
+    page.get_by_role("button", name="Remove brought.csv").first.click()
+    expect(chips).to_have_count(4)
+
+    member.set_model("words")
+    member.box.fill("What do they say?")
+    member.send_button.click()
+    waiting = page.locator("#thread .waiting")
+    expect(waiting).to_have_text("Reading floor-plan.pdf, page 8 of 13")
+    with scope(SERVICE):
+        Attachment.objects.filter(pk=plan.pk).update(state="ready", text="Two rooms.")
+    expect(member.questions.last).to_contain_text("floor-plan.pdf")
+    expect(member.answer).to_have_attribute("data-status", "done")
+    expect(chips).to_have_count(0)
+    assert (member.findings(), member.sideways()) == ([], 0)
+    told = site.upstream.calls()[-1]["body"]["messages"][-1]["content"]
+    assert [part in told for part in ("Two rooms.", "# Notes", "Hello\tworld", "What do they say?")] == [True] * 4
+
+    page.get_by_role("button", name="Attach files").click()
+    field.set_input_files([file("second.txt", b"More.")])
+    expect(chips).to_contain_text(["5 bytes"])
+    member.ask_and_read("And this?")
+    expect(chips).to_have_count(0)
+    with scope(SERVICE):
+        asked = Message.objects.filter(owner_id=person.user.pk, role="user").order_by("pk")
+        assert [len(message.files) for message in asked] == [4, 1]
+        assert not Attachment.objects.filter(owner_id=person.user.pk).exists()
