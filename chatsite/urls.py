@@ -3,7 +3,7 @@ from django.contrib import admin
 from django.urls import include, path
 
 from billing import webhooks
-from chatsite import avatars, leaving, metrics, own_keys, own_settings, pages, sign_in_ways, signup
+from chatsite import avatars, brand_settings, leaving, metrics, own_keys, own_settings, pages, sign_in_ways, signup
 
 handler400, handler403 = "chatsite.pages.bad_request", "chatsite.pages.permission_denied"
 handler404, handler500 = "chatsite.pages.not_found", "chatsite.pages.server_error"
@@ -23,6 +23,8 @@ urlpatterns = [
         for name in settings.SOCIALACCOUNT_PROVIDERS
     ],
     path("settings/", own_settings.page, name="settings"),
+    path("manage/settings/", brand_settings.page, name="manage-settings"),
+    path("manage/settings/change/", brand_settings.change, name="change-brand"),
     path("settings/change/", own_settings.change, name="change-setting"),
     path("settings/notices/", own_settings.notify, name="change-notices"),
     path("settings/picture/", avatars.change, name="change-avatar"),

@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 from uuid import UUID
 
+from accounts import brands
 from conversations import attachments, history, paying
 from conversations.abilities import require
 from conversations.errors import StillAnswering, TooLong
@@ -73,7 +74,7 @@ def prepare(
     is_new = is_stored and (conversation_id is None or is_fork)
     said, new, asked, so_far = _told(question, rows, loaded)
     own_models = own_keys.payable(keys)
-    chosen = offer(model, own=own_models)
+    chosen = offer(model, own=own_models, without=brands.by_id(principal.brand_id).withheld_models)
     require(chosen, question.params, question.tool_choice, new)
     own_key = own_keys.paying(principal, chosen, keys)
     max_tokens = min(question.max_tokens or settings.get("max_tokens") or chosen.max_tokens, chosen.max_tokens)

@@ -7,6 +7,7 @@ from uuid import UUID
 
 from django.utils.translation import gettext as _
 
+from accounts import brands
 from accounts.models import Brand, Profile
 from conversations import attachments, listing, places, retention
 from conversations.models import Conversation, Message, Turn
@@ -189,7 +190,7 @@ def choices(principal: Principal, own: Collection[UUID] = ()) -> dict[str, Any]:
                 "is_demo": row.protocol == "demo",
                 "is_own_key": row.id in own,
             }
-            for row in offers("chat", own=own)
+            for row in offers("chat", own=own, without=brands.by_id(principal.brand_id).withheld_models)
         ],
         "prompts": list(prompts.values("id", "name", "description")),
     }

@@ -85,21 +85,24 @@ def known() -> dict[UUID, Offer]:
     return _cache[1]
 
 
-def offers(*kinds: str, own: Collection[UUID] = ()) -> list[Offer]:
+def offers(*kinds: str, own: Collection[UUID] = (), without: Collection[UUID] = ()) -> list[Offer]:
     """The models of these kinds that are offered: the active ones, but for those whose vendor wants a key we have not.
 
-    own  the models that the asker's own keys pay for, as own_keys.payable() gave them: these need none of ours
+    own      the models that the asker's own keys pay for, as own_keys.payable() gave them: these need none of ours
+    without  those that the asker's brand does not offer (Brand.withheld_models)
     """
-    rows = known().values()
+    rows = [row for row in known().values() if row.id not in without]
     return [row for row in rows if row.is_active and row.kind in kinds and (not row.lacks_key or row.id in own)]
 
 
-def offer(wanted: UUID | str | None, kind: str = "chat", *, own: Collection[UUID] = ()) -> Offer:
-    """The model with this id or api_identifier; None = the first one. `own` as for offers().
+def offer(
+    wanted: UUID | str | None, kind: str = "chat", *, own: Collection[UUID] = (), without: Collection[UUID] = ()
+) -> Offer:
+    """The model with this id or api_identifier; None = the first one. `own` and `without` as for offers().
 
     Raises  NoSuchModel, NoKey, NoPrice
     """
-    offered = offers(kind, own=own)
+    offered = offers(kind, own=own, without=without)
     if wanted is None:
         found = next(iter(offered), None)
     else:

@@ -13,6 +13,7 @@ import orjson
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
+from accounts import brands
 from accounts.access import View, key_holder
 from conversations import abilities, paying
 from conversations.doors import errors, exchange, messages_input
@@ -69,7 +70,7 @@ def _count(request: HttpRequest) -> int:
     question = messages_input.counted(exchange.body_of(request))
     own = own_keys.payable(paying.keys_of(principal))
     with scope(principal):  # a key of somebody who left opens nothing
-        model = offer(question.model, own=own)
+        model = offer(question.model, own=own, without=brands.by_id(principal.brand_id).withheld_models)
     messages = question.messages or ()
     abilities.require(model, question.params, question.tool_choice, messages)
     return calls.estimate_tokens(messages, question.tools, image_tokens=model.image_tokens)

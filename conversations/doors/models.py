@@ -6,6 +6,7 @@ from typing import Any
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
+from accounts import brands
 from accounts.access import key_holder
 from conversations import paying
 from conversations.doors import errors
@@ -42,5 +43,5 @@ def _models(request: HttpRequest) -> list[dict[str, Any]]:
                 "display_name": row.name,
                 "created_at": f"{datetime.fromtimestamp(made_at(row.id), UTC):%Y-%m-%dT%H:%M:%SZ}",
             }
-            for row in offers("chat", "embedding", own=own)
+            for row in offers("chat", "embedding", own=own, without=brands.by_id(principal.brand_id).withheld_models)
         ]

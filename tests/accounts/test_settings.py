@@ -14,15 +14,18 @@ from django.db import connection
 from django.test import Client
 from PIL import Image
 
-from accounts.models import Membership, Profile, User
+from accounts import brands
+from accounts.models import Brand, Membership, Profile, User
 from chatsite import erasing
 from chatsite.avatars import BadPicture, drawn
 from chatsite.isolation.catalogue import tables
 from events import notices
-from events.models import EmailLog, Notification
+from events.models import Activity, EmailLog, Notification
 from lib import files
 from lib.db import SERVICE, scope
 from lib.ids import uuid7
+from providers import offers
+from providers.models import SystemPrompt
 from quotas import ledger
 from tests import factories
 from tests.post import arrived
@@ -327,3 +330,42 @@ def test_the_last_owner_of_a_brand_and_staff_are_told_what_comes_first(world, ca
 
     assert str(world.alice.pk) in capsys.readouterr().out
     assert not User.objects.filter(email="alice@example.com").exists()
+
+
+def test_a_brands_admin_sets_the_brand_and_its_log_says_what_was_before(world):
+    alice, fields = signed_in(ALICE), ["name", "zone", "hue", "chroma", "roundness", "anonymous_allowance"]
+    fields += ["anonymous_per_network", "anonymous_per_day"]
+    brand = {name: getattr(world.act, name) for name in fields}
+    embedding = next(row for row in offers.offers("embedding"))
+    sent = {
+        **brand,
+        "name": "Acted",
+        "hue": 20,
+        "retention_days": 14,
+        "models": [str(world.demo.pk)],
+        "sharing_on": "on",
+    }
+
+    refused = alice.post("/manage/settings/change/", {**sent, "models": [str(embedding.id)], "hue": 999})
+    saved = alice.post("/manage/settings/change/", sent)
+    brands.forget()
+
+    assert refused.status_code == 422
+    assert "Offer one model for chats at least" in refused.content.decode()
+    assert saved.status_code == 303
+    with scope(SERVICE):
+        found = Brand.objects.get(pk=world.act.pk)
+        line = Activity.objects.get(action="brand.changed")
+        assert not SystemPrompt.objects.get(pk=world.prompt.pk).is_active
+    assert (found.name, found.hue, found.retention_days, found.open_sign_up) == ("Acted", 20, 14, False)
+    assert found.withheld_models == [embedding.id]
+    assert line.changes["hue"] == ["162", "20"]
+    assert line.changes["name"] == ["Act", "Acted"]
+    assert line.actor_id == world.alice.pk
+    assert signed_in().post("/manage/settings/change/", sent).status_code == 404
+    with pytest.raises(offers.NoSuchModel):
+        offers.offer("demo", without=[world.demo.pk])
+    with scope(SERVICE):
+        Brand.objects.filter(pk=world.act.pk).update(withheld_models=[world.demo.pk])
+    brands.forget()
+    assert alice.post("/c/send/", {"text": "hello", "provider": world.demo.pk}).status_code == 404

@@ -190,6 +190,8 @@ ROUTES: dict[str, "Rule"] = {
     "billing-return": Member(READ, 400),
     "manage-plan": Admin(READ),
     "own-keys": Member(READ),
+    "manage-settings": Admin(READ),
+    "change-brand": Admin(POST, 422),
     "settings": Member(READ),
     "change-setting": Member(POST, 303, body=(("field", "company_name"), ("company_name", "Ferrow"))),
     "change-notices": Member(POST, 303, body=(("kind", "system"), ("in_app", "on"))),

@@ -1,0 +1,157 @@
+"""/manage/settings/: what a brand's admins decide for it. Every change stands in the brand's log, with what was before."""
+
+from typing import Any
+
+from django import forms
+from django.contrib import messages
+from django.http import HttpResponse, HttpResponseRedirect
+from django.shortcuts import render
+from django.urls import reverse
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
+from django.views.decorators.http import require_POST, require_safe
+
+from accounts import brands
+from accounts.access import BrandRequest, admin_goes_out
+from accounts.models import Brand
+from events import stream
+from lib.db import SERVICE, on_commit, scope
+from lib.zones import ZONES
+from providers.models import SystemPrompt
+from providers.offers import offers
+
+# By section of the page.
+SECTIONS = (
+    ("brand", _("Brand"), ("name", "zone")),
+    ("look", _("Look"), ("hue", "chroma", "roundness")),
+    ("people", _("Members and their chats"), ("open_sign_up", "shared_history", "sharing_on", "retention_days")),
+    ("visitors", _("Visitors"), ("anonymous_allowance", "anonymous_per_network", "anonymous_per_day")),
+)
+
+
+class BrandSettingsForm(forms.ModelForm):
+    zone = forms.ChoiceField(label=_("Time zone"), help_text=_("Where its days and months begin."))
+    models = forms.MultipleChoiceField(required=False, label=_("Models on offer"))
+    prompts = forms.MultipleChoiceField(required=False, label=_("Prompts on offer"))
+
+    class Meta:
+        model = Brand
+        fields = [name for _code, _title, names in SECTIONS for name in names]
+        labels = {
+            "name": _("Name"),
+            "hue": _("Colour"),
+            "chroma": _("Strength of the colour"),
+            "roundness": _("Roundness"),
+            "open_sign_up": _("Anybody may sign up"),
+            "shared_history": _("All members read all chats"),
+            "sharing_on": _("Members may share a chat by a link"),
+            "retention_days": _("Days that chats are kept"),
+            "anonymous_allowance": _("Questions for one visitor"),
+            "anonymous_per_network": _("Questions a day for one network"),
+            "anonymous_per_day": _("Questions a day for all visitors"),
+        }
+        help_texts = {
+            "hue": _(
+                "Only the hue is yours to choose: what is light and what is dark follows, so that all of it is readable."
+            ),
+            "chroma": "",
+            "roundness": "",
+            "open_sign_up": _("Off: members join by invitation only."),
+            "shared_history": _("Off: each member reads their own."),
+            "sharing_on": _("Off: all links are closed at once."),
+            "retention_days": _("Empty: as long as the plan says. The shorter of the two holds; pinned chats stay."),
+            "anonymous_allowance": _("In all, without an account. 0: nobody asks without one."),
+            "anonymous_per_network": _("For all visitors of one network together."),
+            "anonymous_per_day": _("For all visitors of this brand together."),
+        }
+
+    def __init__(self, *args: Any, prompts: list[SystemPrompt], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.rows = prompts
+        offered = [(str(row.id), row.name) for row in offers("chat", "embedding")]
+        fields: dict[str, Any] = self.fields
+        fields["zone"].choices = [(zone, zone.replace("_", " ")) for zone in ZONES]
+        fields["models"].choices = offered
+        fields["prompts"].choices = [(str(row.pk), row.name) for row in prompts]
+        withheld = {str(row) for row in self.instance.withheld_models}
+        self.initial["models"] = [code for code, _name in offered if code not in withheld]
+        self.initial["prompts"] = [str(row.pk) for row in prompts if row.is_active]
+
+    def clean_models(self) -> list[str]:
+        chosen: list[str] = self.cleaned_data["models"]
+        chat = {str(row.id) for row in offers("chat")}
+        if chat and not chat & set(chosen):
+            raise forms.ValidationError(
+                gettext("Offer one model for chats at least: without one nobody can ask anything.")
+            )
+        return chosen
+
+
+@admin_goes_out
+@require_safe
+def page(request: BrandRequest) -> HttpResponse:
+    return _page(request, _form(request))
+
+
+@admin_goes_out
+@require_POST
+def change(request: BrandRequest) -> HttpResponse:
+    """Save all of it, or say what is wrong and save nothing."""
+    form = _form(request, request.POST)
+    if not form.is_valid():
+        return _page(request, form)
+    _store(request, form)
+    messages.success(request, gettext("Saved. Every page of your brand follows within five seconds."))
+    return HttpResponseRedirect(reverse("manage-settings"), status=303)
+
+
+def _form(request: BrandRequest, sent: Any = None) -> BrandSettingsForm:
+    """A brand's own row is the house's: its admins reach these columns of it, and no others."""
+    with scope(SERVICE):
+        brand = Brand.objects.get(pk=request.principal.brand_id)
+        return BrandSettingsForm(sent, instance=brand, prompts=list(SystemPrompt.objects.filter(brand=brand)))
+
+
+def _page(request: BrandRequest, form: BrandSettingsForm) -> HttpResponse:
+    with scope(request.principal) as request.standing:
+        sections = [
+            {"code": code, "title": title, "fields": [form[name] for name in names]} for code, title, names in SECTIONS
+        ]
+        context = {"here": "manage-settings", "form": form, "sections": sections, "standing": request.standing}
+        return render(request, "manage/settings.html", context, status=422 if form.errors else 200)
+
+
+def _store(request: BrandRequest, form: BrandSettingsForm) -> None:
+    before = Brand(**{name: form.initial[name] for name in BrandSettingsForm.Meta.fields})
+    values = {name: form.cleaned_data[name] for name in BrandSettingsForm.Meta.fields}
+    withheld = [row.id for row in offers("chat", "embedding") if str(row.id) not in form.cleaned_data["models"]]
+    on = set(form.cleaned_data["prompts"])
+    with scope(SERVICE):
+        brand_id = request.principal.brand_id
+        Brand.objects.filter(pk=brand_id).update(**values, withheld_models=withheld)
+        for row in form.rows:
+            if row.is_active != (str(row.pk) in on):
+                SystemPrompt.objects.filter(pk=row.pk, brand_id=brand_id).update(is_active=str(row.pk) in on)
+        changes = {
+            name: [str(getattr(before, name)), str(value)]
+            for name, value in values.items()
+            if name in form.changed_data and str(getattr(before, name)) != str(value)
+        }
+        for name in ("models", "prompts"):
+            if name in form.changed_data:
+                labels = dict(form.fields[name].choices)  # type: ignore[attr-defined]
+                changes[name] = [
+                    ", ".join(labels[code] for code in form.initial[name]),
+                    ", ".join(labels[code] for code in form.cleaned_data[name]),
+                ]
+        if changes:
+            stream.record(
+                brand_id,
+                "brand.changed",
+                actor_id=request.principal.owner_id,
+                resource=("brand", brand_id),
+                changes=changes,
+                ip_address=request.META.get("REMOTE_ADDR"),
+                user_agent=request.headers.get("User-Agent", ""),
+            )
+        on_commit(brands.forget)
