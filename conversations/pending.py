@@ -5,7 +5,7 @@ of its id, so that reloads, second tabs and a process that died in between begin
 into the composer of its chat, under the same key.
 """
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from django.db.models import Q, QuerySet
@@ -45,6 +45,18 @@ update accounts_idempotencyrecord r set owner_id = %(user)s
 where brand_id = %(brand)s and owner_id = %(visitor)s and not exists (
     select from accounts_idempotencyrecord o
     where o.brand_id = r.brand_id and o.owner_id = %(user)s and o.route = r.route and o.key = r.key)
+"""
+
+
+# Of agents' visitors on other sites the agents' own rule says how long they are known.
+FORGET = """
+with expired as (delete from conversations_pendingmessage where expires_at < %(now)s)
+delete from accounts_visitor v
+where v.agent_id is null and v.last_seen_at < %(now)s - interval '24 hours'
+      and not exists (select from conversations_conversation c where c.brand_id = v.brand_id and c.owner_id = v.id)
+      and not exists (select from conversations_pendingmessage p
+                      where p.brand_id = v.brand_id and p.owner_id = v.id and p.expires_at >= %(now)s)
+returning v.id
 """
 
 
@@ -144,6 +156,15 @@ def is_to_send(brand_id: UUID, user_id: UUID) -> bool:
     """Whether something waits for this member to come in: they confirmed their address on another device."""
     with scope(SERVICE):
         return _of(Principal("app_user", brand_id, user_id)).filter(returned_at=None, sent_at=None).exists()
+
+
+def forget(now: datetime | None = None) -> int:
+    """Delete messages that waited too long, and visitors of whom nothing is left. Returns how many of these. Safe to repeat.
+
+    What a visitor has asked stays in the ledger, and counts again when the same cookie comes back.
+    """
+    with opening(SERVICE, (FORGET, {"now": now or clock.now()})) as (gone,):
+        return len(gone)
 
 
 def _of(principal: Principal) -> QuerySet[PendingMessage]:

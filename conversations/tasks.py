@@ -5,7 +5,7 @@ from uuid import UUID
 from celery import shared_task
 from django.core.cache import cache
 
-from conversations import attachments, reaper, retention
+from conversations import attachments, pending, reaper, retention
 from lib import clock
 
 RAN_AT = "reaper-ran-at"  # in the cache: proof that beat queues and a worker works, for manage.py check_deployment
@@ -23,8 +23,13 @@ def reap_turns() -> int:
 
 @shared_task(scoped=False, periodic=True)  # type: ignore[call-overload]  # a transaction for each batch, not one for all
 def cleanup_expired_conversations() -> int:
-    """Delete the chats whose time was over at the last 02:00 of their brand. Returns how many."""
-    return sum(counts.total() - counts["failed"] for counts in retention.sweep().values())
+    """Delete the chats whose time was over at the last 02:00 of their brand. Returns how many.
+
+    And the visitors who have none any more.
+    """
+    swept = sum(counts.total() - counts["failed"] for counts in retention.sweep().values())
+    pending.forget()
+    return swept
 
 
 @shared_task(scoped=False, bind=True)  # type: ignore[call-overload]  # no transaction is open while a file is read

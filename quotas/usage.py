@@ -9,17 +9,20 @@ from lib.ids import uuid7
 from quotas.models import UsageLog
 
 # What was taken and what it costs is read from the ledger's own lines, written just before in the same transaction.
+# It is of whoever asked, also when an account has taken the chat over meanwhile.
 # `counted_against_quota`: an allowance became smaller by it. A repeat for the same reservation changes nothing.
 LOG = """
 insert into quotas_usagelog (id, brand_id, owner_id, usage_type, reservation, agent_id, provider_id, model, prompt_tokens,
                              completion_tokens, total_tokens, pocket, counted_against_quota, overage, byok,
                              unit_cost_microusd, total_cost_microusd, model_cost_microusd, created_at)
-select %(id)s, %(brand)s, %(owner)s, %(type)s, %(reservation)s, %(agent)s, %(provider)s, %(model)s, %(prompt_tokens)s,
-       %(completion_tokens)s, %(prompt_tokens)s::bigint + %(completion_tokens)s::bigint, %(pocket)s::text, taken.has_counted,
-       %(pocket)s::text = 'overage', %(pocket)s::text = 'own_key', taken.owed, taken.owed, %(model_cost)s, now()
+select %(id)s, %(brand)s, coalesce(taken.payer, %(owner)s), %(type)s, %(reservation)s, %(agent)s, %(provider)s, %(model)s,
+       %(prompt_tokens)s, %(completion_tokens)s, %(prompt_tokens)s::bigint + %(completion_tokens)s::bigint, %(pocket)s::text,
+       taken.has_counted, %(pocket)s::text = 'overage', %(pocket)s::text = 'own_key', taken.owed, taken.owed,
+       %(model_cost)s, now()
 from (select coalesce(bool_or(e.used_delta > 0 and b.pocket in ('plan', 'pack')), false) as has_counted,
-             coalesce(sum(e.used_delta) filter (where b.pocket = 'overage'), 0)::bigint as owed
-      from quotas_entry e join quotas_bucket b on b.id = e.bucket_id
+             coalesce(sum(e.used_delta) filter (where b.pocket = 'overage'), 0)::bigint as owed,
+             (array_agg(a.owner_id) filter (where a.kind in ('user', 'visitor')))[1] as payer
+      from quotas_entry e join quotas_bucket b on b.id = e.bucket_id join quotas_account a on a.id = b.account_id
       where e.reservation = %(reservation)s and e.kind = 'use') taken
 on conflict do nothing
 """

@@ -1,15 +1,20 @@
 """Somebody without an account asks, through the pages: who they are, what they may ask, and what waits at the limit."""
 
 import re
+from datetime import timedelta
 
 import pytest
 from django.core.cache import cache
+from django.db import connection
 
 from accounts import brands, visitors
 from accounts.models import Brand, Visitor
 from billing.models import Plan, PlanLimit
 from billing.plans import assign_plan
+from chatsite.isolation.catalogue import walled
+from conversations import pending, retention
 from conversations.models import Conversation, Message, PendingMessage
+from lib import clock
 from lib.db import SERVICE, scope
 from quotas.models import Account, Entry
 from tests.isolation.test_grid import Browser
@@ -138,6 +143,55 @@ def test_whoever_signs_up_keeps_the_chat_and_gets_the_answer_once(world, at_the_
     assert thief.get(chat).headers["Location"].startswith("/account/login/")
     assert ask(thief, chat=chat).headers["Location"].startswith("/account/login/")
     assert chat not in text_of(thief.get("/"))
+
+
+STAYS = {  # what was free was asked by a visitor, and the member's plan knows nothing of it
+    "quotas_account", "quotas_bucket", "quotas_entitlement", "quotas_entry", "quotas_usagelog"
+}  # fmt: skip
+
+
+def test_nothing_but_the_books_stays_with_the_visitor(world, at_the_limit):
+    """Whatever table a visitor may write to, now or later: its rows go over by themselves, or are named in the adoption."""
+    stranger, _ = at_the_limit
+    (visitor,) = read(Visitor.objects.all())
+    sign_up(stranger)
+    stranger.get("/welcome/")
+
+    with scope(SERVICE), connection.cursor() as cursor:
+        tables = [table for table in walled(cursor).values() if table.owner_column]
+        left = set()
+        for table in tables:
+            cursor.execute(f'select 1 from "{table.name}" where {table.owner_column} = %s limit 1', [visitor.pk])
+            left |= {table.name} if cursor.fetchone() else set()
+        cursor.execute(
+            """
+            with recursive follows as (
+                select 'conversations_conversation'::regclass::oid as id
+                union select conrelid from pg_constraint join follows on confrelid = follows.id
+                where contype = 'f' and confupdtype = 'c')
+            select c.relname from pg_class c
+            where c.relname = any(%s) and has_table_privilege('app_visitor', c.oid, 'insert')
+                  and c.oid not in (select id from follows)
+            """,
+            [[table.name for table in tables]],
+        )
+        written = {name for (name,) in cursor.fetchall()}
+
+    assert left == STAYS
+    assert written == {"accounts_idempotencyrecord", "conversations_pendingmessage"}
+
+
+def test_visitors_of_whom_nothing_is_left_are_forgotten_and_what_they_asked_still_counts(world, at_the_limit):
+    stranger, _ = at_the_limit
+    late = clock.now() + timedelta(days=2)
+
+    assert pending.forget(late) == 0
+    retention.sweep(late)
+    assert (pending.forget(late), len(read(PendingMessage.objects.all()))) == (0, 1)
+    assert pending.forget(late + timedelta(days=7)) == 1
+
+    assert not read(PendingMessage.objects.all()) + read(Visitor.objects.all()) + read(Conversation.objects.all())
+    assert ask(stranger).status_code == 402
 
 
 def test_who_logs_in_to_an_account_that_has_chats_finds_this_one_among_them(world, at_the_limit):
