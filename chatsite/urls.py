@@ -3,7 +3,18 @@ from django.contrib import admin
 from django.urls import include, path
 
 from billing import webhooks
-from chatsite import avatars, brand_settings, leaving, metrics, own_keys, own_settings, pages, sign_in_ways, signup
+from chatsite import (
+    avatars,
+    brand_settings,
+    leaving,
+    metrics,
+    own_keys,
+    own_settings,
+    pages,
+    sign_in_ways,
+    signup,
+    staying,
+)
 
 handler400, handler403 = "chatsite.pages.bad_request", "chatsite.pages.permission_denied"
 handler404, handler500 = "chatsite.pages.not_found", "chatsite.pages.server_error"
@@ -15,6 +26,7 @@ urlpatterns = [
     path("v1/", include("conversations.doors.urls")),
     path("api/v1/", include("conversations.api")),
     path("api/v1/", include("quotas.api")),
+    path("account/stay/", staying.stay, name="stay-signed-in"),
     path("account/", include("allauth.account.urls")),
     path("account/second-factor/", include("allauth.mfa.urls")),
     path("account/elsewhere/", include("allauth.socialaccount.urls")),

@@ -19,7 +19,7 @@ UNKNOWN_TO = {
 
 def require(chosen: Offer, params: Mapping[str, Any], tool_choice: str, messages: Messages) -> None:
     """What this model must be able to do. Raises Invalid, with the field's name as `param`."""
-    if unknown := UNKNOWN_TO[chosen.protocol] & params.keys():
+    if unknown := (UNKNOWN_TO[chosen.protocol] | chosen.unknown) & params.keys():
         raise Invalid(f"{chosen.name} does not know {', '.join(sorted(unknown))}; leave it out.", param=min(unknown))
     if chosen.protocol == "anthropic" and (params.get("response_format") or {}).get("type") == "json_object":
         raise Invalid(

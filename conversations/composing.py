@@ -1,11 +1,13 @@
 """What the composer shows: the models and prompts there are, which of them are picked, and what the next question costs."""
 
+from collections.abc import Mapping
 from typing import Any
 from uuid import UUID, uuid4
 
-from conversations import attachments, reading
+from conversations import attachments, reading, starters, tuning
 from knowledge import kinds
 from lib.db import Principal
+from lib.errors import Invalid
 from quotas import words
 
 
@@ -21,6 +23,8 @@ def form(principal: Principal, conversation: Any, own: frozenset[UUID]) -> dict[
         "provider_id": provider_id if provider_id in provider_ids else next(iter(provider_ids), None),
         "prompt_id": prompt_id if prompt_id in prompt_ids else next(iter(prompt_ids), None),
         **(_files(principal, conversation) if principal.role == "app_user" else {}),
+        "tuning": tuning.shown(conversation),
+        "about": tuning.about(conversation) if conversation else None,
         "idempotency_key": uuid4(),
         "draft": "",
         "error": "",
@@ -35,6 +39,17 @@ def _files(principal: Principal, conversation: Any) -> dict[str, Any]:
         "most_megabytes": attachments.MOST_BYTES // 1024**2,
         "accepted": kinds.ACCEPTED,
     }
+
+
+def opened(principal: Principal, query: Mapping[str, str]) -> dict[str, Any]:
+    """What a page of a new chat shows beside: starters, and what its link says it is about or begins with."""
+    cards = starters.offered(principal)
+    begun = next((card for card in cards if str(card.id) == query.get("template")), None)
+    found: dict[str, Any] = {"starters": cards[: starters.CARDS], "draft": begun.text if begun else ""}
+    try:
+        return found | {"about": tuning.linked(query)}
+    except Invalid as refused:
+        return found | {"error": refused.detail}
 
 
 def prices(with_plan: str) -> dict[str, str]:

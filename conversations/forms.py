@@ -1,17 +1,19 @@
 """What a person may send. Everything else about a message (brand, owner, tokens, price) is decided by the server."""
 
-import re
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
 from django import forms
 from django.utils.translation import gettext_lazy as _
 
+from conversations import tuning
 from conversations.attachments import MOST_FILES
+from conversations.tuning import UNSTORABLE, TuningForm
 from conversations.turns import Question
+from lib.errors import Invalid
 
 MOST_CHARACTERS = 100_000
-UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 
 
 class FileIds(forms.Field):
@@ -28,7 +30,9 @@ class FileIds(forms.Field):
             raise forms.ValidationError(_("One of the files is not here any more. Attach it again.")) from None
 
 
-class QuestionForm(forms.Form):
+class QuestionForm(TuningForm):
+    """A question, and of a new chat also its settings and what it is about: an old one keeps its own."""
+
     text = forms.CharField(
         max_length=MOST_CHARACTERS,
         strip=True,
@@ -40,7 +44,11 @@ class QuestionForm(forms.Form):
     provider = forms.UUIDField(required=False, error_messages={"invalid": "Choose a model from the list."})
     prompt = forms.UUIDField(required=False, error_messages={"invalid": "Choose a prompt from the list."})
     attachment = FileIds(required=False)
+    owner = forms.UUIDField(required=False)  # whom the page was drawn for; nobody's word is taken for it
     idempotency_key = forms.CharField(max_length=255, required=False)
+    context_type = forms.CharField(required=False)
+    context_id = forms.CharField(required=False)
+    context_label = forms.CharField(required=False)
 
     def clean_text(self) -> str:
         text: str = self.cleaned_data["text"]
@@ -48,15 +56,23 @@ class QuestionForm(forms.Form):
             raise forms.ValidationError("The text holds characters that are no text. Paste it as plain text.")
         return text
 
+    def clean(self) -> None:
+        super().clean()
+        try:
+            about = tuning.context(*(self.cleaned_data.get(f"context_{name}", "") for name in ("type", "id", "label")))
+        except Invalid as refused:
+            raise forms.ValidationError(refused.detail) from refused
+        self.cleaned_data["about"] = about
+
     def question(self, conversation_id: UUID | None) -> Question:
-        return Question(
+        asked = Question(
             text=self.cleaned_data["text"],
             conversation_id=conversation_id,
             model=self.cleaned_data["provider"],
             prompt_id=self.cleaned_data["prompt"],
             attachments=self.cleaned_data["attachment"],
         )
-
-    @property
-    def first_error(self) -> str:
-        return next(str(errors[0]) for errors in self.errors.values())
+        if conversation_id:
+            return asked
+        own = {"own_prompt": self.cleaned_data["system_prompt"], "about": self.cleaned_data["about"]}
+        return replace(asked, settings=self.settings(), **own)

@@ -1,4 +1,5 @@
-"""/manage/models/: the brand's admins see how its models do, and say which one answers when another cannot."""
+"""/manage/models/: the brand's admins see how its models do, put them in order, and say which one
+answers when another cannot."""
 
 from uuid import UUID
 
@@ -13,7 +14,7 @@ from accounts.access import BrandRequest, brand_admin
 from conversations import health
 from events import stream
 from lib.errors import DomainError, Invalid
-from providers import fallback
+from providers import fallback, order
 from providers.offers import offers
 
 
@@ -45,6 +46,23 @@ def chain(request: BrandRequest) -> HttpResponse:
     return HttpResponseRedirect(reverse("conversations:manage-models") + "#chain", status=303)
 
 
+class PlaceForm(forms.Form):
+    do = forms.ChoiceField(choices=[("up", "up"), ("down", "down")])
+    provider = forms.UUIDField()
+
+
+@brand_admin
+@require_POST
+def place(request: BrandRequest) -> HttpResponse:
+    """Move a model up or down in the list that members pick from."""
+    form = PlaceForm(request.POST)
+    if not form.is_valid():
+        return _page(request, Invalid(_("Choose a model from the list.")))
+    by = -1 if form.cleaned_data["do"] == "up" else 1
+    order.move(request.principal.brand_id, offers("chat"), form.cleaned_data["provider"], by)
+    return HttpResponseRedirect(reverse("conversations:manage-models") + "#order", status=303)
+
+
 def _change(request: BrandRequest, did: str, provider_id: UUID) -> None:
     brand_id = request.principal.brand_id
     if did == "add":
@@ -65,15 +83,16 @@ def _change(request: BrandRequest, did: str, provider_id: UUID) -> None:
 
 
 def _page(request: BrandRequest, refused: DomainError | None = None) -> HttpResponse:
-    places = fallback.places(request.principal.brand_id)
-    taken = {place.provider_id for place in places}
+    chain = fallback.places(request.principal.brand_id)
+    taken = {place.provider_id for place in chain}
     context = {
         "brand": request.brand,
         "here": "manage-models",
         "standing": request.standing,
-        "places": places,
+        "order": order.in_order(request.principal.brand_id, offers("chat")),
+        "places": chain,
         "choices": [row for row in offers("chat") if row.id not in taken],
-        "is_full": len(places) >= fallback.MOST,
+        "is_full": len(chain) >= fallback.MOST,
         "error": refused.detail if refused else "",
         **health.context(request.GET.get("period", ""), brand_id=request.principal.brand_id),
     }

@@ -6,11 +6,12 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from accounts import brands
-from conversations import attachments, history, paying
+from conversations import attachments, history, paying, tuning
 from conversations.abilities import require
 from conversations.errors import StillAnswering, TooLong
 from conversations.handing_over import next_begun
 from conversations.history import Messages
+from conversations.tuning import Context
 from conversations.turns import Begun, Branch, Question
 from lib import clock
 from lib.db import Principal
@@ -47,8 +48,8 @@ def prepare(
     keys      the asker's own
     attached  the rows of LOAD_FILES
     """
-    settings: dict[str, Any] = {}
-    title, system, rows = "", question.system, []
+    settings: Mapping[str, Any] = question.settings
+    title, system, rows = "", question.system or question.own_prompt, []
     model, prompt_id, conversation_id = question.model, question.prompt_id, question.conversation_id
     is_page = question.messages is None
     if loaded:
@@ -65,9 +66,14 @@ def prepare(
         model, prompt_id = model or loaded.provider_id, prompt_id or loaded.system_prompt_id
         if prompt_id and loaded.prompt_text is None:
             raise NotFound("This prompt is not offered here (any more). Choose another one.")
-        settings = loaded.settings or {}
+        about = question.about
+        if loaded.id:
+            settings, about = (
+                loaded.settings or {},
+                Context(loaded.context_type, loaded.context_id, loaded.context_label),
+            )
         if not question.after:
-            system = system or loaded.system_prompt or loaded.prompt_text or ""
+            system = tuning.told(system or loaded.system_prompt or loaded.prompt_text or "", about)
         _require_branch(question, loaded)
     is_fork = bool(question.after and loaded.is_fork)  # what was said after that answer stays as it is
     is_stored = is_page or question.is_stored
@@ -76,6 +82,9 @@ def prepare(
     own_models = own_keys.payable(keys)
     chosen = offer(model, own=own_models, without=brands.by_id(principal.brand_id).withheld_models)
     require(chosen, question.params, question.tool_choice, new)
+    told = {name: settings[name] for name in ("temperature", "top_p") if name in settings}
+    if is_page:
+        tuning.require(chosen, told if conversation_id else settings)
     own_key = own_keys.paying(principal, chosen, keys)
     max_tokens = min(question.max_tokens or settings.get("max_tokens") or chosen.max_tokens, chosen.max_tokens)
     file_text, files, last = "", list[dict[str, Any]](), new
@@ -100,10 +109,7 @@ def prepare(
         raise TooLong(
             f"This is too long for {chosen.name}: about {prompt_tokens:,} tokens. Shorten it; your text is kept."
         )
-    asked_for: dict[str, Any] = {
-        **{name: settings[name] for name in ("temperature", "top_p") if name in settings},
-        **question.params,
-    }
+    asked_for: dict[str, Any] = {**told, **question.params}
     ready = Begun(
         turn_id=turn_id,
         principal=principal,

@@ -18,7 +18,7 @@ from lib.errors import DomainError, NotFound
 from lib.html import render
 from lib.money import dollars
 from lib.sealed import CannotOpen
-from providers import own_keys
+from providers import order, own_keys
 from providers.models import SystemPrompt
 from providers.offers import offers
 from quotas.decision import Decision, can_user_query
@@ -180,6 +180,7 @@ def _receipt(model_name: str, tokens: int, seconds: float, instead_of: str, paye
 
 def choices(principal: Principal, own: Collection[UUID] = ()) -> dict[str, Any]:
     """What the selectors offer; `own` are the models that the member's own keys pay for."""
+    offered = offers("chat", own=own, without=brands.by_id(principal.brand_id).withheld_models)
     prompts = SystemPrompt.objects.filter(brand_id=principal.brand_id, is_active=True)
     return {
         "providers": [
@@ -190,7 +191,7 @@ def choices(principal: Principal, own: Collection[UUID] = ()) -> dict[str, Any]:
                 "is_demo": row.protocol == "demo",
                 "is_own_key": row.id in own,
             }
-            for row in offers("chat", own=own, without=brands.by_id(principal.brand_id).withheld_models)
+            for row in order.in_order(principal.brand_id, offered)
         ],
         "prompts": list(prompts.values("id", "name", "description")),
     }

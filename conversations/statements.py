@@ -4,6 +4,7 @@ from conversations.paying import KEYS
 
 _LOAD = """
 select c.id, c.title, c.is_counted, c.provider_id, c.system_prompt_id, c.system_prompt,
+       c.context_type, c.context_id, c.context_label,
        c.settings::json,  -- Django leaves jsonb as text in cursors of one's own
        -- Null when it is too large: the sizes are read without what they measure.
        (with recursive {path} m as materialized (
@@ -77,9 +78,11 @@ LOAD_BESIDE_FOR_VISITOR = _LOAD.format(**_BESIDE, own_keys="null::json")
 
 NEW_CONVERSATION = """
 insert into conversations_conversation (id, brand_id, owner_id, title, model, provider_id, system_prompt_id, source,
-                                        metadata, message_count, is_counted, created_at, updated_at, last_message_at)
+                                        metadata, message_count, is_counted, settings, system_prompt,
+                                        context_type, context_id, context_label, created_at, updated_at, last_message_at)
 values (%(conversation)s, %(brand)s, %(owner)s, %(title)s, %(model)s, %(provider)s, %(prompt)s, %(source)s,
-        %(metadata)s, %(messages)s, false, now(), now(), now())
+        %(metadata)s, %(messages)s, false, %(settings)s, %(own_prompt)s,
+        %(context_type)s, %(context_id)s, %(context_label)s, now(), now(), now())
 returning id
 """
 # A visitor who signs up at this moment has no row any more: then there is nobody whose chat it could be.
@@ -88,10 +91,12 @@ VISITOR = """visitor as (
 ), """
 NEW_CONVERSATION_OF_VISITOR = """
 insert into conversations_conversation (id, brand_id, owner_id, owner_kind, visitor_id, title, model, provider_id,
-                                        system_prompt_id, source, metadata, message_count, is_counted, created_at,
+                                        system_prompt_id, source, metadata, message_count, is_counted, settings,
+                                        system_prompt, context_type, context_id, context_label, created_at,
                                         updated_at, last_message_at)
 select %(conversation)s, %(brand)s, visitor.id, 'visitor', visitor.id, %(title)s, %(model)s, %(provider)s, %(prompt)s,
-       %(source)s, %(metadata)s, %(messages)s, false, now(), now(), now()
+       %(source)s, %(metadata)s, %(messages)s, false, %(settings)s::jsonb, %(own_prompt)s, %(context_type)s,
+       %(context_id)s, %(context_label)s, now(), now(), now()
 from visitor
 returning id
 """

@@ -13,6 +13,7 @@ from uuid import UUID
 from accounts import idempotency
 from conversations.history import Messages
 from conversations.statements import ASK_TO_STOP, CHECKPOINT, UNWELCOME
+from conversations.tuning import NOTHING, Context
 from lib.db import SERVICE, Principal, opening, serve
 from providers.calls import Call
 from providers.models import ProviderKey
@@ -46,6 +47,9 @@ class Question:
     metadata     of a program, for the conversation
     attachments  files that go with a page's question, in their order
     asked        what a program said beside, kept with a stored turn to be told again
+    settings     of a chat that is new: temperature, top_p, max_tokens; an old one has its own
+    own_prompt   of a chat that is new: its own instructions, instead of the prompt's
+    about        of a chat that is new: what the person is looking at
     """
 
     text: str = ""
@@ -65,11 +69,16 @@ class Question:
     metadata: Mapping[str, Any] = field(default_factory=dict)
     attachments: tuple[UUID, ...] = ()
     asked: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    own_prompt: str = field(default="", repr=False)
+    about: Context = field(default=NOTHING, repr=False)
 
     def fingerprint(self) -> str:
         """What makes two requests with one Idempotency-Key the same."""
         if self.messages is None:
-            beside = (self.branch,) if self.branch else ()
+            branch = (self.branch,) if self.branch else ()
+            chat = (dict(self.settings), self.own_prompt, self.about)
+            beside = (*branch, *chat) if any(chat) else branch
             return idempotency.fingerprint(
                 self.text, self.conversation_id, self.model, self.prompt_id, *beside, *self.attachments
             )

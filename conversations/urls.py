@@ -1,6 +1,16 @@
 from django.urls import path
 
-from conversations import arriving, attaching, browsing, manage, search_pages, views, visiting
+from conversations import (
+    arriving,
+    attaching,
+    browsing,
+    manage,
+    options,
+    search_pages,
+    starter_pages,
+    views,
+    visiting,
+)
 
 app_name = "conversations"
 
@@ -23,8 +33,15 @@ urlpatterns = [
     path("attachments/", attaching.attach, name="attach"),
     path("attachments/<uuid:attachment_id>/", attaching.attachment, name="attachment"),
     path("attachments/<uuid:attachment_id>/remove/", attaching.remove, name="remove-attachment"),
+    path("c/<uuid:conversation_id>/options/", options.change, name="options"),
+    path("templates/", starter_pages.own, name="templates"),
+    path("templates/change/", starter_pages.change_own, name="change-template"),
+    path("templates/choices/", starter_pages.choices, name="template-choices"),
     path("turns/<uuid:turn_id>/stream", views.stream, name="stream"),
     path("turns/<uuid:turn_id>/stop", views.stop, name="stop"),
     path("manage/models/", manage.models, name="manage-models"),
     path("manage/models/chain/", manage.chain, name="manage-chain"),
+    path("manage/models/place/", manage.place, name="manage-place"),
+    path("manage/templates/", starter_pages.of_brand, name="manage-templates"),
+    path("manage/templates/change/", starter_pages.change_of_brand, name="change-brand-template"),
 ]

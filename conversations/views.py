@@ -41,6 +41,7 @@ from conversations import (
     relay,
     retention,
     runner,
+    tuning,
     turns,
     visiting,
 )
@@ -87,9 +88,11 @@ def _decide(request: HttpRequest, principal: Principal, conversation_id: UUID | 
 @brand_member
 @require_safe
 def new(request: BrandRequest) -> HttpResponse:
+    """A new chat; an embedding site's link may say what it is about, a starter's what is asked. Nothing is stored."""
     if request.COOKIES.get(visitors.COOKIE):
         return redirect("conversations:welcome")
-    return render(request, "conversations/chat.html", _page(request, None))
+    page = _page(request, None) | composing.opened(request.principal, request.GET)
+    return render(request, "conversations/chat.html", page)
 
 
 @_decided
@@ -158,11 +161,11 @@ async def _taken(request: BrandRequest, conversation_id: UUID | None) -> HttpRes
             raise Invalid(form.first_error)
         begun, page = await asyncio.shield(_ask(request, form, conversation_id))  # also when the browser is gone
     except DomainError as refused:
-        return await _refused(request, refused, conversation_id)
+        return await _refused(request, refused, conversation_id, form)
     if "HX-Request" not in request.headers:
         return HttpResponseRedirect(reverse("conversations:detail", args=[begun.conversation_id]), status=303)
     response = HttpResponse(page)
-    if begun.is_new:
+    if conversation_id is None:
         response.headers["HX-Push-Url"] = reverse("conversations:detail", args=[begun.conversation_id])
     return response
 
@@ -170,13 +173,18 @@ async def _taken(request: BrandRequest, conversation_id: UUID | None) -> HttpRes
 async def _ask(request: BrandRequest, form: QuestionForm, conversation_id: UUID | None) -> tuple[Begun, str]:
     key = form.cleaned_data["idempotency_key"] or request.headers.get("Idempotency-Key", "")
     question = await attaching.with_files(request, form.question(conversation_id), key)
-    begun = await db(_begin, request, question, key)
+    begun = await db(_begin, request, question, key, form.cleaned_data["owner"])
     if begun.call is not None:
         runner.start(begun)
-    return begun, await db(_turn, request, form, begun) if "HX-Request" in request.headers else ""
+    return begun, await db(
+        _turn, request, form, begun, conversation_id is None
+    ) if "HX-Request" in request.headers else ""
 
 
-def _begin(request: BrandRequest, question: Question, key: str) -> Begun:
+def _begin(request: BrandRequest, question: Question, key: str, owner: UUID | None) -> Begun:
+    """A page that was drawn for a member asks for that member: not for a visitor, and not for who is signed in since."""
+    if owner and owner != request.user.pk:
+        raise NotAuthenticated("Your session is over. Sign in again; your text is kept.")
     if not request.user.is_authenticated:
         return visiting.begin(request, question, key=key)
     principal = member_of(request)
@@ -186,18 +194,18 @@ def _begin(request: BrandRequest, question: Question, key: str) -> Begun:
     return begun
 
 
-def _turn(request: BrandRequest, form: QuestionForm, begun: Begun) -> str:
+def _turn(request: BrandRequest, form: QuestionForm, begun: Begun, is_first: bool) -> str:
     assert begun.question_id is not None
     assert begun.answer_id is not None
     assert begun.conversation_id is not None
     context: dict[str, Any] = {
         "brand": request.brand,
-        "is_new": begun.is_new,
+        "is_new": is_first,  # also when it was sent before: the page that asks shows a new chat
         "question": reading.question(begun.question_id, form.cleaned_data["text"], begun.files),
         "answer": reading.pending(begun.answer_id, begun.turn_id, begun.offer.name),
     }
     context["is_visitor"] = is_visitor = begun.principal.role == "app_visitor"
-    if begun.is_new:
+    if is_first:
         with scope(begun.principal):
             conversation = reading.conversation(begun.principal, begun.conversation_id)
             chats = {} if is_visitor else listing.sidebar(begun.principal, request.brand.zone)
@@ -208,7 +216,9 @@ def _turn(request: BrandRequest, form: QuestionForm, begun: Begun) -> str:
     return render_to_string("conversations/_turn.html", context, request)
 
 
-async def _refused(request: BrandRequest, refused: DomainError, conversation_id: UUID | None) -> HttpResponse:
+async def _refused(
+    request: BrandRequest, refused: DomainError, conversation_id: UUID | None, form: QuestionForm
+) -> HttpResponse:
     """The reason in words, with the text kept: a note above the composer, or the page again without JavaScript."""
     if "HX-Request" in request.headers:
         context = {
@@ -236,6 +246,8 @@ async def _refused(request: BrandRequest, refused: DomainError, conversation_id:
         request.principal, request.standing = principal, ""
         found = reading.conversation(principal, conversation_id) if conversation_id else None
         page = {**_page(request, found), "error": refused.detail, "draft": draft}
+        if found is None:
+            page |= {"about": form.cleaned_data.get("about"), "tuning": tuning.sent(request.POST)}
         page |= reading.note(refused)
         return render_to_string("conversations/chat.html", page, request)
 

@@ -98,6 +98,7 @@ def page(request: BrandRequest, conversation_id: UUID | None) -> dict[str, Any]:
     with scope(SERVICE):
         shown: dict[str, Any] = {
             **composing.form(asker, None, frozenset()),
+            **({} if conversation_id else composing.opened(asker, request.GET)),
             "brand": brand,
             "is_visitor": True,
             "may_ask": brand.anonymous_allowance > 0,

@@ -56,6 +56,7 @@ class Offer:
     lacks_key: bool  # its vendor lets nobody in without one, and there is none
     input_price: int | None
     output_price: int | None
+    unknown: frozenset[str] = frozenset()  # parameters that this model refuses, though its protocol has them
 
     @property
     def is_priced(self) -> bool:
@@ -127,7 +128,7 @@ def forget() -> None:
 
 def _offer(row: Any) -> Offer:
     params = dict(row.config or {})
-    images = params.pop("images", 0)
+    images, unknown = params.pop("images", 0), params.pop("unknown", ())
     return Offer(
         id=row.pk,
         name=row.name,
@@ -145,4 +146,5 @@ def _offer(row: Any) -> Offer:
         lacks_key=lacks_key(row.protocol, row.base_url),
         input_price=row.input_price,
         output_price=row.output_price,
+        unknown=frozenset(unknown),
     )

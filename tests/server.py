@@ -338,11 +338,16 @@ class Browser:
         self.headers = {"Host": person.brand.domain, "Cookie": person.cookies}
 
     async def ask(
-        self, text: str = "Tell me.", model: UUID | None = None, conversation_id: UUID | None = None, key: str = ""
+        self,
+        text: str = "Tell me.",
+        model: UUID | None = None,
+        conversation_id: UUID | None = None,
+        key: str = "",
+        **fields: str,
     ) -> Asked:
-        """Send a question as htmx does. The turn is None when it was refused."""
+        """Send a question as the page does, with more fields of its form. The turn is None when it was refused."""
         path = f"/c/{conversation_id}/send/" if conversation_id else "/c/send/"
-        form = {"text": text, "csrfmiddlewaretoken": CSRF, "idempotency_key": key}
+        form = {"text": text, "csrfmiddlewaretoken": CSRF, "idempotency_key": key, **fields}
         if model:
             form["provider"] = str(model)
         async with self.post(path, data=form, headers={"HX-Request": "true"}) as response:

@@ -10,6 +10,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 
+from lib import sessions
 from lib.money import dollars
 
 register = template.Library()
@@ -39,6 +40,13 @@ def notices(context: dict[str, Any]) -> list[Message]:
     return list(get_messages(context["request"]))
 
 
+@register.simple_tag(takes_context=True)
+def session_ends(context: dict[str, Any]) -> int | None:
+    """Seconds until the reader's session is over."""
+    request = context.get("request")
+    return sessions.ends_in_s(request.session) if request is not None and request.user.is_authenticated else None
+
+
 @register.simple_tag
 def words() -> dict[str, str]:
     """Every sentence our JavaScript says, in the reader's language. base.html hands them over as JSON."""
@@ -47,7 +55,8 @@ def words() -> dict[str, str]:
         "still_writing": _("Still writing"),
         "still_thinking": _("Still thinking"),
         "the_model": _("The model"),
-        "slow": _("%s is slow now. You can stop and pick another model."),
+        "slow": _("%s is slow now."),
+        "use_other": _("Use %s instead"),
         "done": _("Answer done"),
         "stopped": _("Stopped"),
         "failed": _("The answer broke off"),
@@ -58,8 +67,13 @@ def words() -> dict[str, str]:
         "try_now": _("Try now"),
         "not_sent": _("Not sent: the server could not be reached. Your text is kept."),
         "refused": _("Not sent: the server had a problem. Your text is kept."),
+        "waits": _("Waits for the connection. Your text is kept."),
+        "waiting": _("You are back online. Questions that wait here: %s."),
+        "session_over": _("Your session is over. Sign in, and what you wrote is sent."),
+        "session_ends": _("Your session ends in two minutes. What you wrote is kept."),
+        "stay": _("Stay signed in"),
+        "templates_found": _("Templates found: %s. Up and down choose, Enter takes one."),
         "not_stopped": _("The server could not be reached, so the answer goes on. Try to stop it again."),
-        "stale": _("Not sent: this page was open too long. Reload it and send again; your text is kept."),
         "copied": _("Copied"),
         "not_copied": _("Copying is not allowed here"),
         "not_done": _("Nothing was changed: the server could not be reached. Try again."),

@@ -18,7 +18,7 @@ customElements.define("attach-files", class extends HTMLElement {
     on(pane, "dragleave", (event) => event.relatedTarget && pane.contains(event.relatedTarget) || this.hover(event, false));
     on(pane, "drop", (event) => { this.hover(event, false); this.drop(event, event.dataTransfer); });
     on(document, "submit", (event) => this.hold(event), { capture: true });
-    on(document, "htmx:before:request", () => setTimeout(() => this.tell()));
+    on(document, "question:sending", () => this.tell());
     this.draw();
   }
 

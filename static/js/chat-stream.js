@@ -12,7 +12,7 @@ customElements.define("chat-stream", class extends HTMLElement {
     this.tries = 0;
     this.timers = new Set();
     if (!this.body.firstChild) this.wait();
-    this.announceEvery = setInterval(() => say(words.still_writing), STILL_WRITING_MS);
+    this.announceEvery = setInterval(() => this.waiting || say(words.still_writing), STILL_WRITING_MS);
     this.comeBack = () => this.source.readyState === EventSource.CLOSED && this.connect();
     addEventListener("online", this.comeBack);
     this.connect();
@@ -153,7 +153,15 @@ customElements.define("chat-stream", class extends HTMLElement {
     };
     this.later(300, () => show(""));
     this.later(8000, () => show(words.still_thinking));
-    this.later(30000, () => show(words.slow.replace("%s", this.getAttribute("model") || words.the_model)));
+    this.later(30000, () => this.isSlow(show));
+  }
+
+  isSlow(show) {
+    const model = this.getAttribute("model"), other = document.querySelector("chat-composer")?.another?.(model);
+    show(words.slow.replace("%s", model || words.the_model));
+    if (!this.waiting || !other) return;
+    const textContent = words.use_other.replace("%s", other.name);
+    this.waiting.append(Object.assign(document.createElement("button"), { type: "button", className: "btn btn--s", textContent, onclick: other.use }));
   }
 
   later(ms, act) {

@@ -1,112 +1,216 @@
-// composer.js: <chat-composer> sends with Enter, keeps the draft, never sends a message twice or loses one,
-// and turns Send into Stop while an answer runs. htmx makes the request; the server answers with partials.
+// composer.js: <chat-composer> sends with Enter, shows the question at once, never loses one or sends it twice, and turns
+// Send into Stop while an answer runs. The server answers with partials; refused text comes back into the box.
+import { Outbox, uuid } from "./outbox.js";
+
 const words = JSON.parse(document.getElementById("words").textContent);
 const finePointer = matchMedia("(pointer: fine)");
+const WARN_S = 120, MOST_TIMER_MS = 2 ** 31 - 1;
+const byId = (id) => document.getElementById(id);
 
 customElements.define("chat-composer", class extends HTMLElement {
   connectedCallback() {
     this.addEventListener("keydown", (event) => this.press(event));
-    this.addEventListener("input", () => this.keepDraft());
+    this.addEventListener("input", (event) => this.typed(event));
     this.addEventListener("change", () => this.drawPrice());
-    this.addEventListener("submit", (event) => this.beforeSend(event), { capture: true });
-    this.addEventListener("click", (event) => event.target.closest("[data-stop]") && this.stop());
-    document.addEventListener("click", (event) => this.askAgain(event.target.closest("[data-again]")));
-    document.addEventListener("htmx:before:request", () => this.sending());
-    document.addEventListener("htmx:after:swap", (event) => this.answered(event.detail.ctx));
+    this.addEventListener("submit", (event) => this.submit(event), { capture: true });
+    document.addEventListener("click", (event) => this.click(event));
     document.addEventListener("htmx:after:swap", () => this.drawPrice()); // the server named it for the model that answered
-    document.addEventListener("htmx:error", () => this.failed(words.not_sent));
-    for (const name of ["turn:begin", "turn:end", "turn:stuck"]) {
-      document.addEventListener(name, () => this.drawButtons());
-    }
+    document.addEventListener("turn:end", () => this.ended());
+    for (const name of ["turn:begin", "turn:end", "turn:stuck"]) document.addEventListener(name, () => this.drawButtons());
     for (const name of ["online", "offline"]) addEventListener(name, () => this.drawOffline());
-    document.querySelector("[data-forget-drafts]")?.addEventListener("submit", forgetDrafts);
 
-    if (!this.text.value) this.text.value = readDraft(this.chat);
+    this.text.value ||= this.outbox.draft;
+    for (const item of this.outbox.items) this.mark(this.show(item), item.why);
     if (finePointer.matches && !document.querySelector(".msg")) this.text.focus();
     this.drawButtons();
     this.drawOffline();
     this.drawPrice();
+    const warnIn = (Number(this.dataset.sessionEnds || Infinity) - WARN_S) * 1000;
+    if (warnIn < MOST_TIMER_MS) setTimeout(() => this.signIn((page) => page.warn(this)), Math.max(0, warnIn));
   }
 
-  get form() { return this.querySelector("form"); } // it is replaced when a chat begins or a message is refused
+  get form() { return this.querySelector("form"); } // it is replaced when a chat begins
   get text() { return this.form.elements.text; }
   get chat() { return this.form.dataset.chat; }
+  get outbox() { return new Outbox(this.dataset.owner ?? "", this.chat); }
   get stream() { return document.querySelector("chat-stream"); }
-  get note() { return document.getElementById("composer-note"); }
+  get note() { return byId("composer-note"); }
+  get token() { return this.form.elements.csrfmiddlewaretoken; }
 
   press(event) {
     if (event.target !== this.text || event.isComposing || event.keyCode === 229) return; // an IME owns the key
+    if (this.menu?.press(event)) return;
     if (event.key === "Escape" && this.stream) return this.stop();
     if (event.key !== "Enter") return;
     const always = event.ctrlKey || event.metaKey;
     if (!always && (event.shiftKey || event.altKey || !finePointer.matches)) return;
     event.preventDefault();
-    if (this.text.value.trim()) this.form.requestSubmit();
+    this.form.requestSubmit();
   }
 
-  beforeSend(event) {
-    if (this.stream || !this.text.value.trim() || !navigator.onLine) {
+  typed(event) {
+    if (event.target !== this.text) return this.drawTuned();
+    this.outbox.draft = this.text.value;
+    if (this.text.value.startsWith("/") || this.menu) this.starters((list) => list.typed(this));
+  }
+
+  click(event) {
+    const on = (name) => event.target.closest(`[data-${name}]`);
+    const card = on("starter"), bubble = event.target.closest("[data-key]");
+    if (this.contains(event.target) && on("stop")) this.stop();
+    else if (on("close")) on("close").closest("dialog").close();
+    else if (on("again")) this.askAgain();
+    else if (on("reset-options")) this.resetOptions();
+    else if (on("send-waiting")) this.flush();
+    else if (on("keep-waiting")) byId("composer-waiting").hidden = true;
+    else if (bubble && on("resend")) this.send(this.outbox.items.find(({ key }) => key === bubble.dataset.key));
+    else if (bubble && on("rewrite")) this.rewrite(bubble);
+    else if (card && !event.ctrlKey && !event.metaKey) {
       event.preventDefault();
-      event.stopImmediatePropagation();
-      return this.drawOffline();
+      this.starters((list) => list.use(this, card.dataset.starter));
     }
-    if (this.tried !== undefined && this.tried !== this.text.value) this.renewKey(); // a corrected text is a new message
-    this.tried = this.text.value;
   }
 
-  sending() {
-    this.sentFrom = this.chat; // by the time the answer is here, "new" has become an address
-    this.note.hidden = true;
-    document.getElementById("composer-error")?.remove();
-    const pending = document.getElementById("pending-question").content.cloneNode(true);
-    pending.querySelector(".bubble").textContent = this.tried;
-    this.pending = pending.firstElementChild;
-    document.getElementById("thread").append(this.pending);
-    document.getElementById("transcript").scrollTop = 0;
+  submit(event) {
+    if (event.target !== this.form) return;
+    event.preventDefault();
+    const text = this.text.value.trim();
+    if (this.stream || this.sending || !text) return;
+    const fields = [...new FormData(this.form)].filter(([name, value]) => name !== "csrfmiddlewaretoken" && typeof value === "string");
+    const key = this.form.elements.idempotency_key;
+    const item = { key: key.value, text: this.text.value, fields };
     this.text.value = "";
-    this.text.readOnly = true;
+    key.value = uuid(); // whatever becomes of this one, the next is another
+    if (navigator.onLine) return this.send(item);
+    this.wait(item, words.waits);
+    this.outbox.draft = "";
   }
 
-  answered(ctx) {
-    if (!ctx.response || !this.pending) return; // a swap of chat-stream.js
-    if (ctx.response.status < 400) this.sent();
-    else if (!this.note.hidden || document.getElementById("composer-error")) this.giveBack();
-    else if (ctx.response.status === 403) this.failed(words.stale, { canRetry: false }); // its CSRF token is no longer good
-    else this.failed(words.refused);
+  // One question, from here to the server's answer. The same item may come again: its key makes that one question.
+  async send(item) {
+    if (!item || this.sending || this.stream) return;
+    const { outbox, form } = this; // by the time the answer is here, "new" has become an address
+    const bubble = this.show(item);
+    this.mark(bubble);
+    this.note.hidden = true;
+    byId("composer-error")?.remove();
+    byId("transcript").scrollTop = 0;
+    this.sending = true;
+    document.dispatchEvent(new Event("question:sending"));
+    outbox.put({ ...item, why: words.not_sent }); // should the page go away before the answer, its key still makes it one
+    outbox.draft = "";
+    const body = new FormData();
+    for (const [name, value] of [...item.fields.filter(([name]) => name !== "idempotency_key"), ["idempotency_key", item.key]]) body.append(name, value);
+    body.append("csrfmiddlewaretoken", this.token.value);
+    const answer = await fetch(form.action, { method: "POST", body, headers: { "HX-Request": "true" } }).catch(() => null);
+    const html = await answer?.text().catch(() => null);
+    this.sending = false;
+    if (html === null || html === undefined) return this.wait(item, words.not_sent);
+    if (answer.ok) return this.sent(item, bubble, outbox, answer, html);
+    const said = new DOMParser().parseFromString(html.replace(/<style.*?<\/style>/gs, ""), "text/html").querySelector("#composer-note p");
+    if (answer.status >= 500 || [409, 429].includes(answer.status)) return this.wait(item, said?.textContent ?? words.refused);
+    if (answer.status === 403 && !item.isSecond) return this.signIn(async (page) => (await page.renew(this)) ? this.send({ ...item, isSecond: true }) : page.ask(this, item));
+    if (answer.status === 401) {
+      this.mark(bubble, words.session_over);
+      outbox.put(item);
+      return this.signIn((page) => page.ask(this, item));
+    }
+    bubble.remove();
+    outbox.take(item.key);
+    this.giveBack(item);
+    if (said) await htmx.swap({ text: html, target: byId("thread"), sourceElement: form, swap: "none" });
+    else this.tell(words.refused);
   }
 
-  sent() {
-    writeDraft(this.sentFrom, "");
-    this.giveBack("");
-    this.renewKey();
-    this.tried = undefined;
+  async sent(item, bubble, outbox, answer, html) {
+    const price = byId("composer-price").dataset.plan, draft = this.text.value;
+    bubble.remove();
+    outbox.take(item.key);
+    const waiting = outbox.items.length ? outbox.items : null;
+    await htmx.swap({ text: html, target: byId("thread"), sourceElement: this.form, swap: "beforeend" });
+    for (const message of byId("thread").querySelectorAll(".msg[id]")) { // it had arrived before, and is here twice
+      if (document.querySelectorAll(`#${CSS.escape(message.id)}`).length > 1) message.remove();
+    }
+    const address = answer.headers.get("HX-Push-Url");
+    if (address) history.pushState({ htmx: true }, "", address);
+    if (waiting && outbox.chat !== this.chat) [outbox.items, this.outbox.items] = [[], waiting];
+    this.text.value ||= draft; // what was typed meanwhile
+    this.outbox.draft = this.text.value;
+    byId("composer-price").dataset.plan ||= price; // of a new chat it is named with the end of its first answer
+    this.drawPrice();
     this.drawButtons();
-  }
-
-  failed(sentence, { canRetry = true } = {}) {
-    if (!this.pending) return;
-    this.giveBack();
-    this.note.querySelector("p").textContent = sentence;
-    for (const way of this.note.querySelectorAll("a")) way.remove(); // they led on from what was said before
-    this.note.querySelector("[data-retry]").hidden = !canRetry;
-    this.note.hidden = false;
-  }
-
-  giveBack(text = this.tried) {
-    this.pending?.remove();
-    this.pending = null;
-    this.text.readOnly = false;
-    this.text.value ||= text;
     if (finePointer.matches) this.text.focus();
   }
 
-  renewKey() {
-    this.form.elements.idempotency_key.value = uuid();
+  // The question stays where it is, with Send again and Edit, also after a reload.
+  wait(item, why) {
+    this.outbox.put({ ...item, why });
+    this.mark(this.show(item), why);
+    this.isFlushing = false;
+    if (finePointer.matches) this.text.focus();
   }
 
-  askAgain(button) {
-    if (!button) return;
-    const question = [...document.querySelectorAll(".msg--user .bubble")].at(-1).textContent;
+  show(item) {
+    const there = document.querySelector(`[data-key="${CSS.escape(item.key)}"]`);
+    if (there) return there;
+    const bubble = byId("pending-question").content.cloneNode(true).firstElementChild;
+    bubble.dataset.key = item.key;
+    bubble.querySelector(".bubble").textContent = item.text;
+    byId("thread").append(bubble);
+    return bubble;
+  }
+
+  mark(bubble, why = "") {
+    bubble.querySelector("p").textContent = why;
+    bubble.querySelector(".note").hidden = !why;
+    if (why) byId("announce-status").textContent = why;
+  }
+
+  rewrite(bubble) {
+    const item = this.outbox.items.find(({ key }) => key === bubble.dataset.key);
+    this.outbox.take(bubble.dataset.key);
+    bubble.remove();
+    this.giveBack(item);
+    this.text.focus();
+    this.drawOffline();
+  }
+
+  giveBack(item) {
+    this.text.value = this.text.value.trim() ? `${item.text}\n\n${this.text.value}` : item.text;
+    this.outbox.draft = this.text.value;
+    if (finePointer.matches) this.text.focus();
+  }
+
+  tell(sentence) {
+    this.note.querySelector("p").textContent = sentence;
+    for (const way of this.note.querySelectorAll("a, button")) way.hidden = true; // they led on from what was said before
+    this.note.hidden = false;
+  }
+
+  flush() { // one after the other: the next when the answer before it has ended
+    this.isFlushing = true;
+    byId("composer-waiting").hidden = true;
+    this.send(this.outbox.items[0]);
+  }
+
+  ended() {
+    const { instead } = this;
+    this.instead = null;
+    if (instead) {
+      instead.closest("pick-one").choose(instead);
+      this.askAgain();
+    } else if (this.isFlushing) this.flush();
+  }
+
+  another(name) { // model than the one of this name, and the way to it: what has not answered yet is not counted
+    const options = [...this.querySelectorAll("#pick-provider [role=option]:not([aria-disabled=true])")];
+    const nameOf = (option) => option.querySelector("[data-name]").textContent;
+    const other = options.find((option) => nameOf(option) !== name);
+    return other && { name: nameOf(other), use: () => ((this.instead = other), this.stop()) };
+  }
+
+  askAgain() {
+    const question = [...document.querySelectorAll(".msg--user[id] .bubble")].at(-1).textContent;
     const hasDraft = Boolean(this.text.value.trim());
     this.text.value = hasDraft ? `${question}\n\n${this.text.value}` : question;
     hasDraft ? this.text.focus() : this.form.requestSubmit();
@@ -119,8 +223,18 @@ customElements.define("chat-composer", class extends HTMLElement {
     await this.stream?.stop();
   }
 
-  keepDraft() {
-    writeDraft(this.chat, this.text.value);
+  async starters(work) { work(await import("./later/starters.js")); }
+
+  async signIn(work) { work(await import("./later/session.js")); }
+
+  resetOptions() {
+    for (const field of this.querySelectorAll("#chat-options .input")) field.value = "";
+    this.drawTuned();
+  }
+
+  drawTuned() { // of a new chat: the server says it of one that is there
+    const fields = [...this.querySelectorAll("#chat-options .input[form]")];
+    if (fields.length) byId("tuned").hidden = !fields.some(({ value }) => value.trim());
   }
 
   drawButtons() {
@@ -135,39 +249,18 @@ customElements.define("chat-composer", class extends HTMLElement {
 
   drawPrice() {
     const picked = this.querySelector(`#pick-provider [data-value="${CSS.escape(this.form.elements.provider.value)}"]`);
-    const price = document.getElementById("composer-price");
+    const price = byId("composer-price");
     price.textContent = picked?.hasAttribute("data-own-key") ? price.dataset.own : price.dataset.plan;
+    for (const chip of this.querySelectorAll("[data-cost]")) {
+      chip.textContent = price.dataset.plan;
+      chip.hidden = !price.dataset.plan;
+    }
   }
 
   drawOffline() {
+    const waiting = this.outbox.items.length, strip = byId("composer-waiting");
     this.querySelector("[data-offline]").hidden = navigator.onLine;
+    strip.hidden = !navigator.onLine || !waiting || this.isFlushing;
+    strip.querySelector("p").textContent = words.waiting.replace("%s", waiting);
   }
 });
-
-function readDraft(chat) {
-  try {
-    return localStorage.getItem(`draft:${chat}`) ?? "";
-  } catch {
-    return "";
-  }
-}
-
-function writeDraft(chat, text) {
-  try {
-    text ? localStorage.setItem(`draft:${chat}`, text) : localStorage.removeItem(`draft:${chat}`);
-  } catch {} // storage can be forbidden or full; the text is still in the box
-}
-
-function forgetDrafts() {
-  try {
-    Object.keys(localStorage).filter((key) => key.startsWith("draft:")).forEach((key) => localStorage.removeItem(key));
-  } catch {}
-}
-
-function uuid() { // crypto.randomUUID is missing where a site is served without TLS
-  const bytes = crypto.getRandomValues(new Uint8Array(16));
-  bytes[6] = (bytes[6] & 15) | 64;
-  bytes[8] = (bytes[8] & 63) | 128;
-  const hex = Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
-  return hex.replace(/^(.{8})(.{4})(.{4})(.{4})/, "$1-$2-$3-$4-");
-}

@@ -16,7 +16,7 @@ customElements.define("sign-up-offer", class extends HTMLElement {
   forgetDraft() {
     const chat = document.getElementById("composer-form")?.dataset.chat;
     try {
-      localStorage.removeItem(`draft:${chat}`);
+      localStorage.removeItem(`draft::${chat}`); // as outbox.js names it for somebody without an account
     } catch {} // storage can be forbidden
   }
 });

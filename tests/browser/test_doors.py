@@ -59,13 +59,26 @@ def test_a_member_signs_in_after_a_wrong_password_and_signs_out(cast, visitors):
     assert visitor.path.startswith("/account/login/")
 
 
-def test_signing_out_leaves_no_draft_for_the_next_person(member):
-    member.box.fill("A secret half thought.")
-    member.page.locator("[popovertarget=account-menu]").click()
-    member.page.get_by_role("button", name="Sign out").click()
-    expect(member.page.get_by_role("link", name="Create a free account")).to_be_visible()
-
-    assert member.page.evaluate("Object.keys(localStorage).filter(key => key.startsWith('draft:'))") == []
+def test_a_draft_outlives_signing_out_and_is_nobody_else_s(site, visitors):
+    person, other = site.person(), None
+    other = site.person(person.brand)
+    member = visitors.open(person)
+    for who, left, found in (
+        (person, "A secret half thought.", ""),
+        (other, "", ""),
+        (person, "", "A secret half thought."),
+    ):
+        if who is not person or not left:
+            member.go("/account/login/")
+            member.page.get_by_label("Email").fill(who.user.email)
+            member.page.get_by_label("Password").fill(factories.PASSWORD)
+            member.page.get_by_role("button", name="Sign in").click()
+        expect(member.box).to_have_value(found)
+        if left:
+            member.box.fill(left)
+        member.page.locator("[popovertarget=account-menu]").click()
+        member.page.get_by_role("button", name="Sign out").click()
+        expect(member.page.get_by_role("link", name="Sign in").first).to_be_visible()
 
 
 def test_charlie_of_globex_sees_nothing_of_act(cast, visitors):

@@ -172,7 +172,9 @@ def test_enter_that_belongs_to_japanese_does_not_send(reader):
 
     expect(reader.box).to_have_value("日本語")
     expect(reader.questions).to_have_count(0)
-    composing = "box => box.dispatchEvent(new KeyboardEvent('keydown', {key: 'Enter', isComposing: true, bubbles: true}))"
+    composing = (
+        "box => box.dispatchEvent(new KeyboardEvent('keydown', {key: 'Enter', isComposing: true, bubbles: true}))"
+    )
     reader.box.evaluate(composing)
     expect(reader.questions).to_have_count(0)
     reader.page.keyboard.press("Enter")

@@ -7,6 +7,7 @@ from playwright.sync_api import expect
 
 from conversations.models import Conversation, Message, Turn
 from lib.db import SERVICE, scope
+from tests import factories
 from tests.browser.wire import Wire
 from tests.conversations import rows
 from tests.server import said
@@ -59,30 +60,51 @@ def test_a_question_that_never_arrived_is_kept_and_sent_once_on_retry(site, visi
     member.box.fill("Do you hear me?")
     wire.cut()
     member.send_button.click()
-    expect(member.note).to_contain_text("Your text is kept")
-    expect(member.box).to_have_value("Do you hear me?")
-    expect(member.questions).to_have_count(0)
+    expect(member.questions).to_contain_text("Not sent: the server could not be reached. Your text is kept.")
+    expect(member.box).to_have_value("")
+    member.page.evaluate("window.isSamePage = true")
     wire.mend()
+    member.page.reload()
+    assert not member.page.evaluate("window.isSamePage")
 
-    member.page.get_by_role("button", name="Send again").click()
+    member.questions.get_by_role("button", name="Send again").click()
 
     expect(member.answer).to_have_attribute("data-status", "done")
+    expect(member.questions).to_have_count(1)
     assert len(rows.of(person)) == 1
 
 
-def test_offline_the_page_says_so_and_keeps_the_text(member):
+def test_what_is_written_offline_waits_in_order_also_over_a_reload_and_is_sent_after_asking(site, visitors):
+    """UX "Offline": a queue per chat; Edit takes one back into the box; nothing is sent unasked."""
+    person = site.person()
+    member = visitors.open(person)
+    member.set_model("echo")
     member.page.context.set_offline(True)
     expect(member.page.get_by_text("You are offline.")).to_be_visible()
-    member.box.fill("Later, then.")
-    member.box.press("Enter")
-    expect(member.questions).to_have_count(0)
-    expect(member.box).to_have_value("Later, then.")
-
+    for text in ("First.", "Second.", "A slip."):
+        member.box.fill(text)
+        member.box.press("Enter")
+    expect(member.questions).to_have_count(3)
+    expect(member.questions.first).to_contain_text("Waits for the connection. Your text is kept.")
+    member.questions.last.get_by_role("button", name="Edit").click()
+    expect(member.box).to_have_value("A slip.")
     member.page.context.set_offline(False)
-    expect(member.page.get_by_text("You are offline.")).to_be_hidden()
     member.page.reload()
+    expect(member.box).to_have_value("A slip.")
+    strip = member.page.locator("#composer-waiting")
+    expect(strip).to_contain_text("Questions that wait here: 2.")
+    assert rows.of(person) == []
+    assert member.findings() == []
 
-    expect(member.box).to_have_value("Later, then.")
+    strip.get_by_role("button", name="Send them").click()
+
+    expect(member.answer).to_contain_text("Second.", timeout=15_000)
+    expect(member.answer).to_have_attribute("data-status", "done")
+    assert [text.strip() for text in member.questions.locator(".bubble").all_inner_texts()] == ["First.", "Second."]
+    expect(strip).to_be_hidden()
+    expect(member.box).to_have_value("A slip.")
+    assert len({turn.conversation_id for turn in rows.of(person)}) == 1
+    assert len(rows.of(person)) == 2
 
 
 def test_when_the_questions_are_used_up_the_text_is_kept_and_the_reset_is_named(site, visitors):
@@ -129,21 +151,34 @@ def test_an_answer_cut_off_in_the_middle_keeps_its_text_and_says_that_it_counts(
     expect(answer).to_contain_text("The text so far is kept. It counts as one question.")
 
 
-def test_a_session_that_ended_in_another_tab_asks_to_sign_in_and_keeps_the_draft(visitors, member):
+def test_a_session_that_ended_in_another_tab_is_begun_anew_over_the_page_and_the_question_goes_on_once(
+    site, visitors, member
+):
+    """UX "Session over", Q-13, WCAG 2.2.1: a wrong password is asked again; somebody else never sees the draft."""
     second = visitors.beside(member)
     second.page.get_by_role("button", name=re.compile("^P")).last.click()
     second.page.get_by_role("button", name="Sign out").click()
     second.page.wait_for_url("**/")
-
+    member.set_model("words")
     member.box.fill("Still mine.")
     member.send_button.click()
 
-    expect(member.note).to_contain_text(re.compile("session is over|open too long"))
-    expect(member.box).to_have_value("Still mine.")
-    expect(member.questions).to_have_count(0)
-    expect(member.note.get_by_role("link", name="Sign in")).to_be_visible()
-    member.note.get_by_role("link", name="Sign in").click()
-    expect(member.page.get_by_role("heading", level=1)).to_contain_text("Sign in")
+    sheet = member.page.get_by_role("dialog", name="Your session")
+    expect(sheet).to_contain_text("Your session is over.")
+    expect(sheet.get_by_label("Email")).to_be_focused()
+    assert member.findings() == []
+    person = next(one for one in visitors.people if one.cookies)
+    for password in ("wrong-password", factories.PASSWORD):
+        sheet.get_by_label("Email").fill(person.user.email)
+        sheet.get_by_label("Password").fill(password)
+        sheet.get_by_role("button", name="Sign in").click()
+        if password == "wrong-password":
+            expect(sheet.get_by_role("alert").or_(sheet.locator(".field-error")).first).to_be_visible()
+
+    expect(sheet).to_be_hidden()
+    expect(member.answer).to_have_attribute("data-status", "done", timeout=15_000)
+    expect(member.questions).to_have_text(re.compile("Still mine."))
+    assert len(rows.of(person)) == 1
 
 
 def test_text_that_is_too_long_is_refused_in_words(member):

@@ -125,6 +125,7 @@ class Visitors:
         self.chromium, self.site, self.port = chromium, site, port
         self.contexts: list[BrowserContext] = []
         self.tabs: list[Visitor] = []
+        self.people: list[Person] = []
 
     def open(
         self,
@@ -142,6 +143,7 @@ class Visitors:
         opened = self.chromium.new_context(**{"viewport": DESKTOP, "locale": "en-GB", **context})
         self.contexts.append(opened)
         if person:
+            self.people.append(person)
             pairs = (pair.split("=", 1) for pair in person.cookies.split("; "))
             opened.add_cookies([{"name": name, "value": value, "url": origin} for name, value in pairs])
         visitor = self.tab(Visitor(opened.new_page(), origin, self.site))

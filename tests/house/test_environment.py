@@ -11,7 +11,18 @@ from django.conf import settings
 
 from chatsite import environment, roles
 
-ROOMS = ("chatsite", "conversations", "knowledge", "agents", "billing", "quotas", "providers", "events", "accounts", "lib")
+ROOMS = (
+    "chatsite",
+    "conversations",
+    "knowledge",
+    "agents",
+    "billing",
+    "quotas",
+    "providers",
+    "events",
+    "accounts",
+    "lib",
+)
 PROJECT = Path(settings.BASE_DIR)
 NOT_OURS = {"PATH", "DJANGO_SETTINGS_MODULE"}
 

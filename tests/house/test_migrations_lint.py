@@ -9,7 +9,18 @@ from django.conf import settings
 from chatsite.isolation.catalogue import walled_models
 
 ROOT = settings.BASE_DIR
-OURS = ("accounts", "agents", "billing", "chatsite", "conversations", "events", "knowledge", "lib", "providers", "quotas")
+OURS = (
+    "accounts",
+    "agents",
+    "billing",
+    "chatsite",
+    "conversations",
+    "events",
+    "knowledge",
+    "lib",
+    "providers",
+    "quotas",
+)
 DML = re.compile(
     r"(?:^|;)\s*(?:insert|update|delete|merge|truncate|copy|with\b.*\b(?:insert|update|delete))\b", re.I | re.S
 )

@@ -172,8 +172,16 @@ ROUTES: dict[str, "Rule"] = {
     "conversations:attach": Member(POST, 400),  # nothing is sent
     "conversations:attachment": Member(READ, own=True),
     "conversations:remove-attachment": Member(POST, 302),  # what is not there needs no removing
+    "conversations:options": Member(POST, 303, own=True, body=(("do", "reset"),)),
+    "conversations:templates": Member(READ),
+    "conversations:change-template": Member(POST, 303, body=(("do", "add"), ("title", "A"), ("text", "B"))),
+    "conversations:template-choices": Member(READ),
     "conversations:manage-models": Admin(READ),
     "conversations:manage-chain": Admin(POST, 303, body=(("do", "up"),)),
+    "conversations:manage-place": Admin(POST, 400, body=(("do", "up"),)),
+    "conversations:manage-templates": Admin(READ),
+    "conversations:change-brand-template": Admin(POST, 303, body=(("do", "add"), ("title", "A"), ("text", "B"))),
+    "stay-signed-in": Member(POST, 204),
     "pricing": anybody(safe(200), safe(200)),
     "plan-and-usage": Member(READ),
     "notifications": Member(READ),
