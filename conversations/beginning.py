@@ -31,6 +31,7 @@ from conversations.statements import (
     LOAD_FOR_VISITOR,
     NEW_CONVERSATION,
     NEW_CONVERSATION_OF_VISITOR,
+    NEWS,
     OLD_CONVERSATION,
     QUESTION,
     SAME_CONVERSATION,
@@ -187,7 +188,7 @@ def _store(ready: Begun, question: Question) -> None:
             before=VISITOR if by_visitor and ready.is_new else "",
             conversation=new if ready.is_new else SAME_CONVERSATION if is_again else OLD_CONVERSATION,
             said=EXCHANGE if not is_page else ANSWER if is_again else QUESTION,
-            handed=HANDED if question.attachments else "",
+            beside=(HANDED if question.attachments else "") + (NEWS if ready.is_new else ""),
         )
         sent = {"history": ready.history, "max_tokens": ready.call.max_tokens, "params": dict(ready.call.params)}
         body = {
@@ -234,19 +235,18 @@ def _store(ready: Begun, question: Question) -> None:
             "sent": _json(sent),
             "body": _json({**body, "provider_id": ready.offer.id, "title": ready.title}),
         }
-    begun: list[Statement] = [(sql, names)]
-    if question.branch:
-        begun.append((SHOW, {"conversation": ready.conversation_id, "leaf": ready.answer_id}))
-    if ready.is_new:
-        begun.append(
-            stream.publishing(
+        if ready.is_new:
+            _, news = stream.publishing(
                 ready.principal.brand_id,
                 "conversation.started",
-                subject=("conversation", names["conversation"]),
+                subject=("conversation", ready.conversation_id),
                 owner_id=ready.principal.owner_id,
                 data={"source": names["source"], "model": names["model"]},
             )
-        )
+            names |= news
+    begun: list[Statement] = [(sql, names)]
+    if question.branch:
+        begun.append((SHOW, {"conversation": ready.conversation_id, "leaf": ready.answer_id}))
     with opening(ready.principal, *begun, key=ready.turn_id) as (stored, *_):  # the reaper takes the same key
         if not stored:
             raise Conflict("This could not be begun in time, so nothing was asked. Send it again.", retry_after=1)

@@ -1,6 +1,7 @@
 """The statements of a turn's life; beginning, turns and finishing say when each is sent, and as whom."""
 
 from conversations.paying import KEYS
+from events.stream import PUBLISH
 
 _LOAD = """
 select c.id, c.title, c.is_counted, c.provider_id, c.system_prompt_id, c.system_prompt,
@@ -141,7 +142,7 @@ with {before}conversation as ({conversation}), said as (
     from conversation, {said}
 ), kept as (
     update accounts_idempotencyrecord set status = 200, body = %(body)s where id = %(turn)s
-){handed}
+){beside}
 insert into conversations_turn (id, brand_id, owner_id, conversation_id, message_id, provider_id, api_key_id, sent, partial,
                                 prompt_tokens_estimate, held_tokens, pocket, request_id, heartbeat_at, created_at)
 select %(turn)s, %(brand)s, %(owner)s, conversation.id, %(answer)s, %(provider)s, %(key)s, %(sent)s, %(partial)s,
@@ -149,6 +150,7 @@ select %(turn)s, %(brand)s, %(owner)s, conversation.id, %(answer)s, %(provider)s
 from conversation where exists (select from quotas_hold where reservation = %(turn)s)
 returning id
 """
+NEWS = f", news as ({PUBLISH})"  # beside BEGIN: it saves a statement
 # The path that is shown is the one to this message. Sent after what wrote it, or after LOCK: another statement's snapshot
 # is older than the lock that it waited for, and would leave two messages of one place on the path.
 SHOW = f"""
