@@ -1,5 +1,5 @@
 // attachments.js: <attach-files> sends what is chosen, dropped or pasted while the question is still being written, shows how
-// the reading goes, and holds the question back until its files have arrived. Without it the form sends them itself.
+// the reading goes, and holds the question back until its files have arrived. attach.js fetches it; without it the form sends.
 const LOOK_MS = 800;
 
 customElements.define("attach-files", class extends HTMLElement {
@@ -7,9 +7,8 @@ customElements.define("attach-files", class extends HTMLElement {
     const leaving = (this.leaving = new AbortController()).signal;
     const on = (target, name, act, how) => target.addEventListener(name, act.bind(this), { signal: leaving, ...how });
     this.form = this.closest("form");
-    this.form.removeAttribute("enctype"); // files do not travel with the question from here
     this.field = this.form.querySelector("input[type=file]");
-    this.field.removeAttribute("name");
+    this.field.removeAttribute("name"); // files do not travel with the question from here
     const pane = this.closest("main") ?? this.form;
     on(this.field, "change", () => { this.take(this.field.files); this.field.value = ""; this.field.closest("[popover]").hidePopover(); });
     on(this, "click", (event) => this.remove(event));

@@ -5,19 +5,25 @@ import re
 from datetime import timedelta
 from types import SimpleNamespace
 from urllib.parse import quote
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import aiohttp
 import pytest
+from django.db import connections
+from django.test.utils import CaptureQueriesContext
 
 from conversations import attachments
 from conversations.attachments import handed_over
+from conversations.beginning import begin
 from conversations.errors import TooLong
 from conversations.models import Attachment, Message
+from conversations.turns import Branch, Question
 from lib import clock
 from lib.db import SERVICE, db, scope
 from lib.errors import NotFound
 from tests.conversations.rows import stored
+from tests.conversations.test_turns import finish
+from tests.factories import member
 from tests.knowledge import papers
 from tests.server import CSRF, TURN, eventually
 
@@ -253,3 +259,41 @@ def test_whoever_dies_while_reading_the_file_is_read_again_and_at_last_given_up(
     with scope(SERVICE):
         read = Attachment.objects.get(name="silent")
     assert (read.text, read.content, read.state) == ("hello", None, "ready")
+
+
+async def test_who_has_no_account_is_told_so_in_words(site, browser, http, web):
+    home = {"Host": browser.headers["Host"], "Cookie": f"csrftoken={CSRF}", "HX-Request": "true"}
+    form = {"text": "Hello?", "csrfmiddlewaretoken": CSRF, "provider": str(site.models["words"])}
+    async with http.post(f"{web.url}/c/send/", data=form, headers=home) as response:
+        visitor = {**home, "Cookie": f"{home['Cookie']}; {response.headers['Set-Cookie'].split(';')[0]}"}
+    async with http.post(f"{web.url}/c/send/", data={**form, "attachment": str(uuid4())}, headers=visitor) as response:
+        assert (response.status, "once you have signed up" in await response.text()) == (403, True)
+
+
+def test_files_cost_one_statement_more_and_other_versions_of_a_question_keep_them(world):
+    """Without files nothing more; an edit and another answer are given what the question was given."""
+    alice = member(world.act, world.alice)
+
+    def begun_with(question):
+        with CaptureQueriesContext(connections["default"]) as asked:
+            begun = begin(alice, world.act, question)
+        finish(begun)
+        return begun, len(asked)
+
+    begun_with(Question(text="The first in this window."))
+    _, plain = begun_with(Question(text="Hello?"))
+    file = attachments.take(alice, "notes.md", b"# Insulate first")
+    attachments.read(file.pk)
+    first, with_file = begun_with(Question(text="What is it?", attachments=(file.pk,)))
+    assert with_file == plain + 1
+    asked = first.call.messages
+    edit = Branch(Branch.EDIT, first.question_id)
+    edited, _ = begun_with(Question(text="In short?", conversation_id=first.conversation_id, branch=edit))
+    again = Branch(Branch.AGAIN, edited.answer_id)
+    answered, _ = begun_with(Question(conversation_id=first.conversation_id, branch=again))
+    assert edited.call.messages == answered.call.messages
+    assert edited.call.messages[0] == asked[0]
+    assert edited.call.messages[-1]["content"] == asked[-1]["content"].replace("What is it?", "In short?")
+    with scope(SERVICE):
+        rows = Message.objects.filter(pk__in=[first.question_id, edited.question_id])
+        assert [(row.files[0]["name"], row.file_text) for row in rows] == [("notes.md", first.file_text)] * 2
