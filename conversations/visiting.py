@@ -3,6 +3,7 @@
 What is offered to everybody is read as the service; what is the visitor's own, as the visitor.
 """
 
+from contextlib import suppress
 from typing import Any, cast
 from uuid import UUID
 
@@ -15,10 +16,10 @@ from django.views.decorators.http import require_safe
 from accounts import visitors
 from accounts.access import BrandRequest, asker_of, asking, public
 from conversations import beginning, composing, pending, reading
-from conversations.models import Message
+from conversations.models import Message, PendingMessage
 from conversations.turns import Begun, Question
 from lib.db import NOBODY, SERVICE, Principal, scope
-from lib.errors import DomainError, NotAuthenticated
+from lib.errors import DomainError, NotAuthenticated, NotFound
 from quotas import anonymous, words
 from quotas.errors import AnonymousLimit
 
@@ -89,6 +90,16 @@ def offer(request: BrandRequest, refused: AnonymousLimit, conversation_id: UUID 
         waiting = pending.waiting(asker, conversation_id)
     shown = {"brand": request.brand, "limit": refused.detail, "waiting": waiting, "is_met": True, "oob": True}
     return render_to_string("conversations/_sign_up.html", shown, request)
+
+
+def newest_waiting(request: BrandRequest) -> PendingMessage | None:
+    """What this visitor could not send last, in any chat; nothing for somebody who is none. In no scope."""
+    asker = _asker(request)
+    if asker.owner_id == NOBODY:
+        return None
+    with suppress(NotFound), scope(asker):
+        return pending.newest(asker)
+    return None
 
 
 def page(request: BrandRequest, conversation_id: UUID | None) -> dict[str, Any]:
