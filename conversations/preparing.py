@@ -53,7 +53,7 @@ def prepare(
     model, prompt_id, conversation_id = question.model, question.prompt_id, question.conversation_id
     is_page = question.messages is None
     if loaded:
-        if (conversation_id or question.after) and loaded.id is None:
+        if (conversation_id or question.after or question.branch) and loaded.id is None:
             raise _no_such(question)
         if question.after and loaded.after_status == "pending":
             raise StillAnswering("The answer that this continues is still being written. Wait for it.")
@@ -63,6 +63,8 @@ def prepare(
                 "go on with. Start a new one, and leave out pictures that are not needed any more."
             )
         title, conversation_id, rows = loaded.title, loaded.id, loaded.history
+        if _of_answer(question):
+            model = model or loaded.beside_provider  # the one whose answer it is
         model, prompt_id = model or loaded.provider_id, prompt_id or loaded.system_prompt_id
         if prompt_id and loaded.prompt_text is None:
             raise NotFound("This prompt is not offered here (any more). Choose another one.")
@@ -196,6 +198,8 @@ def _told(question: Question, rows: Sequence[Mapping[str, Any]], loaded: Any) ->
 
 
 def _no_such(question: Question) -> NotFound:
+    if question.branch:
+        return NotFound("This message is not here (any more).")
     if question.messages is None:
         return NotFound("This chat is not here (any more).")
     if question.after:

@@ -10,10 +10,10 @@ from django.utils.translation import gettext as _
 from accounts import brands
 from accounts.models import Brand, Profile
 from conversations import attachments, listing, places, retention
-from conversations.models import Conversation, Message, Turn
+from conversations.models import Conversation, Correction, Message, Turn
 from conversations.turns import Finished
 from lib import clock
-from lib.db import Principal, serve
+from lib.db import Principal, send, serve
 from lib.errors import DomainError, NotFound
 from lib.html import render
 from lib.money import dollars
@@ -32,6 +32,16 @@ select is_counted from conversations_conversation
 where id = coalesce(%(chat)s::uuid, (select conversation_id from conversations_message where id = %(answer)s::uuid))
       and brand_id = %(brand)s and owner_id = %(owner)s
 """
+# Which of its versions each of these messages is, and of how many.
+VERSIONS = """
+select id, n, of
+from (select id, row_number() over beside as n, count(*) over (partition by parent_id) as of
+      from conversations_message
+      where conversation_id = %(conversation)s
+            and (parent_id = any(%(parents)s) or %(has_first)s and parent_id is null)
+      window beside as (partition by parent_id order by id)) m
+where of > 1 and id = any(%(ids)s)
+"""
 
 
 def own(principal: Principal) -> Any:
@@ -47,24 +57,57 @@ def conversation(principal: Principal, conversation_id: UUID) -> Conversation:
 
 
 def messages(principal: Principal, conversation_id: UUID, until: UUID | None = None) -> list[dict[str, Any]]:
-    """The newest messages of a conversation, oldest first, as the page draws them; a running answer with its text so far."""
+    """The newest messages on the path that is shown, oldest first, as the page draws them; a running answer with its text
+    so far."""
     rows = Message.objects.filter(
         brand_id=principal.brand_id, owner_id=principal.owner_id, conversation_id=conversation_id, is_current=True
     )
     if until:  # an earlier part of a long chat
         rows = rows.filter(pk__lte=until)
-    newest = list(rows.defer("file_text").order_by("-id")[: places.MOST])[::-1]
+    return _drawn(principal, list(rows.defer("file_text", "withdrawn").order_by("-id")[: places.MOST])[::-1])
+
+
+def message(principal: Principal, message_id: UUID) -> tuple[Message, dict[str, Any]]:
+    """One message, and how the page draws it. Raises NotFound."""
+    found = Message.objects.filter(
+        pk=message_id, brand_id=principal.brand_id, owner_id=principal.owner_id, conversation__in=own(principal)
+    ).first()
+    if found is None:
+        raise NotFound(_("This message is not here (any more)."))
+    return found, _drawn(principal, [found])[0]
+
+
+def _drawn(principal: Principal, newest: Sequence[Message]) -> list[dict[str, Any]]:
     answers = [row.turn_id for row in newest if row.role == Message.Role.ASSISTANT and row.turn_id]
     of_answers = Turn.objects.filter(pk__in=answers)
     turns = {turn.message_id: turn for turn in of_answers.only("message_id", "partial", "pocket")}
     beyond = owed_for([turn for turn in turns.values() if turn.pocket == "overage"])
+    places, corrected = versions(newest), _corrections(newest)
     found = []
-    for message in newest:
-        turn = turns.get(message.pk)
-        found.append(
-            shown(message, turn.partial, turn.pocket, beyond.get(turn.pk, 0)) if turn is not None else shown(message)
-        )
+    for row in newest:
+        turn = turns.get(row.pk)
+        told = shown(row, turn.partial, turn.pocket, beyond.get(turn.pk, 0)) if turn is not None else shown(row)
+        found.append({**told, **places.get(row.pk, {}), "correction": corrected.get(row.pk)})
     return found
+
+
+def versions(rows: Sequence[Message]) -> dict[UUID, dict[str, int]]:
+    """Of messages of one conversation that have siblings: which of them each is, {"n", "of"}; one query for all."""
+    if not rows:
+        return {}
+    names = {
+        "conversation": rows[0].conversation_id,
+        "parents": [row.parent_id for row in rows if row.parent_id],
+        "has_first": any(row.parent_id is None for row in rows),
+        "ids": [row.pk for row in rows],
+    }
+    return {row.id: {"n": row.n, "of": row.of} for row in send((VERSIONS, names))[0]}
+
+
+def _corrections(rows: Sequence[Message]) -> dict[UUID, Correction]:
+    """What their reader said that they should have said."""
+    ids = [row.correction_id for row in rows if row.correction_id]
+    return {found.message_id: found for found in Correction.objects.filter(pk__in=ids)} if ids else {}
 
 
 def owed_for(turns: Sequence[Turn]) -> dict[UUID, int]:
@@ -107,6 +150,9 @@ def shown(message: Message, partial: str = "", pocket: str = "", owed_microusd: 
         if is_answer and message.is_charged
         else None,
         "is_own_key": pocket == "own_key",
+        "is_full": message.token_usage.get("finish_reason") == "length",
+        "is_deleted": message.deleted_at is not None,
+        "rating": message.feedback_rating,
         "created_at": message.created_at,
     }
 
@@ -120,7 +166,8 @@ def progress(principal: Principal, turn_id: UUID) -> tuple[str, dict[str, Any]]:
     is_running = message.status == Message.Status.PENDING
     beyond = owed(principal, turn_id) if turn.pocket == "overage" else 0
     told = shown(message, "" if is_running else turn.partial, turn.pocket, beyond)
-    return message.content or turn.partial, told
+    place = versions([message]).get(message.pk, {})
+    return message.content or turn.partial, {**told, **place}
 
 
 def question(message_id: UUID, text: str, files: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any]:
@@ -151,10 +198,12 @@ def ended(
     instead_of: str = "",
     pocket: str = "",
     owed_microusd: int = 0,
+    versions: int = 1,
 ) -> dict[str, Any]:
     """An answer that has just ended, without asking the database for what the runner knows.
 
     instead_of  name of the model that was asked first, when another one answered
+    versions    of this answer; it is the newest
     """
     tokens = finished.prompt_tokens + finished.completion_tokens
     return {
@@ -171,6 +220,9 @@ def ended(
         if finished.is_charged
         else None,
         "is_own_key": pocket == "own_key",
+        "is_full": finished.finish_reason == "length",
+        "n": versions,
+        "of": versions,
     }
 
 

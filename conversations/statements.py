@@ -67,12 +67,14 @@ _BESIDE = _OF_A_CHAT | {
     "path": _PATH.format(leaf="b.parent_id") + ",",
     "until": _ON_PATH,
     "more": """
-       , b.id as beside, b.parent_id, b.role, b.status, b.content, b.deleted_at is not null as is_deleted,
+       , b.id as beside, b.parent_id, b.provider_id as beside_provider, b.role, b.status, b.content,
+       b.deleted_at is not null as is_deleted,
        b.files::json, b.file_text,
        (select count(*) from conversations_message s
         where s.conversation_id = c.id and s.parent_id is not distinct from b.parent_id) as versions""",
     "after": """
-left join conversations_message b on b.id = %(beside)s and b.conversation_id = %(conversation)s""",
+left join conversations_message b on b.id = %(beside)s""",
+    "conversation": "b.conversation_id",
 }
 LOAD_BESIDE = _LOAD.format(**_BESIDE, own_keys=KEYS)
 LOAD_BESIDE_FOR_VISITOR = _LOAD.format(**_BESIDE, own_keys="null::json")

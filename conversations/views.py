@@ -115,6 +115,8 @@ def _page(request: BrandRequest, conversation: Any) -> dict[str, Any]:
     pays_itself = any(row["id"] == form["provider_id"] and row["is_own_key"] for row in form["providers"])
     part = places.part(principal, conversation.pk, request.GET.get("message", "")) if conversation else places.Part()
     messages = reading.messages(principal, conversation.pk, part.until) if conversation else []
+    for row in messages:
+        row["is_editing"] = str(row["id"]) == request.GET.get("edit")
     running = next((row["turn_id"] for row in messages if row["status"] == Message.Status.PENDING), None)
     member = reading.member(principal, request.brand, request.standing, cast(User, request.user).email)
     return {
@@ -128,6 +130,9 @@ def _page(request: BrandRequest, conversation: Any) -> dict[str, Any]:
         "messages": messages,
         "part": part,
         "earlier": places.earlier(principal, conversation.pk, messages) if conversation else None,
+        "deleted_message_id": next(
+            (row["id"] for row in messages if str(row["id"]) == request.GET.get("deleted")), None
+        ),
         "meters": reading.meters(decision, request.brand),
         "running_turn_id": running,
         "pays_itself": pays_itself,
@@ -296,7 +301,8 @@ async def _live_frames(request: HttpRequest, live: Live, offset: int) -> AsyncGe
     if begun.pocket == "overage":
         with suppress(DomainError, DatabaseError):  # the receipt then says it without the sum
             owed = await as_asker(request, reading.owed, begun.turn_id)
-    message = reading.ended(live.begun.answer_id, begun.offer.name, live.finished, begun.instead_of, begun.pocket, owed)
+    told = (begun.instead_of, begun.pocket, owed, begun.versions)
+    message = reading.ended(live.begun.answer_id, begun.offer.name, live.finished, *told)
     yield event("done", await _article(request, message), live.body.length)
 
 
@@ -345,7 +351,7 @@ async def _article(request: HttpRequest, message: dict[str, Any]) -> str:
     def left() -> dict[str, Any]:
         principal = asker_of(request)
         if principal.role == "app_visitor":
-            return {"prices": visiting.left(principal, brand)}
+            return {"prices": visiting.left(principal, brand), "is_visitor": True}
         decision = reading.decide(principal, brand, answer=message["id"])
         # A model that is paid with an own key is asked so again, as long as nobody changes one of them.
         prices = {"pays_itself": message["is_own_key"], "prices": composing.prices(words.price(decision))}

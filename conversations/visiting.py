@@ -43,21 +43,23 @@ def detail(request: BrandRequest, conversation_id: UUID) -> HttpResponse:
     return render(request, PAGE, page(request, conversation_id))
 
 
-def begin(request: BrandRequest, question: Question, *, key: str) -> Begun:
+def begin(request: BrandRequest, question: Question, *, key: str, route: str = "send") -> Begun:
     """Begin a turn of a visitor's. A first question makes the visitor.
 
     Raises  as beginning.begin() does; what met a limit is kept then, and the refusal says so
     """
-    asker = asker_of(request) if question.conversation_id else _arrived(request)
+    asker = asker_of(request) if question.conversation_id or question.branch else _arrived(request)
     cast(Visiting, request).visitor_id = asker.owner_id
     also = anonymous.allow(request.brand, asker.owner_id, visitors.network_of(request))
     with asking(asker):
         try:
-            begun = beginning.begin(asker, request.brand, question, key=key, also=also)
+            begun = beginning.begin(asker, request.brand, question, key=key, route=route, also=also)
         except AnonymousLimit:
-            pending.keep(asker, question)
+            if question.branch is None:  # else it stands in the chat already, or in the form that edits it
+                pending.keep(asker, question)
             raise
-        pending.drop(asker, question.conversation_id)
+        if question.branch is None:
+            pending.drop(asker, question.conversation_id)
     return begun
 
 

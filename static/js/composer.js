@@ -59,7 +59,6 @@ customElements.define("chat-composer", class extends HTMLElement {
     const card = on("starter"), bubble = event.target.closest("[data-key]");
     if (this.contains(event.target) && on("stop")) this.stop();
     else if (on("close")) on("close").closest("dialog").close();
-    else if (on("again")) this.askAgain();
     else if (on("reset-options")) this.resetOptions();
     else if (on("send-waiting")) this.flush();
     else if (on("keep-waiting")) byId("composer-waiting").hidden = true;
@@ -198,7 +197,7 @@ customElements.define("chat-composer", class extends HTMLElement {
     this.instead = null;
     if (instead) {
       instead.closest("pick-one").choose(instead);
-      this.askAgain();
+      [...document.querySelectorAll("[data-picked]")].at(-1)?.click(); // asked again, as message-actions.js does it
     } else if (this.isFlushing) this.flush();
   }
 
@@ -207,13 +206,6 @@ customElements.define("chat-composer", class extends HTMLElement {
     const nameOf = (option) => option.querySelector("[data-name]").textContent;
     const other = options.find((option) => nameOf(option) !== name);
     return other && { name: nameOf(other), use: () => ((this.instead = other), this.stop()) };
-  }
-
-  askAgain() {
-    const question = [...document.querySelectorAll(".msg--user[id] .bubble")].at(-1).textContent;
-    const hasDraft = Boolean(this.text.value.trim());
-    this.text.value = hasDraft ? `${question}\n\n${this.text.value}` : question;
-    hasDraft ? this.text.focus() : this.form.requestSubmit();
   }
 
   async stop() {

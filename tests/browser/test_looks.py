@@ -121,7 +121,9 @@ def test_j_and_k_walk_the_messages_and_c_copies(member):
     member.page.keyboard.press("c")
 
     expect(member.page.locator("#announce-status")).to_have_text("Copied")
-    assert member.page.evaluate("navigator.clipboard.readText()") == "Bold words."
+    assert member.page.evaluate("navigator.clipboard.readText()") == "**Bold** words."
+    html = "navigator.clipboard.read().then(([item]) => item.getType('text/html')).then((blob) => blob.text())"
+    assert "<strong>Bold</strong>" in member.page.evaluate(html)
 
 
 def test_dark_is_chosen_in_the_menu_and_stays(member):

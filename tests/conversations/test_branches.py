@@ -43,7 +43,7 @@ class Talk:
         return begun
 
     def begin(self, way, message_id, **fields):
-        asked = Question(conversation_id=self.chat, branch=Branch(way, message_id), **fields)
+        asked = Question(branch=Branch(way, message_id), **fields)
         return beginning.begin(self.alice, self.brand, asked, key=str(uuid4()), route=way)
 
     def path(self):

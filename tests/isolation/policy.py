@@ -167,6 +167,18 @@ ROUTES: dict[str, "Rule"] = {
     "conversations:keep": Member(POST, 400, body=(("do", "archive"),)),
     "conversations:undo": Member(POST, 400),
     "conversations:empty-bin": Member(POST, 303),
+    "conversations:message": Asker(Member(READ, 303, own=True)),
+    "conversations:message-markdown": Asker(Member(READ, own=True)),
+    "conversations:message-edit": Asker(
+        Member(READ | POST, 303, own=True, method_first=True, body=tuple(QUESTION.items()))
+    ),
+    "conversations:message-again": Asker(Member(POST, 303, own=True, method_first=True)),
+    "conversations:message-continue": Asker(Member(POST, 303, own=True, method_first=True)),
+    "conversations:message-version": Asker(Member(POST, 303, own=True, body=(("by", "1"),))),
+    "conversations:message-delete": Asker(Member(POST, 303, own=True)),
+    "conversations:message-restore": Asker(Member(POST, 303, own=True)),
+    "conversations:message-rate": Member(POST, 303, own=True, body=(("rating", "1"),)),
+    "conversations:message-correct": Member(POST, 303, own=True, body=(("text", "Rather this."),)),
     "conversations:search": Member(READ),
     "conversations:palette": Member(READ),
     "conversations:attach": Member(POST, 400),  # nothing is sent

@@ -287,6 +287,9 @@ def scene(world, caplog):
         attachment = Attachment.objects.create(
             **bobs, name="canary-bob.txt", kind="text", size_bytes=1, state="ready", text="x", changed_at=timezone.now()
         )
+        question, visitors_question = (
+            Message.objects.get(conversation=chat, role="user") for chat in (conversation, visited)
+        )
         notice = notices.tell(world.act.pk, world.bob.pk, "system", title="A notice", message="Words")
         first = {model: model.objects.filter(brand=world.act).first() for model in ROWS}
         first[Account] = Account.objects.get(brand=world.act, owner_id=world.bob.pk)
@@ -301,6 +304,7 @@ def scene(world, caplog):
         brand_account = Account.objects.get(brand=world.act, kind="brand")
     made.rows = {
         "notice_id": notice.pk, "attachment_id": attachment.pk, "brand_id": world.act.pk, "plan_id": first[Plan].pk,
+        "message_id": turn.message_id, "question_id": question.pk,
         "conversation_id": conversation.pk, "turn_id": turn.pk, "response_id": f"resp_{turn.pk.hex}",
         "name": "0" * 32,
         "identifier": "demo", "key": "MQ:abc:def", "uidb36": "1", "session_id": "cs_test_guessed", "invoice_id": "in_guessed",
@@ -311,7 +315,10 @@ def scene(world, caplog):
         "providers_aiprovider": world.demo.pk, "account_id": brand_account.pk,
         **{model._meta.label_lower.replace(".", "_"): row.pk for model, row in first.items()},
         "their_conversation_id": theirs.pk, "their_turn_id": their_turn.pk,
-        "of_visitor": {"conversation_id": visited.pk, "turn_id": visited_turn.pk},
+        "of_visitor": {
+            "conversation_id": visited.pk, "turn_id": visited_turn.pk, "message_id": visited_turn.message_id,
+            "question_id": visitors_question.pk,
+        },
     }  # fmt: skip
     return made
 
