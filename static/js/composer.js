@@ -98,7 +98,7 @@ customElements.define("chat-composer", class extends HTMLElement {
     document.dispatchEvent(new Event("question:sending"));
     outbox.put({ ...item, why: words.not_sent }); // should the page go away before the answer, its key still makes it one
     outbox.draft = "";
-    const body = new FormData();
+    const body = new URLSearchParams();
     for (const [name, value] of [...item.fields.filter(([name]) => name !== "idempotency_key"), ["idempotency_key", item.key]]) body.append(name, value);
     body.append("csrfmiddlewaretoken", this.token.value);
     const answer = await fetch(form.action, { method: "POST", body, headers: { "HX-Request": "true" } }).catch(() => null);
