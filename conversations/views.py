@@ -24,6 +24,7 @@ from accounts.access import (
     asker_of,
     brand_member,
     by_who_asks,
+    declare,
     member_of,
     member_or_visitor_asks,
 )
@@ -87,20 +88,36 @@ def _decide(request: HttpRequest, principal: Principal, conversation_id: UUID | 
 @_decided
 @brand_member
 @require_safe
-def new(request: BrandRequest) -> HttpResponse:
+def member_new(request: BrandRequest) -> HttpResponse:
     """A new chat; an embedding site's link may say what it is about, a starter's what is asked. Nothing is stored."""
     if request.COOKIES.get(visitors.COOKIE):
-        return redirect("conversations:welcome")
-    page = _page(request, None) | composing.opened(request.principal, request.GET)
+        return _welcome(request)
+    page = _page(request, None) | composing.opened(request.principal, request.GET) | _waiting(request.principal, None)
     return render(request, "conversations/chat.html", page)
+
+
+def new(request: BrandRequest) -> HttpResponseBase:
+    """Whom an embedding site's link led here without an account asks at the front door, about the same."""
+    if request.GET and not request.user.is_authenticated and request.brand.anonymous_allowance:
+        return redirect(f"{reverse('conversations:home')}?{request.GET.urlencode()}")
+    response: HttpResponseBase = member_new(request)
+    return response
+
+
+declare(new, "member")
+
+
+def _welcome(request: BrandRequest) -> HttpResponseRedirect:
+    """What they did as a visitor has to become theirs first."""
+    return HttpResponseRedirect(f"{reverse('conversations:welcome')}?{urlencode({'next': request.get_full_path()})}")
 
 
 @_decided
 @brand_member
 @require_safe
 def member_detail(request: BrandRequest, conversation_id: UUID) -> HttpResponse:
-    if request.COOKIES.get(visitors.COOKIE):  # it may be a chat that has to become theirs first
-        return redirect(f"{reverse('conversations:welcome')}?{urlencode({'next': request.path})}")
+    if request.COOKIES.get(visitors.COOKIE):
+        return _welcome(request)
     found = reading.conversation(request.principal, conversation_id)
     return render(request, "conversations/chat.html", _page(request, found))
 

@@ -119,6 +119,8 @@ def page(request: BrandRequest, conversation_id: UUID | None) -> dict[str, Any]:
             "messages": [],
             "prices": {"plan": words.free_left(brand.anonymous_allowance, brand.anonymous_allowance), "own": ""},
         }
+        if not conversation_id:
+            shown |= composing.opened(asker, request.GET)
     try:
         with asking(asker), scope(asker):
             return shown | _own(asker, request, conversation_id)

@@ -13,7 +13,7 @@ from billing.models import Plan, PlanLimit
 from billing.plans import assign_plan
 from chatsite.isolation.catalogue import walled
 from conversations import pending, retention
-from conversations.models import Conversation, Message, PendingMessage
+from conversations.models import BrandTemplate, Conversation, Message, PendingMessage
 from lib import clock
 from lib.db import SERVICE, scope
 from quotas.models import Account, Entry
@@ -298,6 +298,19 @@ def test_what_cannot_be_sent_is_back_in_the_composer_with_the_reason(world, at_t
     assert "</textarea>" in page
     assert "?</textarea>" not in page
     assert stranger.get("/welcome/").headers["Location"] == "/c/"
+
+
+def test_a_link_of_another_site_leads_a_stranger_to_the_front_door_and_says_what_it_is_about(world):
+    with scope(SERVICE):
+        BrandTemplate.objects.create(brand=world.act, title="Check my bill", text="What is odd in this bill?")
+    stranger = browser()
+
+    landed = stranger.get("/c/?context=bill:C-11&label=November", follow=True)
+
+    assert landed.request["PATH_INFO"] == "/"
+    assert "November" in text_of(landed)
+    assert "Check my bill" in text_of(landed)
+    assert "What is odd in this bill?" in text_of(landed)
 
 
 def test_a_brand_may_ask_for_an_account_at_once(world):

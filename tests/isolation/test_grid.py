@@ -545,7 +545,7 @@ def test_no_header_gives_anybody_anything(scene, actor):
 
 
 EXTRA = {
-    "brand": "globex", "brand_id": "BRAND", "owner": "CHARLIE", "owner_id": "CHARLIE", "user": "CHARLIE",
+    "brand": "globex", "brand_id": "BRAND", "owner_id": "CHARLIE", "user": "CHARLIE",
     "user_id": "CHARLIE", "id": "ID", "role": "assistant", "is_staff": "true", "plan": "pro", "limit": "999",
     "tokens_used": "0", "tokens": "0", "cost": "0", "cost_microusd": "0", "status": "failed", "is_charged": "true",
     "created_at": "2020-01-01", "message_count": "99", "conversation_id": "THEIRS", "agent_id": "ID", "content": "x",
