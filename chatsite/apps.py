@@ -22,6 +22,11 @@ class ChatsiteConfig(AppConfig):
         from django.apps import apps
 
         from chatsite import celery  # noqa: F401 - shared tasks need the app, whoever queues them
+        from chatsite.about_me import about_me
+        from conversations.export import background
+
+        if about_me not in background.besides:
+            background.besides.append(about_me)
 
         # The last app of the list sends the signal last, when every table is there.
         post_migrate.connect(grant_exempt_tables, sender=list(apps.get_app_configs())[-1])

@@ -187,6 +187,7 @@ CELERY_BEAT_SCHEDULE = {
         ("send-waiting-mail", "events.tasks.send_waiting_mail", 30.0),
         ("report-overage", "billing.tasks.report_overage", 300.0),
         ("apply-stripe-events", "billing.tasks.apply_waiting_stripe_events", 60.0),
+        ("tend-exports", "conversations.tasks.tend_exports", 60.0),
         ("forget-old-answers", "accounts.tasks.forget_old_answers", 3600.0),
         ("prove-balances", "quotas.tasks.prove_balances", 24 * 3600.0),
         ("advance-subscriptions", "billing.tasks.advance_subscriptions", 300.0),

@@ -6,6 +6,7 @@ from celery import shared_task
 from django.core.cache import cache
 
 from conversations import attachments, pending, reaper, retention
+from conversations.export import background
 from lib import clock
 
 RAN_AT = "reaper-ran-at"  # in the cache: proof that beat queues and a worker works, for manage.py check_deployment
@@ -51,3 +52,19 @@ def sweep_attachments() -> int:
     for attachment_id in waiting:
         read_attachment.delay_on_commit(str(attachment_id))
     return len(waiting)
+
+
+@shared_task(scoped=False)  # type: ignore[call-overload]  # each part has transactions of its own
+def go_on_with_export(export_id: str) -> None:
+    """Make the next part of an export, and leave the rest to a next task: between two parts others have their turn."""
+    if background.go_on(UUID(export_id)):
+        go_on_with_export.delay(export_id)
+
+
+@shared_task(scoped=False, periodic=True)  # type: ignore[call-overload]  # a transaction for each
+def tend_exports() -> int:
+    """Go on with exports that nobody makes, and forget those whose day is over. Returns how many."""
+    waiting, ended = background.tend()
+    for export_id in waiting:
+        go_on_with_export.apply_async([str(export_id)], expires=60)
+    return len(waiting) + ended

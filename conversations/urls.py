@@ -8,10 +8,13 @@ from conversations import (
     message_views,
     options,
     search_pages,
+    sharing_pages,
     starter_pages,
     views,
     visiting,
 )
+from conversations.export import pages as export
+from conversations.importing_page import bring
 
 app_name = "conversations"
 
@@ -50,6 +53,17 @@ urlpatterns = [
     path("messages/<uuid:message_id>/restore/", message_views.restore, name="message-restore"),
     path("messages/<uuid:message_id>/rate/", message_views.rate, name="message-rate"),
     path("messages/<uuid:message_id>/correct/", message_views.correct, name="message-correct"),
+    path("c/<uuid:conversation_id>/export/", export.one, name="export-one"),
+    path("export/", export.many, name="export"),
+    path("exports/<uuid:export_id>/file/", export.download, name="download"),
+    path("exports/<uuid:export_id>/cancel/", export.cancel, name="cancel-export"),
+    path("import/", bring, name="import"),
+    path("settings/data/", export.your_data, name="your-data"),
+    path("settings/data/take/", export.take_everything, name="take-everything"),
+    path("c/<uuid:conversation_id>/share/", sharing_pages.share, name="share"),
+    path("c/<uuid:conversation_id>/share/link/", sharing_pages.make_link, name="make-link"),
+    path("shares/<uuid:share_id>/revoke/", sharing_pages.revoke, name="revoke-share"),
+    path("s/<str:token>/", sharing_pages.shared, name="shared"),
     path("manage/models/", manage.models, name="manage-models"),
     path("manage/models/chain/", manage.chain, name="manage-chain"),
     path("manage/models/place/", manage.place, name="manage-place"),

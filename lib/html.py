@@ -84,12 +84,12 @@ SANITISER = nh3.Cleaner(
 def render(text: str) -> SafeString:
     """A model's Markdown as HTML that is safe in our pages: no images, no scripts, links only to SCHEMES."""
     text = text.encode("utf-8", "replace").decode()  # a model may send half of a surrogate pair
-    if _is_too_much(text):
+    if is_too_much(text):
         return mark_safe(f'<pre class="plain" tabindex="0" dir="ltr">{escape(text)}</pre>')  # noqa: S308
     return mark_safe(SANITISER.clean(MARKDOWN.render(text)))  # noqa: S308
 
 
-def _is_too_much(text: str) -> bool:
+def is_too_much(text: str) -> bool:
     """A text that would hold the event loop: longer than anybody reads, or made to hurt."""
     return (
         len(text) > MAX_RENDERED

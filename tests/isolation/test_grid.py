@@ -38,7 +38,7 @@ from billing.models import (
 )
 from chatsite.isolation.catalogue import walled
 from conversations.live import hub
-from conversations.models import Attachment, BrandTemplate, Conversation, Message, Turn
+from conversations.models import Attachment, BrandTemplate, Conversation, Export, Message, Share, Turn
 from events import notices, stream
 from events.models import Activity, Alarm, DeadLetter, EmailLog, Event, Notification
 from lib.db import SERVICE, scope
@@ -291,6 +291,10 @@ def scene(world, caplog):
             Message.objects.get(conversation=chat, role="user") for chat in (conversation, visited)
         )
         notice = notices.tell(world.act.pk, world.bob.pk, "system", title="A notice", message="Words")
+        export = Export.objects.create(**bobs, kind="chats", form="json", chats=[], total=0, moved_at=timezone.now())
+        share = Share.objects.create(
+            **bobs, conversation=conversation, token_hash="0", title="canary-bob", snapshot={"messages": []}
+        )
         first = {model: model.objects.filter(brand=world.act).first() for model in ROWS}
         first[Account] = Account.objects.get(brand=world.act, owner_id=world.bob.pk)
         first[Entry] = Entry.objects.filter(brand=world.act, kind="use", used_delta__gt=0).first()
@@ -303,6 +307,7 @@ def scene(world, caplog):
         first[EmailAddress] = EmailAddress.objects.create(user=world.bob, email=world.bob.email)
         brand_account = Account.objects.get(brand=world.act, kind="brand")
     made.rows = {
+        "export_id": export.pk, "share_id": share.pk, "token": "0" * 40,
         "notice_id": notice.pk, "attachment_id": attachment.pk, "brand_id": world.act.pk, "plan_id": first[Plan].pk,
         "message_id": turn.message_id, "question_id": question.pk,
         "conversation_id": conversation.pk, "turn_id": turn.pk, "response_id": f"resp_{turn.pk.hex}",
@@ -489,6 +494,7 @@ def test_everybody_gets_what_the_policy_says_and_touches_only_his_own(scene, boo
 def plain(text, *ids):
     """A body without what differs between any two requests."""
     text = re.sub(r'nonce="[^"]+"|value="\w{64}"|"X-CSRFToken":"\w+"', "", text)
+    text = re.sub(r'"exported_at": "[^"]+"', "", text)
     text = re.sub(r"/stand-in/(\w+)/\w+/", r"/stand-in/\1/", text)  # a page of one's own, made for this visit
     return UUID.sub("", text)
 
