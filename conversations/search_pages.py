@@ -12,7 +12,7 @@ from django.views.decorators.http import require_safe
 
 from accounts.access import BrandRequest, brand_member
 from agents.models import Agent
-from conversations import search
+from conversations import retention, search
 from conversations.search import Filters, Results, Wanted
 from lib.errors import Invalid
 from lib.folding import words
@@ -48,6 +48,8 @@ def page(request: BrandRequest) -> HttpResponse:
         "is_filtered": any(given.values()),
     }
     is_part = "HX-Request" in request.headers
+    if wanted.terms and not results.found:
+        context["keeps_none"] = not retention.keeping_for(request.brand, request.principal.owner_id).is_listed
     if not is_part:
         context["models"] = [{"id": row.api_identifier, "name": row.name} for row in offers("chat")]
         context["agents"] = list(Agent.objects.filter(brand_id=request.brand.pk).order_by("name").values("id", "name"))

@@ -7,11 +7,12 @@ from datetime import UTC, date, datetime, timedelta
 import pytest
 from django.utils.html import strip_tags
 
+from accounts.models import Brand
 from conversations import search
 from conversations.excerpts import SHOWN, excerpt, marked
 from conversations.models import Conversation, Message
 from conversations.search import Filters, find, parse
-from lib.db import scope
+from lib.db import SERVICE, scope
 from lib.errors import Invalid
 from tests import factories
 
@@ -85,14 +86,30 @@ def test_one_row_for_each_chat_opens_at_its_best_message(world, alice):
 
 def test_nobody_finds_what_is_not_theirs_or_no_longer_there(world, alice):
     """I-07: own rows only, also for an owner of the brand; never the bin."""
-    chat(world, "secret of bob", "secret", owner=world.bob)
+    chat(world, "secret of bob", "secret", owner=world.bob, pinned_at=datetime.now(UTC))
     chat(world, "secret in the bin", "secret", deleted_at=datetime.now(UTC))
 
     assert titles(alice, "secret") == []
     with scope(alice):
         assert search.instead(alice, parse("secert")) == ""  # nor is a word of theirs offered
+    made = chat(world, "another way", "secret", "secret path")
+    with scope(alice):
+        Message.objects.filter(conversation=made).update(is_current=False)
+    assert titles(alice, "path") == []  # on a version that is not shown
     bob = factories.member(world.act, world.bob)
     assert titles(bob, "secret") == ["secret of bob"]
+
+
+def test_what_is_kept_for_no_day_is_in_no_search_unless_pinned(world, alice):
+    """C8, as in the history."""
+    chat(world, "loose apple", "x")
+    chat(world, "pinned apple", "x", pinned_at=datetime.now(UTC))
+    with scope(SERVICE):
+        Brand.objects.filter(pk=world.act.pk).update(retention_days=0)
+
+    assert titles(alice, "apple") == ["pinned apple"]
+    with scope(alice):
+        assert [row["title"] for row in search.recent(alice)] == ["pinned apple"]
 
 
 def test_filters(world, alice):
