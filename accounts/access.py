@@ -146,6 +146,14 @@ def admin_goes_out(view: View) -> View:
     return declare(_outside_scope(view, "app_brand", ""), "admin")
 
 
+def brand_reader(view: View) -> View:
+    """Every member, where the brand shares its history: `request.principal` reads all its rows and writes none.
+
+    For views that leave their scope; elsewhere there is nothing here, for its admins neither.
+    """
+    return declare(_outside_scope(view, "app_reader", ""), "reader")
+
+
 def _outside_scope(view: View, role: Role, refusal: str) -> View:
     if iscoroutinefunction(view):
         raise TypeError("An async view never holds a scope open: use @member_asks.")

@@ -101,7 +101,7 @@ def history(request: BrandRequest) -> HttpResponse:
     context = {
         "brand": brand,
         "filters": filters,
-        "wanted": wanted,
+        "asked": wanted,
         "is_filtered": bool(wanted.model or wanted.agent or wanted.since or wanted.until),
         "kept": kept,
         "shows": [

@@ -84,6 +84,9 @@ class Conversation(Owned):
                 fields=["brand", "deleted_at"], condition=Q(deleted_at__isnull=False), name="conversations_in_the_bin"
             ),
             models.Index(
+                fields=["brand", "owner_id"], condition=Q(pinned_at__isnull=False), name="conversations_pinned"
+            ),
+            models.Index(
                 fields=["brand", "last_message_at"], condition=Q(owner_kind="visitor"), name="conversations_of_visitors"
             ),
         ]

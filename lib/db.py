@@ -28,13 +28,15 @@ from lib.hops import Hops
 P = ParamSpec("P")
 T = TypeVar("T")
 NOBODY = UUID(int=0)
-Role = Literal["app_user", "app_brand", "app_visitor", "app_service"]
+Role = Literal["app_user", "app_brand", "app_reader", "app_visitor", "app_service"]
 
 
 @dataclass(frozen=True, slots=True)
 class Principal:
     """Who is asking, on which brand. Made by accounts.access from a session, a key or a token, never from a header.
 
+    role      the database's, but for app_reader: a member who reads what app_brand sees and writes nothing, where the
+              brand shares its history
     owner_id  the user or visitor whose rows these are; the service is nobody, on no brand
     scopes    what an API key may do; None = everything its person may do
     """
@@ -78,6 +80,10 @@ select set_config('role', %(role)s, true) as role, set_config('app.brand_id', %(
        set_config('app.owner_id', %(owner)s::text, true) as owner_id,
        set_config('app.standing', coalesce(lookup.standing(%(brand)s::uuid, %(owner)s::uuid), ''), true) as standing
 """
+# A reader's transaction takes no writing from here on, and the brand's own word is asked for in the same statement.
+AND_READ_ONLY = """, set_config('transaction_read_only', 'on', true) as reads_only,
+       (select shared_history from accounts_brand where id = %(brand)s::uuid) as is_shared"""
+ENTER_TO_READ = ENTER + AND_READ_ONLY
 # The lock is had before the next statement takes its snapshot, so nothing of what that one finds is out of date.
 ALONE = "select pg_advisory_xact_lock(%(key)s)"
 AND_ALONE = ", pg_advisory_xact_lock(%(key)s) as alone"
@@ -91,7 +97,8 @@ select set_config('role', 'none', true), set_config('app.brand_id', '', true), s
        set_config('app.standing', '', true)
 """
 
-ALLOWED = {"app_user": ("member", "admin", "owner"), "app_brand": ("admin", "owner"), "app_visitor": ("visitor",)}
+MEMBERS = ("member", "admin", "owner")
+ALLOWED = {"app_user": MEMBERS, "app_brand": ("admin", "owner"), "app_reader": MEMBERS, "app_visitor": ("visitor",)}
 
 
 class Router:
@@ -218,10 +225,13 @@ def _enter(
     if principal.role == "app_service":
         enter = ENTER_SERVICE if key is None else ENTER_SERVICE + AND_ALONE
         return "service", pipeline(connection, [(enter, names), *statements])[1:]
-    names |= {"role": principal.role, "brand": principal.brand_id, "owner": principal.owner_id}
-    (entered,), *rows = pipeline(connection, [(ENTER if key is None else ENTER_ALONE, names), *statements])
+    reads_only = principal.role == "app_reader"
+    names |= {"brand": principal.brand_id, "owner": principal.owner_id}
+    names["role"] = "app_brand" if reads_only else principal.role
+    enter = ENTER_TO_READ if reads_only else ENTER if key is None else ENTER_ALONE
+    (entered,), *rows = pipeline(connection, [(enter, names), *statements])
     standing: str = entered.standing
-    if standing not in ALLOWED[principal.role]:
+    if standing not in ALLOWED[principal.role] or (reads_only and not entered.is_shared):
         raise NotFound("There is nothing here for you.")
     return standing, rows
 

@@ -29,6 +29,12 @@ def icon(name: str, size: str = "") -> SafeString:
 
 
 @register.filter
+def of(key: Any, named: dict[Any, Any]) -> Any:
+    """What stands under this key: `{{ chat.owner_id|of:names }}`."""
+    return named.get(key, "")
+
+
+@register.filter
 def bound_value(meter: dict[str, Any]) -> int:
     """What the meter's bar may claim: more than the limit would be no valid ARIA value."""
     return min(meter["used"], meter["limit"])

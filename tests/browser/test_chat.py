@@ -185,7 +185,7 @@ def test_a_second_question_follows_in_the_same_chat_and_a_new_chat_begins_beside
     member.ask_and_read("Something else.", "echo")
 
     assert member.path != first
-    expect(member.page.locator("#chats a")).to_have_text(["Something else.", "The first."])
+    expect(member.page.locator("#chats .nav-item")).to_have_text(["Something else.", "The first."])
     member.page.go_back()
     expect(member.questions).to_have_count(2 if member.path == first else 0)
 
@@ -229,7 +229,7 @@ def test_without_javascript_a_running_answer_can_be_stopped(site, visitors):
     person = site.person()
     visitors.open(person).ask(model="long")
     plain = visitors.open(person, java_script_enabled=False)
-    plain.page.locator("#chats a").first.click()
+    plain.page.locator("#chats .nav-item").first.click()
 
     plain.page.get_by_role("button", name="Stop", exact=True).click()
     plain.page.wait_for_timeout(300)

@@ -116,7 +116,7 @@ def test_somebody_with_an_account_joins_a_second_brand(cast, site, visitors):
     guest.page.get_by_role("button", name="Join Act").click()
 
     expect(guest.box).to_be_visible()
-    expect(guest.page.locator("#chats")).to_have_text("Your chats will be listed here.")
+    expect(guest.page.locator("#chats")).to_contain_text("Your plan keeps no list of chats")
 
 
 def test_pages_that_are_not_there_say_so_with_a_way_on(cast, visitors):

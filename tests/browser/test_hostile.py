@@ -106,7 +106,8 @@ def test_no_payload_runs_as_the_title_of_a_chat(site, visitors, canary, cast):
     victim.page.on("request", lambda it: it.url.startswith(victim.origin) or victim.strayed.append(it.url))
     victim.page.reload()
 
-    expect(victim.page.locator("#chats a")).to_have_count(len(PAYLOADS))
+    victim.page.get_by_role("link", name="Show more").click()
+    expect(victim.page.locator("#chats [data-chat]")).to_have_count(len(PAYLOADS))
     assert_unharmed(victim, canary)
     victim.ask_and_read("Well?", "words")  # the list is swapped in anew when a chat begins
     victim.go("/c/")

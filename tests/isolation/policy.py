@@ -72,18 +72,21 @@ class Asker:
 
 @dataclass(frozen=True)
 class Admin:
-    """Pages of the brand's admins and owners; for its members there is nothing here."""
+    """Pages of the brand's admins and owners; for its members there is nothing here. `own` = the row is of that brand."""
 
     methods: frozenset[str]
     status: int = 200
     body: tuple[tuple[str, str], ...] = ()
+    own: bool = False
 
     def answer(self, actor: str, method: str) -> set[int]:
         if actor in NOBODY:
             return {302}
         if actor not in {"brand_admin", "other_brand_at_home"}:
             return {404}
-        return {self.status if method in self.methods else 405}
+        if method not in self.methods:
+            return {405}
+        return {404 if self.own and actor == "other_brand_at_home" else self.status}
 
 
 @dataclass(frozen=True)
@@ -166,6 +169,12 @@ ROUTES: dict[str, "Rule"] = {
     "conversations:history": Member(READ),
     "conversations:keep": Member(POST, 400, body=(("do", "archive"),)),
     "conversations:undo": Member(POST, 400),
+    # There, where the brand shares its history, which neither of these does: test_brand_chats.py.
+    "conversations:everybodys": anybody(every(302), every(404)),
+    "conversations:everybodys-chat": anybody(every(302), every(404)),
+    "conversations:manage": Admin(READ),
+    "conversations:manage-chats": Admin(READ),
+    "conversations:manage-chat": Admin(READ, own=True),
     "conversations:empty-bin": Member(POST, 303),
     "conversations:message": Asker(Member(READ, 303, own=True)),
     "conversations:message-markdown": Asker(Member(READ, own=True)),
@@ -288,6 +297,9 @@ ROUTES: dict[str, "Rule"] = {
     "github_login": anybody({**every(302), "GET": 200}, {**every(302), "GET": 200}),
     "github_callback": anybody(every(401), every(401)),
 }
+
+# Where a brand's admins read what its members said; each time that is on record.
+READ_BY_ADMINS = {"conversations:manage-chats", "conversations:manage-chat"}
 
 # What a superuser may do with each kind of row: a(dd), c(hange), d(elete). Reading goes without saying, but for CONTENT.
 PAGES = {
@@ -423,6 +435,7 @@ def of(name: str, template: str) -> Rule | None:
 DECLARED = {
     "member": Member,
     "asker": Asker,
+    "reader": Anybody,
     "admin": Admin,
     "key": Key,
     "api": Api,
