@@ -1,6 +1,6 @@
 # Two commands matter: `make run` and `make test`. Needs make, git, Python 3.11+ with venv, ca-certificates.
 
-.PHONY: run test check audit bench soak lock clean venv venv-dev
+.PHONY: run test check audit bench soak lock messages clean venv venv-dev
 .DEFAULT_GOAL := run
 
 PORT ?= 8000
@@ -31,6 +31,10 @@ lock: venv-dev
 	@command -v uv >/dev/null || $(PYTHON) -m pip install --quiet uv
 	@uv=$$(command -v uv || echo .venv/bin/uv); for name in requirements requirements-dev tests/clients/requirements; do \
 	  $$uv pip compile --quiet --universal --generate-hashes --python-version 3.11 $$name.in -o $$name.txt || exit 1; done
+
+messages:  ## take new sentences into the languages, and compile them; needs GNU gettext
+	$(PYTHON) -m django makemessages --all --no-location --no-obsolete --no-wrap $(foreach it,tests .venv var static staticfiles benchmarks,--ignore=$(it))
+	$(PYTHON) -m django compilemessages --ignore=.venv
 
 clean:
 	@if [ -x $(PYTHON) ]; then $(PYTHON) -m chatsite.embedded down; fi

@@ -14,7 +14,9 @@ from uuid import UUID
 from django.conf import settings
 from django.core.cache import cache
 from django.db.models.functions import Now
+from django.utils.translation import get_language
 
+from accounts import preferences
 from accounts.models import Brand
 from events.models import EmailLog
 from events.postman import SECRETS_FOR_S, rendered, secrets_of
@@ -43,6 +45,22 @@ def send(
     secrets   links and tokens that open something: kept in memory until the mail is sent, never in a row
     once      a mail of this brand with the same key is the same mail: the first one is returned, and none is sent
     """
+    with preferences.in_language_of(user_id):
+        return _queued(brand_id, to, template, context, secrets or {}, user_id, email_type, once)
+
+
+def _queued(
+    brand_id: UUID | None,
+    to: str,
+    template: str,
+    context: Mapping[str, Any],
+    secrets: Mapping[str, str],
+    user_id: UUID | None,
+    email_type: str,
+    once: str,
+) -> EmailLog:
+    """In the language that the mail is written in, which the postman finds in its data."""
+    context = {**context, "language": get_language()}
     brand = Brand.objects.get(pk=brand_id) if brand_id else None
     name, address = parseaddr(settings.DEFAULT_FROM_EMAIL)
     mail = EmailLog(

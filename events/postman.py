@@ -19,6 +19,7 @@ from django.db.models import F
 from django.db.models.functions import Now
 from django.template import Context
 from django.template.loader import get_template
+from django.utils.translation import override
 
 from accounts import brands
 from accounts.models import Brand
@@ -114,7 +115,8 @@ def written(mail: EmailLog) -> EmailMultiAlternatives:
         raise Undeliverable(
             "Its link was kept for an hour, in memory only. Whoever waits for it can ask for a new one."
         )
-    text = rendered(f"{mail.template_id}_message.txt", mail.brand, {**mail.template_data, **secrets})
+    with override(mail.template_data.get("language") or settings.LANGUAGE_CODE):
+        text = rendered(f"{mail.template_id}_message.txt", mail.brand, {**mail.template_data, **secrets})
     host = mail.brand.domain if mail.brand else "chatsite.invalid"
     message = EmailMultiAlternatives(
         mail.subject,

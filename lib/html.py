@@ -234,7 +234,8 @@ class Renderer(RendererHTML):
     """The markup of our components for what Markdown leaves plain."""
 
     def table_open(self, *_args: Any) -> str:
-        return f'<div class="table-scroll" role="group" tabindex="0" aria-label="{_("Table")}"><table class="table">'
+        name = _("Table")
+        return f'<div class="table-scroll" role="group" tabindex="0" aria-label="{name}"><table class="table">'
 
     def table_close(self, *_args: Any) -> str:
         return "</table></div>\n"
@@ -254,10 +255,11 @@ class Renderer(RendererHTML):
         started, left_s = time.thread_time(), env.get("left_s", COLOURING_S)
         coloured = colour(code, lexer, seconds=left_s)
         env["left_s"] = left_s - (time.thread_time() - started)
+        title, copy, what = escape(language) or _("Code"), _("Copy"), _("code")
         return (
-            f'<div class="code"><header><span>{escape(language) or _("Code")}</span>'
-            f'<button class="btn btn--quiet btn--s" type="button" data-copy>{_("Copy")}'
-            f'<span class="sr-only"> {_("code")}</span></button></header>'
+            f'<div class="code"><header><span>{title}</span>'
+            f'<button class="btn btn--quiet btn--s" type="button" data-copy>{copy}'
+            f'<span class="sr-only"> {what}</span></button></header>'
             f'<pre tabindex="0" dir="ltr"><code>{coloured}</code></pre></div>\n'
         )
 

@@ -192,8 +192,8 @@ def without_account(kind: str, brand: Brand) -> str:
             "You have asked your free question.", "You have asked your %(limit)d free questions.", limit
         ) % {"limit": limit}
     if brand.open_sign_up:
-        return f"{detail} {_('With a free account this one is answered next. Your text is kept.')}"
-    return f"{detail} {_('Sign in, and this one is answered next. Your text is kept.')}"
+        return f"{detail} " + _("With a free account this one is answered next. Your text is kept.")
+    return f"{detail} " + _("Sign in, and this one is answered next. Your text is kept.")
 
 
 def anonymous_limit(line: Any, brand: Brand) -> AnonymousLimit:
