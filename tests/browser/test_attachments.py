@@ -81,9 +81,19 @@ def test_files_are_attached_watched_sent_along_and_removed(site, visitors):
     member.set_model("words")
     member.box.evaluate(PASTE, page.evaluate_handle(BROUGHT, "5;6"))  # the first that this page hears of files
     expect(chips).to_contain_text(["3 bytes"])
-    member.ask_and_read("And this?")
+    underway = []
+    page.route("**/attachments/", lambda route: underway.append(route))
+    field.set_input_files([file("late.txt", b"Late.")])
+    expect(chips.last).to_contain_text("Sending")
+    member.box.fill("And this?")
+    member.send_button.click()
+    expect(page.locator("#announce-status")).to_contain_text("as soon as its files have arrived")
+    assert member.questions.count() == 1
+    underway[0].continue_()
+    expect(member.answer).to_have_attribute("data-status", "done")
+    expect(member.questions.last).to_contain_text("late.txt")
     expect(chips).to_have_count(0)
     with scope(SERVICE):
         asked = Message.objects.filter(owner_id=person.user.pk, role="user").order_by("pk")
-        assert [len(message.files) for message in asked] == [4, 1]
+        assert [len(message.files) for message in asked] == [4, 2]
         assert not Attachment.objects.filter(owner_id=person.user.pk).exists()

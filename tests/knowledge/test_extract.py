@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 import zlib
 
 import pytest
@@ -96,6 +97,15 @@ TEMPLATE = f"{papers.OFFICE}/attachedTemplate"
 FETCHED = f'<Relationship Id="r9" Type="{TEMPLATE}" Target="http://127.0.0.1:9/t" TargetMode="External"/>'
 
 
+def readers_of(pid):
+    """The processes that read a file for this one, whoever their parent is by now."""
+    told = subprocess.run(
+        ["ps", "-A", "-ww", "-o", "pid=,stat=,args="], capture_output=True, text=True, check=True
+    ).stdout
+    rows = [row.split() for row in told.splitlines() if PROGRAM.name in row and f" {pid} " in row]
+    return [int(reader) for reader, state, *_ in rows if not state.startswith("Z")]
+
+
 def outcome(name, content):
     """What is read, and why it is not."""
     try:
@@ -142,8 +152,7 @@ def test_what_takes_too_long_or_too_much_is_killed_and_said(monkeypatch):
     monkeypatch.setattr(extraction, "WALL_S", 0.01)
     assert outcome("late.txt", b"word") == ("", "too_slow")
 
-    running = subprocess.run(["ps", "-A", "-o", "args"], capture_output=True, text=True, check=True).stdout
-    assert not [args for args in running.splitlines() if PROGRAM.name in args and f" {os.getpid()} " in args]
+    assert readers_of(os.getpid()) == []
 
 
 TRIES = """
@@ -190,6 +199,35 @@ def test_the_process_that_reads_can_open_nothing_start_nothing_and_knows_no_secr
         assert done.stdout.strip() == '[[], ["LC_ALL"]]', done.stderr
         with pytest.raises(BlockingIOError):
             listener.accept()
+
+
+READS_FOR_LONG = """
+import sys
+sys.path.insert(0, {folder!r})
+from knowledge import extract
+print("ready", flush=True)
+extract.extract("busy.pdf", sys.stdin.buffer.read())
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only there a process dies with its parent")
+def test_a_worker_that_is_killed_takes_the_process_that_reads_with_it():
+    """kill -9: nobody else would ever end it."""
+    code = READS_FOR_LONG.format(folder=str(PROGRAM.parent.parent))
+    worker = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert worker.stdout.readline() == b"ready\n"
+    worker.stdin.write(papers.pdf_with(b"BT /F 12 Tf " + b"(abc) Tj " * 400_000 + b"ET"))
+    worker.stdin.close()
+
+    until = time.monotonic() + 30
+    while not (reading := readers_of(worker.pid)):
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    worker.kill()
+    worker.wait(10)
+    while readers_of(worker.pid):
+        assert time.monotonic() < until, f"{reading} goes on"
+        time.sleep(0.05)
 
 
 @settings(max_examples=int(os.environ.get("FUZZ", "12")), deadline=None)
