@@ -19,6 +19,9 @@ customElements.define("chat-composer", class extends HTMLElement {
     for (const name of ["turn:begin", "turn:end", "turn:stuck"]) document.addEventListener(name, () => this.drawButtons());
     for (const name of ["online", "offline"]) addEventListener(name, () => this.drawOffline());
 
+    this.path = location.pathname; // a chat that began here has pushed its own: the way back is another page
+    addEventListener("popstate", () => location.pathname === this.path || location.reload());
+
     this.text.value ||= this.outbox.draft;
     for (const item of this.outbox.items) this.mark(this.show(item), item.why);
     if (finePointer.matches && !document.querySelector(".msg")) this.text.focus();
@@ -131,7 +134,8 @@ customElements.define("chat-composer", class extends HTMLElement {
       if (document.querySelectorAll(`#${CSS.escape(message.id)}`).length > 1) message.remove();
     }
     const address = answer.headers.get("HX-Push-Url");
-    if (address) history.pushState({ htmx: true }, "", address);
+    if (address) history.pushState(null, "", address);
+    this.path = location.pathname;
     if (waiting && outbox.chat !== this.chat) [outbox.items, this.outbox.items] = [[], waiting];
     this.text.value ||= draft; // what was typed meanwhile
     this.outbox.draft = this.text.value;

@@ -1,0 +1,42 @@
+// swap.js: the little of htmx that the chat page needs, by htmx's own names, so that a module works with either: partials
+// that take their places (hx-swap-oob) and forms that are sent in place (hx-post). Other pages have the whole of it.
+const words = JSON.parse(document.getElementById("words").textContent);
+const PLACES = { outerHTML: "replaceWith", innerHTML: "replaceChildren", beforeend: "append" };
+
+export async function swap({ text, target, swap: how = "innerHTML" }) {
+  const { content } = Object.assign(document.createElement("template"), { innerHTML: text });
+  const title = content.querySelector("title");
+  if (title) document.title = title.textContent;
+  title?.remove();
+  const elsewhere = [...content.querySelectorAll("[hx-swap-oob]")];
+  elsewhere.forEach((part) => part.remove());
+  if (PLACES[how]) target[PLACES[how]](document.importNode(content, true));
+  for (const part of elsewhere) {
+    const there = document.getElementById(part.id), isInner = part.getAttribute("hx-swap-oob") === "innerHTML";
+    part.removeAttribute("hx-swap-oob");
+    if (isInner) there?.replaceChildren(...document.importNode(part, true).childNodes);
+    else there?.replaceWith(document.importNode(part, true));
+  }
+  document.dispatchEvent(new CustomEvent("htmx:after:swap"));
+}
+
+async function send(form, button) {
+  const body = new FormData(form, button);
+  for (const field of document.querySelectorAll(form.getAttribute("hx-include") ?? ":not(*)")) body.append(field.name, field.value);
+  const answer = await fetch(form.getAttribute("hx-post"), { method: "POST", body, headers: { "HX-Request": "true" }, keepalive: true }).catch(() => null);
+  const text = await answer?.text().catch(() => null);
+  if (text === null || text === undefined || answer.status >= 500 || answer.redirected) return document.querySelector("chat-composer")?.tell(words.not_done);
+  const wanted = form.getAttribute("hx-target") ?? "this";
+  await swap({ text, target: wanted === "this" ? form : document.querySelector(wanted), swap: form.getAttribute("hx-swap") ?? "innerHTML" });
+}
+
+document.addEventListener("submit", (event) => {
+  if (!event.target.hasAttribute("hx-post")) return;
+  event.preventDefault();
+  send(event.target, event.submitter);
+});
+document.addEventListener("change", (event) => {
+  const form = event.target.form;
+  if (form?.getAttribute("hx-trigger") === "change" && form.hasAttribute("hx-post")) form.requestSubmit();
+});
+globalThis.htmx ??= { swap };
