@@ -80,13 +80,17 @@ def message(principal: Principal, message_id: UUID) -> tuple[Message, dict[str, 
 def _drawn(principal: Principal, newest: Sequence[Message]) -> list[dict[str, Any]]:
     answers = [row.turn_id for row in newest if row.role == Message.Role.ASSISTANT and row.turn_id]
     of_answers = Turn.objects.filter(pk__in=answers)
-    turns = {turn.message_id: turn for turn in of_answers.only("message_id", "partial", "pocket")}
+    turns = {turn.message_id: turn for turn in of_answers.only("message_id", "partial", "pocket", "request_id")}
     beyond = owed_for([turn for turn in turns.values() if turn.pocket == "overage"])
     places, corrected = versions(newest), _corrections(newest)
     found = []
     for row in newest:
         turn = turns.get(row.pk)
-        told = shown(row, turn.partial, turn.pocket, beyond.get(turn.pk, 0)) if turn is not None else shown(row)
+        told = (
+            shown(row, turn.partial, turn.pocket, beyond.get(turn.pk, 0), turn.request_id)
+            if turn is not None
+            else shown(row)
+        )
         found.append({**told, **places.get(row.pk, {}), "correction": corrected.get(row.pk)})
     return found
 
@@ -124,7 +128,9 @@ def owed(principal: Principal, turn_id: UUID) -> int:
     return sum(lines.values_list("total_cost_microusd", flat=True))
 
 
-def shown(message: Message, partial: str = "", pocket: str = "", owed_microusd: int = 0) -> dict[str, Any]:
+def shown(
+    message: Message, partial: str = "", pocket: str = "", owed_microusd: int = 0, request_id: str = ""
+) -> dict[str, Any]:
     """One message for `_message.html`."""
     is_answer = message.role == Message.Role.ASSISTANT
     content = message.content or partial
@@ -137,6 +143,8 @@ def shown(message: Message, partial: str = "", pocket: str = "", owed_microusd: 
         "calls": (message.function_call or {}).get("calls", ()),
         "status": message.status,
         "error": message.error_detail,
+        "error_code": message.error_code,
+        "request_id": request_id,
         "charged": message.is_charged,
         "model": message.model_name,
         "turn_id": message.turn_id,
@@ -165,7 +173,7 @@ def progress(principal: Principal, turn_id: UUID) -> tuple[str, dict[str, Any]]:
         raise NotFound("This answer is not here (any more).")
     is_running = message.status == Message.Status.PENDING
     beyond = owed(principal, turn_id) if turn.pocket == "overage" else 0
-    told = shown(message, "" if is_running else turn.partial, turn.pocket, beyond)
+    told = shown(message, "" if is_running else turn.partial, turn.pocket, beyond, turn.request_id)
     place = versions([message]).get(message.pk, {})
     return message.content or turn.partial, {**told, **place}
 
@@ -199,6 +207,7 @@ def ended(
     pocket: str = "",
     owed_microusd: int = 0,
     versions: int = 1,
+    request_id: str = "",
 ) -> dict[str, Any]:
     """An answer that has just ended, without asking the database for what the runner knows.
 
@@ -214,6 +223,8 @@ def ended(
         "calls": finished.tool_calls,
         "status": finished.status,
         "error": finished.error_detail,
+        "error_code": finished.error_code,
+        "request_id": request_id,
         "charged": finished.is_charged,
         "model": model_name,
         "receipt": _receipt(model_name, tokens, finished.seconds, instead_of, paid(pocket, owed_microusd))

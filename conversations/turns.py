@@ -15,6 +15,7 @@ from conversations.history import Messages
 from conversations.statements import ASK_TO_STOP, CHECKPOINT, UNWELCOME
 from conversations.tuning import NOTHING, Context
 from lib.db import SERVICE, Principal, opening, serve
+from lib.logs import request_id
 from providers.calls import Call
 from providers.models import ProviderKey
 from providers.offers import Offer
@@ -116,6 +117,7 @@ class Begun:
     pocket: str = ""  # what pays for it, as reserve() said
     own_key: ProviderKey | None = None  # the member's, sealed: the vendor is paid with it, and nobody else is asked
     own_models: frozenset[UUID] = frozenset()  # all that the member's own keys pay for
+    request_id: str = field(default_factory=request_id.get)  # of the request that asked
 
 
 @dataclass(frozen=True, slots=True)

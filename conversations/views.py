@@ -321,7 +321,7 @@ async def _live_frames(request: HttpRequest, live: Live, offset: int) -> AsyncGe
         with suppress(DomainError, DatabaseError):  # the receipt then says it without the sum
             owed = await as_asker(request, reading.owed, begun.turn_id)
     told = (begun.instead_of, begun.pocket, owed, begun.versions)
-    message = reading.ended(live.begun.answer_id, begun.offer.name, live.finished, *told)
+    message = reading.ended(live.begun.answer_id, begun.offer.name, live.finished, *told, request_id=begun.request_id)
     yield event("done", await _article(request, message), live.body.length)
 
 
