@@ -261,3 +261,17 @@ def about(file: Mapping[str, Any]) -> str:
     size = ngettext("%(pages)s page", "%(pages)s pages", file["pages"] or 0) % {"pages": file["pages"]}
     words = size if file["pages"] else filesizeformat(file["bytes"])
     return _("%(size)s, only the first part is read") % {"size": words} if file["is_cut"] else words
+
+
+def brought(files: Sequence[Any]) -> list[dict[str, Any]]:
+    """What a message of somebody's export says of its files, as a message of ours would. Raises TypeError, ValueError."""
+    return [
+        {
+            "name": kinds.called(str(file["name"])),
+            "kind": file["kind"] if file.get("kind") in kinds.KINDS else "text",
+            "bytes": max(0, int(file.get("bytes") or 0)),
+            "pages": max(0, int(file["pages"])) if file.get("pages") else None,
+            "is_cut": file.get("is_cut") is True,
+        }
+        for file in files[:MOST_FILES]
+    ]

@@ -16,6 +16,7 @@ import orjson
 from django.utils.dateparse import parse_datetime
 from django.utils.translation import gettext as _
 
+from conversations import attachments
 from conversations.export.chats import FORMAT, ORIGIN, VERSION
 from conversations.models import Conversation, Message
 from lib import clock
@@ -175,6 +176,8 @@ def _messages(conversation: Conversation, given: Any) -> list[Message]:
             error_detail=_text(each.get("error_detail", ""), 500),
             model_name=_text(each.get("model_name", ""), 80),
             function_call=_function_call(each.get("function_call")),
+            files=attachments.brought(each.get("files") or ()),
+            file_text=_text(each.get("file_text") or "", MOST_LETTERS),
             parent_id=parent,
             # Another version of the first question: without a word of what it was, the database would hang it on the end.
             edited_from_id=found[0].pk if found and parent is None else None,

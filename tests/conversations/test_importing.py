@@ -64,6 +64,8 @@ def test_what_is_taken_home_comes_back_as_it_was_and_once(world, bob):
             system_prompt="Be kind.", settings={"temperature": 0.5}, context_type="Bill", context_label="C-11", model="demo",
             provider_id=world.demo.pk,
         )  # fmt: skip
+        went = {"name": "bill.pdf", "kind": "pdf", "bytes": 9, "pages": 2, "is_cut": True}
+        chat.messages.filter(role="user").update(files=[went], file_text="18,400 kWh")
     file = taken(bob, world.act, [chat.pk])
     before = stored(bob)
 
@@ -99,7 +101,15 @@ def test_a_file_is_somebodys_word_and_no_more(world, bob):
     mine, other = str(uuid4()), factories.make_conversation(world.act, world.alice, "Alice's", said=SAID)
     ids = [str(uuid4()) for _ in range(4)]
     rows = [
-        {"id": ids[0], "parent_id": None, "is_current": True, "role": "user", "content": "a\0<script>"},
+        {
+            "id": ids[0],
+            "parent_id": None,
+            "is_current": True,
+            "role": "user",
+            "content": "a\0<script>",
+            "files": [{"name": "../x\u202e.pdf", "kind": "exe", "bytes": -1, "pages": "7"}],
+            "file_text": "t\0",
+        },
         {
             "id": ids[1],
             "parent_id": ids[0],
@@ -140,6 +150,8 @@ def test_a_file_is_somebodys_word_and_no_more(world, bob):
     assert [(row.content, row.is_current) for row in messages] == [
         ("a\ufffd<script>", True), ("b", False), ("c", True), ("d", False),
     ]  # fmt: skip
+    assert messages[0].files == [{"name": "x .pdf", "kind": "text", "bytes": 0, "pages": 7, "is_cut": False}]
+    assert messages[0].file_text == "t\ufffd"
     assert {row.tokens_used for row in messages} == {0}
     assert messages[1].status == "done"
 
