@@ -16,6 +16,7 @@ from allauth.socialaccount.models import SocialAccount
 from allauth.usersessions.models import UserSession
 from django.apps import apps
 from django.contrib.admin.models import LogEntry
+from django.contrib.postgres.fields import ArrayField
 from django.contrib.sessions.models import Session
 from django.db import models
 from django.db.models import Q
@@ -97,9 +98,10 @@ def _owned(user: User) -> tuple[set[str], int]:
     count = 0
     for model, column in reversed(list(owned_models())):
         rows = model._default_manager.filter(**{column: user.pk})
-        names = [field.attname for field in model._meta.concrete_fields if isinstance(field, models.CharField)]
-        for row in rows.values_list(*names):
-            keys |= {value for value in row if isinstance(value, str) and files.KEY.fullmatch(value)}
+        fields = [field for field in model._meta.concrete_fields if isinstance(field, models.CharField | ArrayField)]
+        for row in rows.values_list(*(field.attname for field in fields)):
+            values = (each for value in row for each in (value if isinstance(value, list) else [value]))
+            keys |= {value for value in values if isinstance(value, str) and files.KEY.fullmatch(value)}
         count += rows.delete()[0]
     return keys, count
 

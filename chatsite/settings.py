@@ -188,6 +188,7 @@ CELERY_BEAT_SCHEDULE = {
         ("report-overage", "billing.tasks.report_overage", 300.0),
         ("apply-stripe-events", "billing.tasks.apply_waiting_stripe_events", 60.0),
         ("tend-exports", "conversations.tasks.tend_exports", 60.0),
+        ("forget-lost-exports", "conversations.tasks.forget_lost_exports", 3600.0),
         ("forget-old-answers", "accounts.tasks.forget_old_answers", 3600.0),
         ("prove-balances", "quotas.tasks.prove_balances", 24 * 3600.0),
         ("advance-subscriptions", "billing.tasks.advance_subscriptions", 300.0),

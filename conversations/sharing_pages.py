@@ -1,5 +1,6 @@
 """Sharing a chat, taking a link back, and the page behind it."""
 
+import re
 from uuid import UUID
 
 from django.core.cache import cache
@@ -15,6 +16,7 @@ from conversations import reading, sharing
 from lib.errors import Invalid, NotFound
 from lib.html import render as as_html
 
+BUTTON = re.compile(r"<button .*?</button>", re.DOTALL)  # for copying code, by a script that this page has not
 DRAWN_FOR_S = 600  # a snapshot never changes; how it is drawn may, with the next release
 
 
@@ -65,7 +67,9 @@ def shared(request: BrandRequest, token: str) -> HttpResponse:
     key = f"share-drawn:{found['id']}"
     drawn = cache.get(key)
     if drawn is None:
-        drawn = [str(as_html(each["text"])) if each["role"] == "assistant" else "" for each in found["messages"]]
+        drawn = [
+            BUTTON.sub("", as_html(each["text"])) if each["role"] == "assistant" else "" for each in found["messages"]
+        ]
         cache.set(key, drawn, DRAWN_FOR_S)
     # Sanitised by lib.html before it was put there.
     messages = [each | {"html": mark_safe(html)} for each, html in zip(found["messages"], drawn, strict=True)]  # noqa: S308

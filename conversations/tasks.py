@@ -68,3 +68,9 @@ def tend_exports() -> int:
     for export_id in waiting:
         go_on_with_export.apply_async([str(export_id)], expires=60)
     return len(waiting) + ended
+
+
+@shared_task(scoped=False, periodic=True)  # type: ignore[call-overload]  # files alone
+def forget_lost_exports() -> int:
+    """Delete files of exports that no row knows of. Returns how many."""
+    return background.forget_lost_files()

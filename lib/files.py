@@ -11,6 +11,7 @@ Storing is no part of a transaction: save first and store the key after it; dele
 import re
 import unicodedata
 from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime
 from typing import IO, Any
 from uuid import UUID
 
@@ -96,6 +97,11 @@ def give_back(key: str, content: IO[bytes]) -> None:
         raise FileGone
     if not storages["files"].exists(key):
         storages["files"].save(key, File(content))
+
+
+def stored_at(key: str) -> datetime:
+    """When save() made this key."""
+    return datetime.fromtimestamp(int(key.split("/")[2][:12], 16) / 1000, UTC)
 
 
 def attached(key: str, name: str, *, brand_id: UUID, content_type: str = "") -> StreamingHttpResponse:

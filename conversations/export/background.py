@@ -28,7 +28,7 @@ from lib.db import SERVICE, Principal, scope
 from lib.errors import Conflict, NotFound
 
 AT_ONCE = 25  # chats of one part
-KEPT = timedelta(hours=24)
+KEPT, SPARE = timedelta(hours=24), timedelta(hours=1)
 STALLED, GIVEN_UP = timedelta(minutes=6), timedelta(minutes=10)  # without coming on
 REMEMBERED = timedelta(days=30)  # that there was one
 MOST_UNDER_WAY = 3
@@ -157,6 +157,15 @@ def tend(now: datetime | None = None) -> tuple[list[UUID], int]:
     with scope(SERVICE):
         Export.objects.filter(Q(ended_at__lt=now - REMEMBERED), file_key="").delete()
     return [row.pk for row in stalled if row not in lost], len(lost) + len(over)
+
+
+def forget_lost_files(now: datetime | None = None) -> int:
+    """Delete files older than any download may be: what a crash, or somebody who was erased, left without a row."""
+    now = now or clock.now()
+    lost = [key for key in files.stored("export") if files.stored_at(key) < now - KEPT - SPARE]
+    for key in lost:
+        files.delete(key, brand_id=UUID(key.partition("/")[0]))
+    return len(lost)
 
 
 def _end(export: Export, state: str, *, file_key: str = "", size_bytes: int = 0, error: str = "") -> bool:

@@ -9,15 +9,18 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
+from threading import BoundedSemaphore
 from typing import Any
 
 from django.utils.translation import gettext as _
 
 from conversations.export.chats import Chat, path
 from conversations.export.markdown import remarks, who
+from lib.errors import Unavailable
 
 PROGRAM = Path(__file__).with_name("press.py")
 AT_ONCE = 10  # chats that one process draws
+PRESSES, PATIENCE_S = BoundedSemaphore(2), 60.0  # at once in one process of ours
 MOST_LETTERS = 240_000  # of one chat, and of the chats of one process; some scripts cost more
 CPU_S, WALL_S, MEMORY_BYTES = 60, 120, 900 * 1024**2
 
@@ -46,6 +49,15 @@ def _bearable(jobs: Sequence[dict[str, Any]]) -> Sequence[dict[str, Any]]:
 
 
 def _draw(jobs: Sequence[dict[str, Any]]) -> list[bytes | None]:
+    if not PRESSES.acquire(timeout=PATIENCE_S):
+        raise Unavailable(_("Other PDFs are being drawn. Try again in a minute, or take Markdown."), retry_after=60)
+    try:
+        return _drawn(jobs)
+    finally:
+        PRESSES.release()
+
+
+def _drawn(jobs: Sequence[dict[str, Any]]) -> list[bytes | None]:
     with tempfile.TemporaryFile() as given:
         given.write(json.dumps({"words": _words(), "most_letters": MOST_LETTERS, "chats": jobs}).encode())
         given.seek(0)

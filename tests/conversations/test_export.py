@@ -281,6 +281,13 @@ def test_an_export_survives_its_workers_and_is_made_once(world):
     assert export.state == "done"
     assert [*files.stored("export")] == [export.file_key]
 
+    lost = files.save(world.act.pk, "export", "part.zip", b"of a worker that died before it said so")
+    assert background.forget_lost_files() == 0
+    assert background.forget_lost_files(clock.now() + timedelta(hours=24, minutes=30)) == 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(files, "stored_at", lambda key: clock.now() - timedelta(hours=26) if key == lost else clock.now())
+        assert background.forget_lost_files() == 1
+
     for end in ("cancelled", "stalled", "removed"):
         with scope(factories.member(world.act, world.bob)):
             again = background.ask(factories.member(world.act, world.bob), "chats", "json", ids)
