@@ -57,7 +57,7 @@ def of_profile(profile: Profile) -> Preferences:
 
 
 def mirror(response: HttpResponseBase, preferences: Preferences) -> None:
-    """Let the browser remember them. Its pages may read them, nobody else's."""
+    """Let the browser remember them; static/js/theme.js writes the colours into it, too."""
     told = {}
     for field in fields(Preferences):
         value = getattr(preferences, field.name)
@@ -68,7 +68,6 @@ def mirror(response: HttpResponseBase, preferences: Preferences) -> None:
         urlencode(told),
         max_age=KEPT_FOR_S,
         secure=settings.SESSION_COOKIE_SECURE,
-        httponly=True,
         samesite="Lax",
     )
 

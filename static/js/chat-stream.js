@@ -79,7 +79,9 @@ customElements.define("chat-stream", class extends HTMLElement {
     if (hadFocus) final?.focus({ preventScroll: true });
     const { status } = final?.dataset ?? {};
     say(status === "done" ? words.done : status === "stopped" ? words.stopped : words.failed);
-    document.getElementById("announce-answer").textContent = final?.querySelector(".prose")?.innerText ?? "";
+    const { announce } = document.documentElement.dataset, whole = final?.querySelector(".prose")?.innerText ?? "";
+    const told = announce === "end" ? "" : announce === "first" ? whole.match(/^[^]*?[.!?…。！？](?=\s|$)|^.*/)[0] : whole;
+    document.getElementById("announce-answer").textContent = told;
     document.querySelector("#chats [aria-current] .dot--live")?.remove();
     document.dispatchEvent(new CustomEvent("turn:end"));
   }

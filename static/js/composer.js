@@ -46,7 +46,8 @@ customElements.define("chat-composer", class extends HTMLElement {
     if (event.key === "Escape" && this.stream) return this.stop();
     if (event.key !== "Enter") return;
     const always = event.ctrlKey || event.metaKey;
-    if (!always && (event.shiftKey || event.altKey || !finePointer.matches)) return;
+    const line = document.documentElement.dataset.enter === "line";
+    if (!always && (line || event.shiftKey || event.altKey || !finePointer.matches)) return;
     event.preventDefault();
     this.form.requestSubmit();
   }
