@@ -1,4 +1,4 @@
-// attach.js: fetches attachments.js once somebody attaches something, or has: no chat pays for it before.
+// attach.js: fetches later/attachments.js once somebody attaches something, or has: no chat pays for it before.
 const find = () => document.querySelector("attach-files");
 let loading;
 const load = () => (loading ??= import(find().dataset.module));
