@@ -180,6 +180,7 @@ CELERY_BEAT_SCHEDULE = {
     }  # a queue that waited holds one
     for name, task, every_s in (
         ("reap-turns", "conversations.tasks.reap_turns", 5.0),
+        ("forget-deleted-messages", "conversations.tasks.forget_deleted_messages", 60.0),
         ("sweep-attachments", "conversations.tasks.sweep_attachments", 60.0),
         ("look-around", "chatsite.tasks.look_around", 60.0),
         ("tell-of-limits", "quotas.tasks.tell_of_limits", 20.0),

@@ -5,7 +5,7 @@ from uuid import UUID
 from celery import shared_task
 from django.core.cache import cache
 
-from conversations import attachments, pending, reaper, retention
+from conversations import attachments, pending, reaper, retention, withdrawing
 from conversations.export import background
 from lib import clock
 
@@ -43,6 +43,12 @@ def read_attachment(self: Any, attachment_id: str) -> bool:
         return attachments.read(UUID(attachment_id))
     finally:
         READERS.release()
+
+
+@shared_task(periodic=True)  # type: ignore[call-overload]
+def forget_deleted_messages() -> int:
+    """Forget for good what was deleted a minute ago. Returns how many messages."""
+    return withdrawing.forget()
 
 
 @shared_task(periodic=True)  # type: ignore[call-overload]

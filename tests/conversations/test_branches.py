@@ -1,14 +1,17 @@
 """What one can do with a message: ask for another answer, edit a question, go on, turn over, delete and take back."""
 
+from datetime import timedelta
 from uuid import uuid4
 
 import pytest
+from django.utils import timezone
 
-from conversations import beginning, turns
-from conversations.models import Conversation, Message, Turn
+from conversations import beginning, branches, finishing, judging, reading, turns, withdrawing
+from conversations.models import Conversation, Correction, Feedback, Message, Turn
 from conversations.turns import Branch, Question
+from events.models import Event
 from lib.db import SERVICE, scope
-from lib.errors import Conflict, NotFound
+from lib.errors import Conflict, Invalid, NotFound
 from providers import offers
 from tests import factories
 from tests.conversations.test_turns import finish
@@ -31,8 +34,8 @@ def alice(world):
 class Talk:
     """A chat of alice's, told by its texts."""
 
-    def __init__(self, alice, brand):
-        self.alice, self.brand, self.chat = alice, brand, None
+    def __init__(self, alice, brand, stranger):
+        self.alice, self.brand, self.stranger, self.chat = alice, brand, stranger, None
 
     def ask(self, text, answer, **fields):
         begun = beginning.begin(
@@ -58,7 +61,7 @@ class Talk:
 
 @pytest.fixture
 def talk(alice, world):
-    return Talk(alice, world.act)
+    return Talk(alice, world.act, factories.member(world.act, world.bob))
 
 
 def told(begun):
@@ -129,13 +132,123 @@ def test_what_cannot_be_branched_from_is_refused_in_words_and_holds_nothing(talk
     ):
         with pytest.raises(refusal):
             talk.begin(way, message_id, text="x")
-    other = Talk(factories.member(world.act, world.bob), world.act)
-    other.chat = talk.chat
     with pytest.raises(NotFound):
-        other.begin(Branch.AGAIN, first.answer_id)
+        Talk(talk.stranger, world.act, talk.alice).begin(Branch.AGAIN, first.answer_id)
     running = talk.begin(Branch.AGAIN, first.answer_id)
     with pytest.raises(Conflict):
         talk.begin(Branch.AGAIN, running.answer_id)
     with pytest.raises(Conflict, match="still being written"):
         talk.begin(Branch.EDIT, first.question_id, text="Other?")
     finish(running)
+
+
+def test_turning_over_shows_another_version_with_what_followed_it(talk):
+    """Twice is once, because a press names the message that it was pressed on; at the ends nothing changes."""
+    first = talk.ask("One?", "First.")
+    talk.ask("Two?", "Second.")
+    other = talk.begin(Branch.AGAIN, first.answer_id)
+    finish(other, text="Other first.")
+
+    for _ in range(2):
+        assert branches.turn_over(talk.alice, other.answer_id, -1) == talk.chat
+        assert talk.path() == ["One?", "First.", "Two?", "Second."]
+    with scope(talk.alice):
+        places = {row["content"]: (row.get("n"), row.get("of")) for row in reading.messages(talk.alice, talk.chat)}
+    assert places == {"One?": (None, None), "First.": (1, 2), "Two?": (None, None), "Second.": (None, None)}
+    branches.turn_over(talk.alice, first.answer_id, -1)
+    assert talk.path()[1] == "First."
+    branches.turn_over(talk.alice, first.answer_id, 1)
+    assert talk.path() == ["One?", "Other first."]
+    with pytest.raises(NotFound):
+        branches.turn_over(talk.stranger, first.answer_id, 1)
+
+
+def test_a_deleted_message_is_gone_everywhere_but_from_the_bill_and_can_be_taken_back(talk):
+    first = talk.ask("My secret?", "It is kept.")
+    second = talk.ask("Two?", "Second.")
+    with scope(SERVICE):
+        cost = Message.objects.get(pk=first.answer_id).tokens_used
+        Message.objects.filter(pk=first.question_id).update(
+            metadata={"parts": []}, files=[{"name": "x"}], file_text="y"
+        )
+
+    for _ in range(2):
+        withdrawing.delete(talk.alice, first.question_id)
+        withdrawing.delete(talk.alice, first.answer_id)
+    assert talk.path() == ["", "", "Two?", "Second."]
+    following = beginning.begin(talk.alice, talk.brand, Question(text="Three?", conversation_id=talk.chat))
+    assert told(following) == ["Two?", "Second.", "Three?"]
+    finish(following, text="Third.")
+    with pytest.raises(Conflict, match="was deleted"):
+        talk.begin(Branch.AGAIN, first.answer_id)
+    with scope(SERVICE):
+        row = Message.objects.get(pk=first.question_id)
+        assert (row.files, row.file_text, row.metadata) == ([], "", {})
+        assert Message.objects.get(pk=first.answer_id).tokens_used == cost
+
+    for _ in range(2):
+        withdrawing.restore(talk.alice, first.question_id)
+    with scope(SERVICE):
+        row = Message.objects.get(pk=first.question_id)
+        assert (row.content, row.files, row.file_text, row.withdrawn) == ("My secret?", [{"name": "x"}], "y", None)
+        Message.objects.filter(pk=first.answer_id).update(deleted_at=timezone.now() - timedelta(minutes=2))
+    assert withdrawing.forget() == 1
+    with pytest.raises(Conflict, match="more than a minute ago"):
+        withdrawing.restore(talk.alice, first.answer_id)
+    with scope(SERVICE):
+        assert not Message.objects.exclude(withdrawn=None).exists()
+    with pytest.raises(NotFound):
+        withdrawing.delete(talk.stranger, second.answer_id)
+    with scope(SERVICE):
+        told_of = Event.objects.filter(type__in=["message.deleted", "message.restored"]).order_by("id")
+        assert [event.type for event in told_of] == ["message.deleted"] * 2 + ["message.restored"]
+
+
+def test_what_is_being_written_cannot_be_deleted_and_the_reaper_brings_nothing_back(talk):
+    running = beginning.begin(talk.alice, talk.brand, Question(text="Go on."))
+    talk.chat = running.conversation_id
+    with pytest.raises(Conflict, match="still being written"):
+        withdrawing.delete(talk.alice, running.answer_id)
+    finish(running, text="Half", status="interrupted")
+    withdrawing.delete(talk.alice, running.answer_id)
+    finishing.as_ended(running.turn_id, text="Half of it")
+    assert talk.path() == ["Go on.", ""]
+
+
+def test_a_rating_can_be_changed_and_taken_back_and_a_correction_waits_for_the_brand(talk):
+    """S3 feedback_rating and corrections: one of each for an answer, the last word counts."""
+    answer = talk.ask("One?", "Wrong.").answer_id
+    for rating in (1, 1, -1):
+        judging.rate(talk.alice, answer, rating)
+    for text in ("Right", "Right.", "Right."):
+        judging.correct(talk.alice, answer, text)
+    with scope(SERVICE):
+        (said,) = Feedback.objects.all()
+        (correction,) = Correction.objects.all()
+        row = Message.objects.get(pk=answer)
+        assert (said.rating, row.feedback_rating, row.was_corrected) == (-1, -1, True)
+        assert (correction.original_response, correction.corrected_response) == ("Wrong.", "Right.")
+        assert (correction.status, row.correction_id) == ("pending", correction.pk)
+        told = Event.objects.filter(type__in=["message.rated", "correction.created"]).order_by("id")
+        assert [event.type for event in told] == ["message.rated", "message.rated", "correction.created"]
+        assert not any("Right" in str(event.data) for event in told), "never content"
+    judging.rate(talk.alice, answer, 0)
+    judging.correct(talk.alice, answer, "")
+    with scope(SERVICE):
+        assert not Feedback.objects.exists()
+        assert not Correction.objects.exists()
+        row = Message.objects.get(pk=answer)
+        assert (row.feedback_rating, row.was_corrected, row.correction_id) == (None, False, None)
+    judging.correct(talk.alice, answer, "Right.")
+    with scope(SERVICE):
+        Correction.objects.update(status="approved")
+    with pytest.raises(Conflict):
+        judging.correct(talk.alice, answer, "Left.")
+    for wrong in (
+        lambda: judging.rate(talk.alice, answer, 5),
+        lambda: judging.correct(talk.alice, answer, "x" * 20_001),
+    ):
+        with pytest.raises(Invalid):
+            wrong()
+    with pytest.raises(NotFound):
+        judging.rate(talk.stranger, answer, 1)
