@@ -118,6 +118,10 @@ def begin(
                 idempotency.release(turn_id)
         if isinstance(error, QuotaExceeded):
             refusals.tell(brand, principal.owner_id, error)
+        if "one after the other" in told:
+            raise Conflict(
+                "Something else was asked in this chat at the same moment. Look at it, and send again."
+            ) from error
         if "one_running_turn" in told:
             raise StillAnswering(
                 "An answer is still being written in this chat. Wait for it, or stop it first."

@@ -26,7 +26,8 @@ from accounts.access import (
     member_or_visitor_asks,
 )
 from conversations import beginning, branches, judging, reading, runner, views, visiting, withdrawing
-from conversations.forms import UNSTORABLE, QuestionForm
+from conversations.forms import QuestionForm
+from conversations.tuning import UNSTORABLE
 from conversations.turns import Begun, Branch, Question
 from lib.db import Principal, db
 from lib.errors import DomainError, Invalid
@@ -135,9 +136,9 @@ def _begin(request: BrandRequest, question: Question) -> Begun:
 
 async def _refused(request: BrandRequest, refused: DomainError, message_id: UUID) -> HttpResponse:
     if "HX-Request" in request.headers:
-        return await views._refused(request, refused, None)
+        return await views.refused_in_words(request, refused, None)
     found, _told = await as_asker(request, reading.message, message_id)
-    return await views._refused(request, refused, found.conversation_id)
+    return await views.refused_in_words(request, refused, found.conversation_id)
 
 
 @asker

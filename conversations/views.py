@@ -185,7 +185,7 @@ async def _taken(request: BrandRequest, conversation_id: UUID | None) -> HttpRes
             raise Invalid(form.first_error)
         begun, page = await asyncio.shield(_ask(request, form, conversation_id))  # also when the browser is gone
     except DomainError as refused:
-        return await _refused(request, refused, conversation_id, form)
+        return await refused_in_words(request, refused, conversation_id, form)
     if "HX-Request" not in request.headers:
         return HttpResponseRedirect(reverse("conversations:detail", args=[begun.conversation_id]), status=303)
     response = HttpResponse(page)
@@ -240,8 +240,8 @@ def _turn(request: BrandRequest, form: QuestionForm, begun: Begun, is_first: boo
     return render_to_string("conversations/_turn.html", context, request)
 
 
-async def _refused(
-    request: BrandRequest, refused: DomainError, conversation_id: UUID | None, form: QuestionForm
+async def refused_in_words(
+    request: BrandRequest, refused: DomainError, conversation_id: UUID | None, form: QuestionForm | None = None
 ) -> HttpResponse:
     """The reason in words, with the text kept: a note above the composer, or the page again without JavaScript."""
     if "HX-Request" in request.headers:
@@ -270,7 +270,7 @@ async def _refused(
         request.principal, request.standing = principal, ""
         found = reading.conversation(principal, conversation_id) if conversation_id else None
         page = {**_page(request, found), "error": refused.detail, "draft": draft}
-        if found is None:
+        if found is None and form:
             page |= {"about": form.cleaned_data.get("about"), "tuning": tuning.sent(request.POST)}
         page |= reading.note(refused)
         return render_to_string("conversations/chat.html", page, request)

@@ -12,8 +12,8 @@ document.addEventListener("submit", (event) => {
   if (form.id !== "message-form" && !form.matches("[data-message-form]")) return;
   event.preventDefault();
   if (menu.contains(button)) menu.hidePopover();
-  button?.closest(".toast")?.remove();
   const body = new URLSearchParams(new FormData(form, button));
+  button?.closest(".toast")?.remove();
   const picked = button?.hasAttribute("data-picked") && document.querySelector("#composer-form [name=provider]")?.value;
   if (picked) body.set("provider", picked); // whoever asks again after a failure may have picked another model before
   change(button?.getAttribute("formaction") ?? form.getAttribute("action"), { method: "POST", body }, button);

@@ -1,0 +1,141 @@
+"""What a member does with a message, by mouse and by keyboard, on a phone, in the dark and without JavaScript."""
+
+import re
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.browser.visitor import PHONE
+from tests.conversations import rows
+
+pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
+
+
+def test_ask_again_edit_and_turn_over_by_keyboard(site, visitors):
+    """H2, Q-13, Q-30: versions stand beside each other, each answer is one question of the plan, a double click is one."""
+    person = site.person(limit=9)
+    member = visitors.open(person)
+    page, keys = member.page, member.page.keyboard
+    member.ask_and_read("**Bold** first.", "echo")
+    member.ask_and_read("Second.", "echo")
+
+    page.locator("#transcript").focus()
+    for key in "kkkr":  # the answer to the first question, again
+        keys.press(key)
+    menu = page.get_by_role("menu", name="Answer again")
+    expect(menu.get_by_role("menuitem").first).to_be_focused()
+    keys.press("Escape")
+    expect(menu).to_be_hidden()
+    keys.press("r")
+    with page.expect_response(re.compile("/again/$")):
+        keys.press("Enter")
+        keys.press("Enter")
+    expect(member.questions).to_have_count(1)
+    expect(member.answer).to_have_attribute("data-status", "done", timeout=15_000)
+    expect(member.answer.locator(".pager")).to_contain_text("2 of 2")
+    expect(member.meter).to_contain_text("3 of 9")
+    member.answer.focus()
+    keys.press("ArrowLeft")
+    expect(member.questions).to_have_count(2)
+    pager = page.locator(".msg:nth-child(2) .pager")
+    expect(pager).to_contain_text("1 of 2")
+    page.reload()
+    expect(pager).to_contain_text("1 of 2")
+    assert member.findings() == []
+
+    member.box.focus()
+    keys.press("ArrowUp")
+    field = page.get_by_label("Edit your question")
+    expect(field).to_be_focused()
+    expect(field).to_have_value("Second.")
+    keys.press("Escape")
+    expect(field).to_have_count(0)
+    member.questions.last.focus()
+    keys.press("e")
+    field.fill("Second, but better.")
+    assert member.findings() == []
+    keys.press("Control+Enter")
+    expect(member.answer).to_contain_text("Second, but better.")
+    expect(member.answer).to_have_attribute("data-status", "done", timeout=15_000)
+    expect(member.questions.last.locator(".pager")).to_contain_text("2 of 2")
+    expect(member.meter).to_contain_text("4 of 9")
+    assert len(rows.of(person)) == 4
+    assert member.broken == []
+
+
+def test_stopped_answers_go_on_and_messages_are_rated_corrected_and_deleted(site, visitors):
+    phone = visitors.open(site.person(limit=9), viewport=PHONE, has_touch=True, is_mobile=True, color_scheme="dark")
+    page = phone.page
+    answer = phone.ask(model="long")
+    phone.watch("w0005")
+    phone.stop_button.click()
+    expect(answer).to_have_attribute("data-status", "stopped")
+    assert phone.sideways() == 0
+    assert phone.findings() == []
+    kept = answer.locator(".prose").inner_text().strip()
+
+    answer.get_by_role("button", name="Continue").click()
+    phone.watch("w0005")
+    phone.stop_button.click()
+    expect(answer).to_have_attribute("data-status", "stopped")
+    expect(answer.locator(".pager")).to_contain_text("2 of 2")
+    assert phone.answer.locator(".prose").inner_text().startswith(kept.rsplit(None, 1)[0])
+    expect(phone.meter).to_contain_text("2 of 9")
+
+    good = answer.get_by_role("button", name="Good answer")
+    good.click()
+    expect(good).to_have_attribute("aria-pressed", "true")
+    answer.get_by_role("button", name="Bad answer").click()
+    expect(good).to_have_attribute("aria-pressed", "false")
+    answer.get_by_label("What should it have said?").fill("That it counts in words.")
+    answer.get_by_role("button", name="Report this correction").click()
+    expect(answer).to_contain_text("Your correction is kept.")
+    assert phone.findings() == []
+    assert phone.sideways() == 0
+
+    phone.questions.last.get_by_role("button", name="Delete question").click()
+    expect(phone.questions.last).to_contain_text("You deleted this question.")
+    page.locator(".toast").get_by_role("button", name="Undo").click()
+    expect(phone.questions.last).to_contain_text("Tell me.")
+    expect(page.locator(".toast")).to_have_count(0)
+    answer.get_by_role("button", name="Delete answer").click()
+    expect(answer).to_contain_text("You deleted this answer.")
+    assert phone.findings() == []
+    page.reload()
+    expect(answer).to_contain_text("You deleted this answer.")
+    assert phone.broken == []
+
+
+def test_all_of_it_works_without_javascript(site, visitors):
+    plain = visitors.open(site.person(limit=9), java_script_enabled=False)
+    page = plain.page
+
+    def until(text):
+        for _ in range(40):
+            if page.locator("#thread").get_by_text(text).count():
+                return
+            page.reload()
+            page.wait_for_timeout(100)
+        raise AssertionError(text)
+
+    plain.box.fill("First.")
+    plain.send_button.click()
+    until("tokens")
+    page.get_by_role("button", name="Answer again").click()
+    until("2 of 2")
+    until("tokens")
+    page.get_by_role("button", name="Version before").click()
+    expect(page.locator("#thread")).to_contain_text("1 of 2")
+    page.get_by_role("link", name="Edit question").click()
+    page.get_by_label("Edit your question").fill("Better.")
+    page.get_by_role("button", name="Ask this").click()
+    until("Better.")
+    until("tokens")
+    page.get_by_role("button", name="Bad answer").click()
+    page.get_by_label("What should it have said?").fill("This.")
+    page.get_by_role("button", name="Report this correction").click()
+    expect(page.locator("#thread")).to_contain_text("Your correction is kept.")
+    page.get_by_role("button", name="Delete question").click()
+    expect(page.locator("#thread")).to_contain_text("You deleted this question.")
+    page.get_by_role("button", name="Undo").click()
+    expect(page.locator("#thread")).to_contain_text("Better.")

@@ -1,0 +1,112 @@
+"""The buttons of a message at the server: a double click is one, nonsense nothing, and the path stays whole in a race."""
+
+from uuid import uuid4
+
+import pytest
+from django.db import connections
+from django.test.utils import CaptureQueriesContext
+
+from conversations import beginning, branches
+from conversations.models import Message, Turn
+from conversations.turns import Branch, Question
+from lib.db import LEAVE, SERVICE, scope
+from lib.errors import Conflict
+from providers import offers
+from tests import factories
+from tests.conversations.test_turns import finish
+from tests.quotas.proofs import numbers, prove, together
+
+BESIDE = {"host": "act.localhost", "hx-request": "true"}
+
+
+@pytest.fixture
+def chat(world):
+    offers.forget()
+    said = [("user", "One?"), ("assistant", "First."), ("user", "Two?"), ("assistant", "Second.")]
+    made = factories.make_conversation(world.act, world.alice, said=said)
+    with scope(SERVICE):
+        messages = list(Message.objects.filter(conversation=made).order_by("id"))
+    yield messages
+    offers.forget()
+    prove(world)
+
+
+def test_the_same_press_twice_is_one_turn_and_another_answer_costs_ten_statements_at_most(world, client, chat):
+    """Q-12, DESIGN 8: the key of a page is each message's own."""
+    client.force_login(world.alice)
+    client.post(f"/messages/{chat[3].pk}/again/", headers=BESIDE)
+    with CaptureQueriesContext(connections["default"]) as asked:
+        first = client.post(f"/messages/{chat[3].pk}/again/", {"idempotency_key": "k"}, headers=BESIDE)
+    repeat = client.post(f"/messages/{chat[3].pk}/again/", {"idempotency_key": "k"}, headers=BESIDE)
+    other = client.post(f"/messages/{chat[1].pk}/again/", {"idempotency_key": "k"}, headers=BESIDE)
+
+    assert (first.status_code, repeat.status_code) == (200, 200)
+    assert other.status_code in (200, 409), "another message is another request, and may come while an answer is written"
+    assert 'id="thread"' in first.content.decode()
+    of_the_test = ("BEGIN", "COMMIT", "SAVEPOINT", "RELEASE", LEAVE.strip())
+    told = [query["sql"].strip() for query in asked if not query["sql"].strip().startswith(of_the_test)]
+    begin = told[: next(n for n, sql in enumerate(told) if "insert into conversations_turn" in sql) + 2]
+    print(f"\nanother answer: {len(begin)} statements")
+    assert "set is_current = not is_current" in begin[-1]
+    assert len(begin) <= 10, begin
+    with scope(SERVICE):
+        assert Turn.objects.count() == 2 + (other.status_code == 200)
+
+
+def test_nonsense_is_refused_and_changes_nothing(world, client, chat):
+    """F-02: for pages and for JavaScript alike."""
+    client.force_login(world.alice)
+    for address, fields in (
+        ("again", {"provider": "x"}),
+        ("again", {"provider": str(uuid4())}),
+        ("again", {"idempotency_key": "a\0b"}),
+        ("again", {"idempotency_key": "k" * 300 + "\ud800"}),
+        ("edit", {"text": "x"}),
+        ("version", {"by": "2"}),
+        ("version", {}),
+        ("rate", {"rating": "9"}),
+        ("rate", {"rating": "1", "reason": "\0"}),
+        ("correct", {"text": "\0"}),
+        ("correct", {"text": "x" * 20_001}),
+    ):
+        for headers in (BESIDE, {"host": "act.localhost"}):
+            body = "&".join(f"{name}={value}" for name, value in fields.items()).encode("utf-8", "surrogatepass")
+            answer = client.post(
+                f"/messages/{chat[3].pk}/{address}/", body, "application/x-www-form-urlencoded", headers=headers
+            )
+            assert 400 <= answer.status_code < 500 or fields.get("idempotency_key", "").startswith("kk"), (
+                address,
+                fields,
+            )
+    for address, fields in (("edit", {"text": ""}), ("edit", {"text": "a\0"}), ("again", {}), ("continue", {})):
+        assert 400 <= client.post(f"/messages/{chat[2].pk}/{address}/", fields, headers=BESIDE).status_code < 500
+    with scope(SERVICE):
+        assert Message.objects.filter(conversation_id=chat[0].conversation_id, is_current=True).count() >= 2
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_path_stays_one_line_whatever_is_pressed_at_once(live_world):
+    """S-05-like: answers begun, turned over and gone on with in many tabs; and one answer at a time all the while."""
+    offers.forget()
+    alice = factories.member(live_world.act, live_world.alice)
+    first = beginning.begin(alice, live_world.act, Question(text="One?"))
+    finish(first, text="First.")
+    chat = first.conversation_id
+
+    def press(number):
+        if number % 3 == 0:
+            return branches.turn_over(alice, first.answer_id, number % 2 or -1)
+        asked = Question(branch=Branch(Branch.AGAIN, first.answer_id))
+        if number % 3 == 1:
+            asked = Question(text=f"n{number}", conversation_id=chat)
+        return finish(beginning.begin(alice, live_world.act, asked, key=str(uuid4())), text=f"a{number}")
+
+    for _ in range(3):
+        outcomes = together(9, press)
+        assert [one for one in outcomes if isinstance(one, Exception) and not isinstance(one, Conflict)] == []
+        with scope(SERVICE):
+            path = list(Message.objects.filter(conversation_id=chat, is_current=True).order_by("id"))
+        assert [row.parent_id for row in path] == [None, *(row.pk for row in path[:-1])]
+    prove(live_world)
+    assert numbers(live_world.act, live_world.alice.pk, "queries")[2] == 0
+    offers.forget()
