@@ -3,10 +3,13 @@
 from collections.abc import Sequence
 from uuid import UUID
 
+from django.db import OperationalError
+from django.utils.translation import gettext as _
+
 from conversations.models import Message
 from conversations.statements import SHOW
 from lib.db import Principal, scope, send
-from lib.errors import NotFound
+from lib.errors import Conflict, NotFound
 
 # Whoever writes a message of this conversation holds this row too, so what the next statement sees is all there is.
 LOCK = """
@@ -20,8 +23,19 @@ for update
 def turn_over(principal: Principal, message_id: UUID, by: int) -> UUID:
     """Show the version before (-1) or after (1) this one, with the newest of what followed it. Returns the conversation.
 
-    At either end nothing changes; a repeat, which names the same message, changes nothing either. Raises NotFound
+    At either end nothing changes; a repeat, which names the same message, changes nothing either.
+
+    Raises  NotFound, and Conflict when an answer ended in the same moment: its end holds rows in another order
     """
+    try:
+        return _turn_over(principal, message_id, by)
+    except OperationalError as error:
+        if "deadlock detected" not in str(error):
+            raise
+        raise Conflict(_("An answer ended at the same moment. Press again."), retry_after=1) from error
+
+
+def _turn_over(principal: Principal, message_id: UUID, by: int) -> UUID:
     names = {"message": message_id, "brand": principal.brand_id, "owner": principal.owner_id}
     with scope(principal):
         locked = send((LOCK, names))[0]

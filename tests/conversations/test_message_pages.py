@@ -3,7 +3,7 @@
 from uuid import uuid4
 
 import pytest
-from django.db import connections
+from django.db import OperationalError, connections
 from django.test.utils import CaptureQueriesContext
 
 from conversations import beginning, branches
@@ -34,17 +34,22 @@ def chat(world):
 def test_the_same_press_twice_is_one_turn_and_another_answer_costs_ten_statements_at_most(world, client, chat):
     """Q-12, DESIGN 8: the key of a page is each message's own."""
     client.force_login(world.alice)
-    client.post(f"/messages/{chat[3].pk}/again/", headers=BESIDE)
+    finish(
+        beginning.begin(factories.member(world.act, world.alice), world.act, Question(text="The first in this window."))
+    )
     with CaptureQueriesContext(connections["default"]) as asked:
         first = client.post(f"/messages/{chat[3].pk}/again/", {"idempotency_key": "k"}, headers=BESIDE)
+    sent = list(asked)  # the next request empties the log
     repeat = client.post(f"/messages/{chat[3].pk}/again/", {"idempotency_key": "k"}, headers=BESIDE)
     other = client.post(f"/messages/{chat[1].pk}/again/", {"idempotency_key": "k"}, headers=BESIDE)
 
     assert (first.status_code, repeat.status_code) == (200, 200)
-    assert other.status_code in (200, 409), "another message is another request, and may come while an answer is written"
+    assert other.status_code in (200, 409), (
+        "another message is another request, and may come while an answer is written"
+    )
     assert 'id="thread"' in first.content.decode()
     of_the_test = ("BEGIN", "COMMIT", "SAVEPOINT", "RELEASE", LEAVE.strip())
-    told = [query["sql"].strip() for query in asked if not query["sql"].strip().startswith(of_the_test)]
+    told = [query["sql"].strip() for query in sent if not query["sql"].strip().startswith(of_the_test)]
     begin = told[: next(n for n, sql in enumerate(told) if "insert into conversations_turn" in sql) + 2]
     print(f"\nanother answer: {len(begin)} statements")
     assert "set is_current = not is_current" in begin[-1]
@@ -99,7 +104,12 @@ def test_the_path_stays_one_line_whatever_is_pressed_at_once(live_world):
         asked = Question(branch=Branch(Branch.AGAIN, first.answer_id))
         if number % 3 == 1:
             asked = Question(text=f"n{number}", conversation_id=chat)
-        return finish(beginning.begin(alice, live_world.act, asked, key=str(uuid4())), text=f"a{number}")
+        begun = beginning.begin(alice, live_world.act, asked, key=str(uuid4()))
+        while True:
+            try:
+                return finish(begun, text=f"a{number}")
+            except OperationalError:  # as the runner does, when it met who waits for it
+                continue
 
     for _ in range(3):
         outcomes = together(9, press)
