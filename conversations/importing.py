@@ -20,7 +20,7 @@ from conversations import attachments
 from conversations.export.chats import FORMAT, ORIGIN, VERSION
 from conversations.models import Conversation, Message
 from lib import clock
-from lib.db import Principal, send
+from lib.db import Principal, opening, send
 from lib.errors import Invalid, TooLarge
 from lib.html import plain
 from lib.ids import uuid7
@@ -51,6 +51,9 @@ class Brought:
     known: int = 0  # here already, in the bin perhaps
 
 
+Read = tuple[Conversation, list[Message], set[UUID]]  # and the ids that it had where it comes from
+
+
 def bring(principal: Principal, content: bytes) -> Brought:
     """Store the chats of a file that are not here yet, in the principal's scope: all of them or none.
 
@@ -62,7 +65,7 @@ def bring(principal: Principal, content: bytes) -> Brought:
     if len(chats) > MOST_CHATS:
         raise TooLarge(_("A file may hold up to 1,000 chats. Export fewer at a time."))
     models = {offer.api_identifier: offer for offer in offers("chat")}
-    found, brought = {}, Brought()
+    found: dict[UUID, Read] = {}
     for number, chat in enumerate(chats, 1):
         try:
             conversation, messages = _read(principal, chat, models)
@@ -70,23 +73,29 @@ def bring(principal: Principal, content: bytes) -> Brought:
             raise Invalid(
                 _("Chat %(number)d of this file cannot be read, so nothing was stored.") % {"number": number}
             ) from error
-        found[conversation.pk] = conversation, messages, UUID(str(chat["id"]))
-    own = Conversation.objects.filter(brand_id=principal.brand_id, owner_id=principal.owner_id)
-    origins = {UUID(each.metadata[ORIGIN]) for each, _messages, _id in found.values()}
-    here = set(
-        own.filter(pk__in=[*found, *origins, *(old for *_rest, old in found.values())]).values_list("pk", flat=True)
-    )
-    now = clock.now()
-    by_age = sorted(found.items(), key=lambda item: item[1][0].last_message_at or now, reverse=True)
-    for rank, (new_id, (conversation, messages, old_id)) in enumerate(by_age):
-        # Bringing a chat is using it: by its own age the next sweep might delete it. The order among them stays.
-        conversation.last_message_at = now - timedelta(milliseconds=rank)
-        if here & {new_id, old_id, UUID(conversation.metadata[ORIGIN])}:
-            brought.known += 1
-            continue
-        _store(conversation, messages)
-        brought.new += 1
+        began = {UUID(str(chat["id"])), UUID(conversation.metadata[ORIGIN])}
+        found[conversation.pk] = conversation, messages, began
+    brought = _store_new(principal, found)
     brought.known += len(chats) - len(found)
+    return brought
+
+
+def _store_new(principal: Principal, found: Mapping[UUID, Read]) -> Brought:
+    """One at a time for each person: another window waits, and then finds what this one stored."""
+    brought, now = Brought(), clock.now()
+    with opening(principal, key=principal.owner_id):
+        own = Conversation.objects.filter(brand_id=principal.brand_id, owner_id=principal.owner_id)
+        known = {new_id: {new_id, *began} for new_id, (_chat, _messages, began) in found.items()}
+        here = set(own.filter(pk__in=set().union(*known.values())).values_list("pk", flat=True))
+        by_age = sorted(found.items(), key=lambda item: item[1][0].last_message_at or now, reverse=True)
+        for rank, (new_id, (conversation, messages, _began)) in enumerate(by_age):
+            if here & known[new_id]:
+                brought.known += 1
+                continue
+            # Bringing a chat is using it: by its own age the next sweep might delete it. The order among them stays.
+            conversation.last_message_at = now - timedelta(milliseconds=rank)
+            _store(conversation, messages)
+            brought.new += 1
     return brought
 
 
@@ -205,14 +214,14 @@ def _make_one_path(messages: list[Message]) -> None:
 
 def _store(conversation: Conversation, messages: list[Message]) -> None:
     created, written = conversation.created_at, [message.created_at for message in messages]
-    stored = Conversation.objects.bulk_create([conversation], ignore_conflicts=True)
+    Conversation.objects.bulk_create([conversation])
     Message.objects.bulk_create(messages, batch_size=500)
     send(
         (
             TIMES.format(
                 table="conversations_conversation", more=", updated_at = coalesce(t.last_message_at, t.updated_at)"
             ),
-            {"ids": [stored[0].pk], "created": [created]},
+            {"ids": [conversation.pk], "created": [created]},
         ),
         (
             TIMES.format(table="conversations_message", more=""),

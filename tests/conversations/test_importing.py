@@ -3,10 +3,13 @@
 import io
 import json
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
 from uuid import uuid4
 
 import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
+from django.db import connections
 
 from conversations.export.chats import collected, envelope
 from conversations.export.packing import as_json
@@ -184,3 +187,27 @@ def test_files_that_are_none_store_nothing(world, bob):
         assert not Conversation.objects.exists()
     assert client(world.bob).post("/import/").status_code == 400
     assert client(world.bob).post("/import/", {"file": SimpleUploadedFile("x.json", b"{")}).status_code == 400
+
+
+@pytest.mark.django_db(transaction=True)
+def test_two_windows_at_once_bring_a_file_once(live_world):
+    """Each has read the file before the other has stored it."""
+    principal = factories.member(live_world.act, live_world.bob)
+    chat = {"id": str(uuid4()), "title": "x", "created_at": "2026-01-01T00:00:00Z"}
+    chat["messages"] = [{"id": str(uuid4()), "role": "user", "content": "x", "created_at": chat["created_at"]}]
+    file = json.dumps({"format": "chatsite-chats", "version": 1, "chats": [chat]}).encode()
+    both = Barrier(2)
+
+    def window(_):
+        try:
+            with scope(principal):
+                both.wait(20)
+                return bring(principal, file).new
+        finally:
+            connections.close_all()
+
+    with ThreadPoolExecutor(2) as threads:
+        assert sorted(threads.map(window, range(2))) == [0, 1]
+
+    with scope(principal):
+        assert (Conversation.objects.count(), Message.objects.count()) == (1, 1)
