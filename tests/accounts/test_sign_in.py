@@ -269,3 +269,39 @@ def test_a_key_that_almost_fits_is_no_key(world):
     assert {answer.status_code for answer in answers} == {401}
     assert len({answer.json()["error"]["message"] for answer in answers}) == 1
     assert text.rsplit("_", 1)[1] not in key.key_hash
+
+
+def test_a_new_password_needs_the_person_s_own_fresh_and_unused_token(world, settings):
+    """Missing, null, another's, expired, used: each is refused, in words or as not found, and no password changes."""
+    links = {}
+    for name in ("alice", "bob"):
+        arrived().clear()
+        browser().post("/account/password/reset/", {"email": f"{name}@example.com"})
+        links[name] = LINK.findall(arrived()[0].body)[0]
+    way, _, token = links["alice"].strip("/").rpartition("/")
+    person, _, key = token.partition("-")
+    other = links["bob"].strip("/").rpartition("/")[2].partition("-")[0]
+    new = {"password1": "quite-another-1", "password2": "quite-another-1"}
+
+    def tried(link):
+        stranger = browser()
+        page = stranger.get(f"/{way}/{link}/", follow=True)
+        sent = stranger.post(page.request["PATH_INFO"], new)
+        told = {
+            answer.status_code == 404 or "does not work any more" in answer.content.decode() for answer in (page, sent)
+        }
+        return told == {True}
+
+    wrong = {
+        "missing": f"{person}-", "null": f"{person}-null", "none": "null-null", "no key": person, "nobody's": f"-{key}",
+        "another's": f"{other}-{key}", "from nowhere": f"{person}-set-password", "cut": f"{person}-{key[:-1]}",
+    }  # fmt: skip
+    assert {name for name, link in wrong.items() if not tried(link)} == set()
+    settings.PASSWORD_RESET_TIMEOUT = -1
+    assert tried(token), "expired"
+    settings.PASSWORD_RESET_TIMEOUT = 3600
+    assert User.objects.get(email="alice@example.com").check_password(factories.PASSWORD)
+    assert not tried(token), "the real one"
+    assert tried(token), "used"
+    assert browser().post("/account/login/", {**ALICE, "password": "quite-another-1"}).status_code == 302
+    assert browser().post("/account/login/", {**ALICE, "login": "bob@example.com"}).status_code == 302
