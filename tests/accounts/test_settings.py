@@ -2,11 +2,14 @@
 
 import io
 import re
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from allauth.account.models import EmailAddress
 from allauth.mfa.totp.internal import auth as totp
+from allauth.socialaccount.models import SocialAccount
+from allauth.socialaccount.providers.github.views import GitHubOAuth2Adapter
+from allauth.socialaccount.providers.oauth2.client import OAuth2Client
 from allauth.usersessions.models import UserSession
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.core.management import CommandError, call_command
@@ -27,6 +30,7 @@ from lib.ids import uuid7
 from providers import offers
 from providers.models import SystemPrompt
 from quotas import ledger
+from quotas.models import Account
 from tests import factories
 from tests.post import arrived
 
@@ -369,3 +373,37 @@ def test_a_brands_admin_sets_the_brand_and_its_log_says_what_was_before(world):
         Brand.objects.filter(pk=world.act.pk).update(withheld_models=[world.demo.pk])
     brands.forget()
     assert alice.post("/c/send/", {"text": "hello", "provider": world.demo.pk}).status_code == 404
+
+
+@pytest.mark.parametrize("is_known", [True, False])
+def test_an_account_elsewhere_opens_no_account_that_is_here_and_makes_a_new_one_whole(world, monkeypatch, is_known):
+    """A-03, A-11: GitHub vouches for bob's address, and bob's account stays shut; a stranger becomes a member with a plan."""
+    email = "bob@example.com" if is_known else "dora@example.com"
+
+    def complete_login(self, request, app, token, **kwargs):
+        told = {"id": 7, "login": "somebody", "name": "Somebody", "email": email}
+        login = self.get_provider().sociallogin_from_response(request, told)
+        login.email_addresses = [EmailAddress(email=email, verified=True, primary=True)]
+        return login
+
+    monkeypatch.setattr(GitHubOAuth2Adapter, "complete_login", complete_login)
+    monkeypatch.setattr(OAuth2Client, "get_access_token", lambda *args, **kwargs: {"access_token": "t"})
+    stranger = browser()
+
+    away = stranger.post("/account/elsewhere/github/login/?next=//evil.example")
+    state = parse_qs(urlsplit(away.headers["Location"]).query)["state"][0]
+    forged = browser().get(f"/account/elsewhere/github/login/callback/?code=x&state={state}")
+    back = stranger.get(f"/account/elsewhere/github/login/callback/?code=x&state={state}")
+
+    assert away.headers["Location"].startswith("https://github.com/login/oauth/authorize?")
+    assert forged.status_code in (401, 403)  # the state is of another browser
+    assert "evil" not in back.headers.get("Location", "")
+    assert (stranger.get("/settings/").status_code == 200) is not is_known
+    assert SocialAccount.objects.filter(user=world.bob).count() == 0
+    if not is_known:
+        dora = User.objects.get(email=email)
+        with scope(SERVICE):
+            assert Membership.objects.filter(user=dora, brand=world.act).exists()
+            assert Account.objects.filter(owner_id=dora.pk, brand=world.act).exists()
+            assert profile_of(dora).language == "en"
+        assert not dora.has_usable_password()
