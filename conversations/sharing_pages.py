@@ -11,6 +11,7 @@ from django.utils.safestring import mark_safe
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET, require_POST, require_safe
 
+from accounts import preferences
 from accounts.access import BrandRequest, brand_member, public
 from conversations import reading, sharing
 from lib.errors import Invalid, NotFound
@@ -28,7 +29,7 @@ def share(request: BrandRequest, conversation_id: UUID) -> HttpResponse:
     context = {
         "brand": request.brand,
         "here": "",
-        "zone": request.brand.zone,
+        "zone": preferences.zone(request),
         "conversation": reading.conversation(principal, conversation_id),
         "shown": sharing.shown(principal, conversation_id),
         "shares": sharing.listed(principal, conversation_id),

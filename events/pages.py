@@ -8,6 +8,7 @@ from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_POST, require_safe
 
+from accounts import preferences
 from accounts.access import BrandRequest, brand_member
 from events import notices
 from events.models import Notification
@@ -22,7 +23,7 @@ def notifications(request: BrandRequest) -> HttpResponse:
     context = {
         "brand": request.brand,
         "here": "notifications",
-        "zone": request.brand.zone,
+        "zone": preferences.zone(request),
         "notices": notices.recent(request.principal, most=SHOWN),
     }
     return render(request, "events/notifications.html", context)

@@ -12,6 +12,7 @@ from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET, require_POST, require_safe
 
+from accounts import preferences
 from accounts.access import BrandRequest, brand_member, member_goes_out
 from conversations import browsing, listing, retention, sharing, tasks
 from conversations.export import background, packing
@@ -76,7 +77,7 @@ def your_data(request: BrandRequest) -> HttpResponse:
     context = {
         "brand": request.brand,
         "here": "your-data",
-        "zone": request.brand.zone,
+        "zone": preferences.zone(request),
         "exports": exports,
         "is_under_way": any(row.state in UNDER_WAY for row in exports),
         "shares": sharing.listed(principal),

@@ -3,6 +3,7 @@
 import io
 import re
 from urllib.parse import parse_qs, urlsplit
+from zoneinfo import ZoneInfo
 
 import pytest
 from allauth.account.models import EmailAddress
@@ -407,3 +408,15 @@ def test_an_account_elsewhere_opens_no_account_that_is_here_and_makes_a_new_one_
             assert Account.objects.filter(owner_id=dora.pk, brand=world.act).exists()
             assert profile_of(dora).language == "en"
         assert not dora.has_usable_password()
+
+
+def test_dates_are_read_in_ones_own_zone(world):
+    bob = signed_in()
+    notices.notify(world.act.pk, world.bob.pk, "system", title="A title", message="Words")
+    with scope(SERVICE):
+        at = Notification.objects.get(owner_id=world.bob.pk).created_at
+
+    for zone in ("UTC", "Asia/Tokyo"):
+        bob.post("/settings/change/", {"field": "zone", "zone": zone})
+        assert f"{at.astimezone(ZoneInfo(zone)):%H:%M}</time>" in bob.get("/notifications/").content.decode()
+    assert bob.get("/settings/keys/").status_code == bob.get("/history/").status_code == 200
