@@ -31,7 +31,7 @@ def share(brand, is_shared=True):
 
 def lines():
     with scope(SERVICE):
-        return list(Activity.objects.filter(action="conversation.read").order_by("id"))
+        return list(Activity.objects.filter(brand__slug="act", action="conversation.read").order_by("id"))
 
 
 @pytest.fixture

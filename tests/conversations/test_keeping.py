@@ -7,10 +7,13 @@ import pytest
 from conversations import keeping
 from conversations.models import Conversation, Message, Turn
 from events.models import Event
-from lib.db import SERVICE, scope
+from lib.db import SERVICE, db, scope
 from lib.errors import Invalid, NotFound
 from quotas.models import Account
+from tests.conversations.rows import charged
+from tests.conversations.rows import stored as turn_of
 from tests.factories import make_conversation, member
+from tests.server import CSRF, eventually
 
 
 def stored(*chats):
@@ -20,7 +23,9 @@ def stored(*chats):
 
 def told(name):
     with scope(SERVICE):
-        return set(Event.objects.filter(type=f"conversation.{name}").values_list("subject_id", flat=True))
+        return set(
+            Event.objects.filter(brand__slug="act", type=f"conversation.{name}").values_list("subject_id", flat=True)
+        )
 
 
 def keep_days(user, days):
@@ -164,6 +169,33 @@ def test_an_emptied_bin_leaves_nothing_of_its_chats_and_all_of_the_others(world)
 
     assert keeping.empty_bin(alice) == 0
     with scope(SERVICE):
-        assert set(Conversation.objects.values_list("pk", flat=True)) == {kept.pk, bobs.pk}
+        assert set(Conversation.objects.filter(brand=world.act).values_list("pk", flat=True)) == {kept.pk, bobs.pk}
         assert not Message.objects.filter(conversation_id=gone.pk).exists()
     assert told("erased") == {gone.pk}
+
+
+async def test_the_answer_of_a_deleted_chat_ends_and_what_arrived_is_charged(site, browser):
+    """O-17 for delete, MISSION "a stopped answer": whatever process writes it, and once."""
+    asked = await browser.ask("Slowly.", site.models["slow"])
+
+    async def has_begun():
+        return (await db(turn_of, asked.turn_id))[0].produced_tokens > 0
+
+    async def has_ended():
+        turn, answer = await db(turn_of, asked.turn_id)
+        return turn.status == "stopped" and answer
+
+    await eventually(has_begun)
+    form = {"do": "delete", "csrfmiddlewaretoken": CSRF}
+    async with browser.post(f"/c/{asked.conversation_id}/keep/", data=form) as response:
+        assert response.status == 303
+
+    answer = await eventually(has_ended)
+
+    assert answer.content
+    assert (await db(charged, asked.turn_id))["queries"] == 1
+    async with browser.get(f"/c/{asked.conversation_id}/") as response:
+        assert response.status == 404
+    again = {"text": "More?", "provider": str(site.models["words"]), "csrfmiddlewaretoken": CSRF}
+    async with browser.post(f"/c/{asked.conversation_id}/send/", data=again) as response:
+        assert response.status == 404
