@@ -41,13 +41,13 @@ where indrelid = any(array['conversations_conversation', 'conversations_message'
 CHATS = """
 insert into conversations_conversation (id, brand_id, owner_id, title, created_at, updated_at, last_message_at, message_count,
                                         searchable)
-select uuidv7(-age), brand, owner, title, now() - age, now() - age, now() - age, 1, searchable(title)
+select uuidv7(-age), brand, owner, title, now() - age, now() - age, now() - age, 1, title_words
 from (select n, n * interval '10 seconds' as age, n <= %(alices)s as is_alices,
              (%(brands)s::uuid[])[case when n <= %(alices)s then 1 else 1 + n %% %(count)s end] as brand
       from generate_series(1, %(rows)s) n) made,
      lateral (select case when is_alices then %(alice)s::uuid
                           else md5(brand::text || made.n %% %(owners)s)::uuid end as owner) o,
-     lateral (select left(text, 60) as title from text where text.n = 1 + made.n %% %(texts)s) t
+     lateral (select left(text, 60) as title, title_words from text where text.n = 1 + made.n %% %(texts)s) t
 """
 MESSAGES = """
 insert into conversations_message (id, brand_id, owner_id, conversation_id, role, content, status, model, created_at,
@@ -80,11 +80,11 @@ def fill(world: factories.World, rows: int) -> None:
             cursor.execute(drop)
         for table in TABLES:
             cursor.execute(f"alter table {table} no force row level security, disable trigger user")
-        cursor.execute("create table text (n int primary key, text text, words tsvector)")
+        cursor.execute("create table text (n int primary key, text text, words tsvector, title_words tsvector)")
         with cursor.copy("copy text (n, text) from stdin") as copy:
             for number, text in enumerate(search.texts(TEXTS), 1):
                 copy.write_row((number, text))
-        cursor.execute("update text set words = searchable(text)")
+        cursor.execute("update text set words = searchable(text), title_words = searchable(left(text, 60))")
         cursor.execute(CHATS, names)
         cursor.execute(MESSAGES, names)
         for table in TABLES:
@@ -134,7 +134,7 @@ def pages(world: factories.World, rows: int, times: int) -> list[Row]:
     found = []
     for name, path in (
         ("history page of 50", "/history/"),
-        ("its last page but one, sorted by title", "/history/?sort=title&order=desc"),
+        ("the same, sorted by title", "/history/?sort=title&order=desc"),
         ("REST list of 50", "/api/v1/conversations?limit=50"),
         ("page of search", "/search/?q=house"),
     ):

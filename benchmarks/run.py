@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from benchmarks import history, processes, streams, walls
+from benchmarks import history, pages, processes, streams, walls
 from benchmarks.table import Row, show
 
 
@@ -41,6 +41,7 @@ def main() -> None:
         rows += processes.measure(quick=quick)
         rows += walls.measure()
         rows += history.measure(quick=quick)
+        rows += pages.measure(quick=quick)
         rows += reserve()
     finally:  # what was measured before something broke is shown all the same
         print(f"\n{machine()}; upstream, load, database and server share them.\n")
