@@ -27,7 +27,7 @@ def end_what_renews(user: User) -> int:
             if theirs["status"] != "canceled":
                 stripe().v1.subscriptions.cancel(row.provider_subscription_id)
         for customer in customers:
-            stripe().v1.customers.update(customer.stripe_customer_id, params={"email": ""})
+            stripe().v1.customers.update(customer.stripe_customer_id, params={"email": f"{user.pk}@erased.invalid"})
     return len(renewing)
 
 

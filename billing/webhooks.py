@@ -72,6 +72,8 @@ def proved(body: bytes, signature: str) -> dict[str, Any]:
 
 def store(event: dict[str, Any]) -> bool:
     """Put an event into the inbox and have it acted on. A repeat changes nothing. Returns whether it was new."""
+    if event["type"] == "customer.updated" and isinstance(event.get("data"), dict):
+        event = {**event, "data": {**event["data"], "previous_attributes": {}}}  # the address that somebody took back
     said = {
         "type": event["type"][:100],
         "api_version": str(event.get("api_version") or "")[:40],
