@@ -59,7 +59,12 @@ def place(request: BrandRequest) -> HttpResponse:
     if not form.is_valid():
         return _page(request, Invalid(_("Choose a model from the list.")))
     by = -1 if form.cleaned_data["do"] == "up" else 1
-    order.move(request.principal.brand_id, offers("chat"), form.cleaned_data["provider"], by)
+    order.move(
+        request.principal.brand_id,
+        offers("chat", without=request.brand.withheld_models),
+        form.cleaned_data["provider"],
+        by,
+    )
     return HttpResponseRedirect(reverse("conversations:manage-models") + "#order", status=303)
 
 
@@ -89,7 +94,7 @@ def _page(request: BrandRequest, refused: DomainError | None = None) -> HttpResp
         "brand": request.brand,
         "here": "manage-models",
         "standing": request.standing,
-        "order": order.in_order(request.principal.brand_id, offers("chat")),
+        "order": order.in_order(request.principal.brand_id, offers("chat", without=request.brand.withheld_models)),
         "places": chain,
         "choices": [row for row in offers("chat") if row.id not in taken],
         "is_full": len(chain) >= fallback.MOST,

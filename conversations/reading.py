@@ -10,6 +10,7 @@ from django.utils.translation import gettext as _
 from accounts import brands
 from accounts.models import Brand, Profile
 from conversations import attachments, listing, places, retention
+from conversations.errors import TooLong
 from conversations.models import Conversation, Correction, Message, Turn
 from conversations.turns import Finished
 from lib import clock
@@ -297,6 +298,8 @@ def note(refused: DomainError | None) -> dict[str, Any]:
     """Why nothing can be asked now, and the ways on, for `_note.html`; what will pass by itself needs no note."""
     if isinstance(refused, own_keys.OwnKeyRefused | CannotOpen):
         return {"ways": ["keys"]}
+    if isinstance(refused, TooLong):
+        return {"ways": ["new_chat"]}
     if refused is None or refused.status != QuotaExceeded.status:
         return {}
     cost = refused.extra.get("overage_price_microusd")

@@ -38,9 +38,10 @@ def test_an_answer_streams_with_formatting_and_ends_with_a_receipt(site, visitor
     expect(member.page).to_have_title(re.compile("^How do I say hello"))
     expect(member.box).to_be_focused()
     assert re.fullmatch(r"/c/[0-9a-f-]{36}/", member.path)
-    drawn = answer.inner_html()
+    keys = re.compile(' aria-keyshortcuts="."')  # named when the page is opened
+    drawn = keys.sub("", answer.inner_html())
     member.page.reload()
-    assert answer.inner_html() == drawn, "what was streamed is what is stored"
+    assert keys.sub("", answer.inner_html()) == drawn, "what was streamed is what is stored"
     expect(member.meter).to_contain_text("1 of 15")
 
 
@@ -91,7 +92,7 @@ def test_leaving_the_chat_does_not_end_the_answer_and_the_sidebar_shows_it_runni
     member.watch("w0005")
 
     member.page.get_by_role("link", name="New chat").click()
-    running = member.page.locator("#chats").get_by_role("link", name="Write on.")
+    running = member.page.locator("#chats").get_by_role("link", name=re.compile("^Write on"))
     expect(running.get_by_role("img", name="Answer in progress")).to_be_visible()
     running.click()
 
@@ -123,11 +124,11 @@ def test_a_form_sent_again_by_a_second_tab_is_the_same_question(site, visitors):
     """Q-13: a network retry and a duplicated tab carry the same Idempotency-Key."""
     person = site.person()
     member = visitors.open(person)
-    key = member.page.locator("[name=idempotency_key]").input_value()
+    key = member.page.locator("#composer-form [name=idempotency_key]").input_value()
     member.ask_and_read("Once.", "words")
 
     second = visitors.beside(member, "/c/")
-    second.page.locator("[name=idempotency_key]").evaluate("(field, key) => (field.value = key)", key)
+    second.page.locator("#composer-form [name=idempotency_key]").evaluate("(field, key) => (field.value = key)", key)
     second.set_model("words")
     second.box.fill("Once.")
     second.send_button.click()

@@ -16,7 +16,7 @@ from accounts.models import ApiKey, Brand, Membership, Profile, User
 from billing import telling
 from billing.models import Plan, Subscription
 from billing.plans import assign_plan, compare_catalogue, install_catalogue
-from conversations.models import Conversation, Message
+from conversations.models import BrandTemplate, Conversation, Message
 from events.reading import begin_now
 from lib import clock
 from lib.commands import OperatorCommand
@@ -91,6 +91,10 @@ class Command(OperatorCommand):
         for position, prompt in enumerate(row["prompts"]):
             SystemPrompt.objects.get_or_create(
                 brand=brand, name=prompt["name"], defaults={**prompt, "position": position * 10}
+            )
+        for position, template in enumerate(row.get("templates", [])):
+            BrandTemplate.objects.get_or_create(
+                brand=brand, title=template["title"], defaults={**template, "position": position * 10}
             )
         return brand
 
