@@ -166,7 +166,7 @@ def test_a_second_tab_shows_what_the_first_one_asks_and_begins(site, visitors):
     member = visitors.open(site.person())
     member.ask_and_read("The first.", "echo")
     second = visitors.beside(member)
-    member.ask("And then?", "slow")
+    member.ask("And then?", "long")
     second.watch("w0005")
     expect(second.questions).to_have_count(2)
     second.box.fill("A draft of my own.")
