@@ -186,14 +186,14 @@ def make_talk(brand, user, word):
 
 
 def talk_in(conversation, word):
-    brand, owner_id = conversation.brand, conversation.owner_id
+    brand, owner_id, question_id = conversation.brand, conversation.owner_id, uuid7()
     with scope(SERVICE):
         turn = Turn(
             brand=brand, owner_id=owner_id, conversation=conversation, provider_id=uuid7(), status=Turn.Status.DONE,
             heartbeat_at=timezone.now(), message_id=uuid7(), sent={"asked": {"store": True}},
         )  # fmt: skip
         common = {"brand": brand, "owner_id": owner_id, "conversation": conversation, "turn_id": turn.pk}
-        Message.objects.create(role="user", content=f"{word} question", **common)
+        Message.objects.create(pk=question_id, role="user", content=f"{word} question", **common)
         Message.objects.create(pk=turn.message_id, role="assistant", content=f"{word} answer", **common)
         turn.save()
     return conversation, turn
