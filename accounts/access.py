@@ -256,6 +256,20 @@ def api(*methods: str, needed: tuple[str, ...], for_sessions: bool = False) -> C
     return decorate
 
 
+def by_method(**views: View) -> View:
+    """One address, a view of api() for each method; HEAD is a GET."""
+
+    @functools.wraps(next(iter(views.values())))
+    def wrapper(request: BrandRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        view = views.get("GET" if request.method == "HEAD" else str(request.method))
+        if view is None:
+            raise WrongMethod(*views, *(["HEAD"] if "GET" in views else []))
+        response: HttpResponseBase = view(request, *args, **kwargs)
+        return response
+
+    return declare(csrf_exempt(wrapper), "api")
+
+
 def public(why: str) -> Callable[[View], View]:
     """Anybody, for the reason given."""
     if not why:

@@ -7,7 +7,6 @@ from uuid import UUID
 
 import orjson
 from django.http import HttpResponse
-from django.urls import path
 
 from accounts.access import BrandRequest, api
 from conversations import recording
@@ -86,9 +85,3 @@ def _metadata(given: Any) -> dict[str, Any]:
     if NUL.search(orjson.dumps(given)):
         raise BadField("metadata", "metadata holds a NUL character.")
     return given
-
-
-urlpatterns = [
-    path("conversations", conversations, name="record-conversation"),
-    path("conversations/<uuid:conversation_id>/messages", messages, name="record-message"),
-]

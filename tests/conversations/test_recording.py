@@ -196,8 +196,8 @@ def test_who_may_record_what(world, program):
     assert by_session.status_code == 401
     assert "Bearer" in by_session.headers["WWW-Authenticate"]
     assert stands()[:5] == before[:5]
-    wrong_method = Client().get("/api/v1/conversations", headers=program.headers)
-    assert (wrong_method.status_code, wrong_method.headers["Allow"]) == (405, "POST")
+    wrong_method = Client().put("/api/v1/conversations", headers=program.headers)
+    assert (wrong_method.status_code, wrong_method.headers["Allow"]) == (405, "GET, POST, HEAD")
     assert wrong_method.json()["code"] == "method_not_allowed"
 
 

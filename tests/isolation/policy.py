@@ -111,17 +111,37 @@ class Api:
     own: bool = False  # the row in the address is the person's alone
     for_sessions: bool = False
     key_wrong_scope: int = 403
+    for_admins: bool = False  # of the brand in the address
 
     def answer(self, actor: str, method: str) -> set[int]:
         if method not in self.methods:
             return {405}
+        if self.for_admins and (actor in KEYS or actor not in NOBODY):
+            return {200 if actor == "brand_admin" else 404}
         if actor == "key_wrong_scope":
             return {self.key_wrong_scope}
         if actor in KEYS:
             return {404 if self.own and actor == "key_other_brand" else self.status}
         if actor in NOBODY or not self.for_sessions:
             return {401}
-        return {404 if actor in STRANGERS else self.status}
+        return {404 if actor in STRANGERS or (self.own and actor != "owner") else self.status}
+
+
+@dataclass(frozen=True)
+class Apis:
+    """One address, a rule for each of its methods."""
+
+    rules: tuple[Api, ...]
+
+    @property
+    def methods(self) -> frozenset[str]:
+        return frozenset().union(*(rule.methods for rule in self.rules))
+
+    def of(self, method: str) -> Api:
+        return next((rule for rule in self.rules if method in rule.methods), self.rules[0])
+
+    def answer(self, actor: str, method: str) -> set[int]:
+        return self.of(method).answer(actor, method)
 
 
 @dataclass(frozen=True)
@@ -154,6 +174,8 @@ def form(sent: int = 200) -> dict[str, int]:
 
 TOLD = {**safe(200), "OPTIONS": 200}  # a page that only says something
 POST, READ = frozenset({"POST"}), frozenset(SAFE)
+ALL_OWN = Api(READ, for_sessions=True, key_wrong_scope=200)  # a list of one's own
+OWN_ROW = Api(READ, for_sessions=True, key_wrong_scope=200, own=True)
 ROUTES: dict[str, "Rule"] = {
     "conversations:home": anybody(safe(200), safe(302)),
     "conversations:new": Member(READ),
@@ -252,8 +274,25 @@ ROUTES: dict[str, "Rule"] = {
     "quota-check": Api(READ, for_sessions=True, key_wrong_scope=200),
     "usage": Api(READ, for_sessions=True, key_wrong_scope=200),
     "conversation-limit": Api(READ, for_sessions=True, key_wrong_scope=200),
-    "record-conversation": Api(POST, 201, body=(("title", "Elsewhere"),)),
-    "record-message": Api(POST, 201, body=(("role", "user"), ("content", "hello")), own=True),
+    "ai-providers": Api(READ, for_sessions=True, key_wrong_scope=200),
+    "system-prompts": Api(READ, for_sessions=True, key_wrong_scope=200),
+    "rest-chat": Key(POST, body=(("message", "hello"),)),
+    "chat-history": Api(READ, for_sessions=True, key_wrong_scope=200),
+    "chat-details": OWN_ROW,
+    "rest-conversations": Apis((ALL_OWN, Api(POST, 201, body=(("title", "Elsewhere"),)))),
+    "search-conversations": Api(READ, 400, for_sessions=True, key_wrong_scope=400),  # for nothing
+    "conversation-stats": ALL_OWN,
+    "rest-conversation": Apis(
+        (
+            OWN_ROW,
+            Api(frozenset({"PATCH"}), own=True, key_wrong_scope=200, body=(("title", "Another"),)),
+            Api(frozenset({"DELETE"}), 204, own=True, key_wrong_scope=204),
+        )
+    ),
+    "archive-conversation": Api(POST, own=True, key_wrong_scope=200),
+    "unarchive-conversation": Api(POST, own=True, key_wrong_scope=200),
+    "rest-messages": Apis((OWN_ROW, Api(POST, 201, body=(("role", "user"), ("content", "hello")), own=True))),
+    "brand-stats": Api(READ, for_sessions=True, for_admins=True),
     # Whoever has the link of a session may use it, as at Stripe. Nobody can guess one.
     "stand-in:checkout": anybody({**safe(404), "POST": 404}, {**safe(404), "POST": 404}),
     "stand-in:portal": anybody({**safe(404), "POST": 404}, {**safe(404), "POST": 404}),
@@ -416,7 +455,7 @@ class Door:
         return {302} if actor in NOBODY | STAFF else {403}
 
 
-Rule = Member | Asker | Admin | Key | Api | Anybody | Desk | Rows | Door
+Rule = Member | Asker | Admin | Key | Api | Apis | Anybody | Desk | Rows | Door
 
 
 def of(name: str, template: str) -> Rule | None:
@@ -438,7 +477,7 @@ DECLARED = {
     "reader": Anybody,
     "admin": Admin,
     "key": Key,
-    "api": Api,
+    "api": Api | Apis,
     "public": Anybody,
     "account": Anybody,
 }
