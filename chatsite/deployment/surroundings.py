@@ -92,9 +92,8 @@ def background_work() -> Iterator[Finding]:
 
 def disks() -> Iterator[Finding]:
     folders = {Path(folder) for folder in (settings.BASE_DIR, settings.BACKUP_DIR, settings.FILES_DIR) if folder}
-    for folder in sorted(folders):
-        if not folder.is_dir():
-            continue
+    disks = {folder.stat().st_dev: folder for folder in sorted(folders, reverse=True) if folder.is_dir()}
+    for folder in disks.values():  # each disk once, by the first of its folders
         free = shutil.disk_usage(folder).free
         if free < LITTLE_BYTES:
             yield Finding(
