@@ -116,7 +116,7 @@ def _bounded(scope: Scope, receive: Receive) -> Receive:
     has_key = is_door and any(keys.has_shape(told.get(name, "")) for name in (b"authorization", b"x-api-key"))
     is_form = scope["path"].startswith("/c/") and told.get(b"content-type", "").startswith("multipart/")
     has_session = f"{settings.SESSION_COOKIE_NAME}=" in told.get(b"cookie", "")
-    has_files = has_session and (is_form or scope["path"] == "/attachments/")
+    has_files = has_session and (is_form or scope["path"] in ("/attachments/", "/import/", "/settings/picture/"))
     most = LITTLE_MORE + (
         exchange.MOST_BODY_BYTES
         if has_key

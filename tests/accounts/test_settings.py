@@ -12,6 +12,7 @@ from allauth.socialaccount.models import SocialAccount
 from allauth.socialaccount.providers.github.views import GitHubOAuth2Adapter
 from allauth.socialaccount.providers.oauth2.client import OAuth2Client
 from allauth.usersessions.models import UserSession
+from asgiref.sync import async_to_sync
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.core.management import CommandError, call_command
 from django.db import connection
@@ -20,13 +21,14 @@ from PIL import Image
 
 from accounts import brands
 from accounts.models import Brand, Membership, Profile, User
-from chatsite import erasing
-from chatsite.avatars import BadPicture, drawn
+from chatsite import asgi, erasing
+from chatsite.avatars import MOST_BYTES, BadPicture, drawn
 from chatsite.isolation.catalogue import tables
 from events import notices
 from events.models import Activity, EmailLog, Notification
 from lib import files
 from lib.db import SERVICE, scope
+from lib.errors import TooLarge
 from lib.ids import uuid7
 from providers import offers
 from providers.models import SystemPrompt
@@ -420,3 +422,16 @@ def test_dates_are_read_in_ones_own_zone(world):
         bob.post("/settings/change/", {"field": "zone", "zone": zone})
         assert f"{at.astimezone(ZoneInfo(zone)):%H:%M}</time>" in bob.get("/notifications/").content.decode()
     assert bob.get("/settings/keys/").status_code == bob.get("/history/").status_code == 200
+
+
+def test_a_picture_of_two_megabytes_gets_in_for_who_shows_a_session():
+    async def receive():
+        return {"body": b"x"}
+
+    def ask(cookie):
+        headers = [(b"content-length", str(MOST_BYTES).encode()), (b"cookie", cookie)]
+        return async_to_sync(asgi._bounded({"path": "/settings/picture/", "headers": headers}, receive))()
+
+    assert ask(b"sessionid=abc") == {"body": b"x"}
+    with pytest.raises(TooLarge):
+        ask(b"")
