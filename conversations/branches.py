@@ -21,7 +21,9 @@ for update
 
 
 def turn_over(principal: Principal, message_id: UUID, by: int) -> UUID:
-    """Show the version before (-1) or after (1) this one, with the newest of what followed it. Returns the conversation.
+    """Show the version before (-1) or after (1) this one, or itself (0), with the newest of what followed it.
+
+    Returns  the conversation
 
     At either end nothing changes; a repeat, which names the same message, changes nothing either.
 

@@ -144,13 +144,14 @@ async def _refused(request: BrandRequest, refused: DomainError, message_id: UUID
 @asker
 @require_POST
 def turn_over(request: BrandRequest, message_id: UUID) -> HttpResponse:
-    """Show the version before or after this one."""
-    by = {"-1": -1, "1": 1}.get(request.POST.get("by", ""))
+    """Show the version before or after this one, or this one."""
+    by = {"-1": -1, "0": 0, "1": 1}.get(request.POST.get("by", ""))
     if by is None:
-        raise Invalid(_("The version before is -1, the one after is 1."))
+        raise Invalid(_("The version before is -1, the one after is 1, the message’s own is 0."))
     conversation_id = branches.turn_over(request.principal, message_id, by)
     if "HX-Request" not in request.headers:
-        return HttpResponseRedirect(_chat(conversation_id), status=303)
+        here = "" if by else f"?message={message_id}#message-{message_id}"
+        return HttpResponseRedirect(_chat(conversation_id) + here, status=303)
     return _thread(request.principal, request, conversation_id)
 
 

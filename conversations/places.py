@@ -14,10 +14,10 @@ PLACE = """
 select (select count(*) from (select from conversations_message m where m.conversation_id = t.conversation_id
                               and m.is_current and m.id > t.id order by m.id limit %(most)s) f) as following,
        (select m.id from conversations_message m where m.conversation_id = t.conversation_id
-        and m.is_current and m.id > t.id order by m.id offset %(after)s - 1 limit 1) as until
+        and m.is_current and m.id > t.id order by m.id offset %(after)s - 1 limit 1) as until,
+       t.is_current
 from conversations_message t
 where t.id = %(message)s and t.conversation_id = %(conversation)s and t.brand_id = %(brand)s and t.owner_id = %(owner)s
-      and t.is_current
 """
 EARLIER = """
 select exists (select from conversations_message where conversation_id = %(conversation)s and brand_id = %(brand)s
@@ -27,18 +27,23 @@ select exists (select from conversations_message where conversation_id = %(conve
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """until  the last message of the page, where more follow; None = the page shows the end"""
+    """until   the last message of the page, where more follow; None = the page shows the end
+    beside  the message that was asked for, where it is on a version that is not shown
+    """
 
     until: UUID | None = None
+    beside: UUID | None = None
 
 
 def part(principal: Principal, conversation_id: UUID, message: str) -> Part:
-    """The page on which this message stands. The end, when it stands there, or nowhere (any more)."""
+    """The page on which this message stands. The end, when it stands there, on another version, or nowhere (any more)."""
     try:
         names = _names(principal, conversation_id, UUID(message))
     except ValueError:
         return Part()
     (found,) = send((PLACE, {**names, "most": MOST, "after": AFTER}))
+    if found and not found[0].is_current:
+        return Part(beside=names["message"])
     return Part(until=found[0].until) if found and found[0].following >= MOST else Part()
 
 

@@ -15,7 +15,7 @@ from django.views.decorators.http import require_safe
 
 from accounts import visitors
 from accounts.access import BrandRequest, asker_of, asking, public
-from conversations import beginning, composing, pending, reading
+from conversations import beginning, composing, pending, places, reading
 from conversations.models import Message, PendingMessage
 from conversations.turns import Begun, Question
 from lib.db import NOBODY, SERVICE, Principal, scope
@@ -136,9 +136,10 @@ def _own(asker: Principal, request: BrandRequest, conversation_id: UUID | None) 
     own["prices"] = {"plan": words.free_left(left, brand.anonymous_allowance), "own": ""}
     if conversation_id:
         conversation = reading.conversation(asker, conversation_id)
-        messages = reading.messages(asker, conversation_id)
+        part = places.part(asker, conversation_id, request.GET.get("message", ""))
+        messages = reading.messages(asker, conversation_id, part.until)
         running = (row["turn_id"] for row in messages if row["status"] == Message.Status.PENDING)
-        own |= {"messages": messages, "running_turn_id": next(running, None)}
+        own |= {"messages": messages, "part": part, "running_turn_id": next(running, None)}
         own |= composing.form(asker, conversation, frozenset()) | {"conversation": conversation}
     else:
         own["own_chats"] = list(reading.own(asker).order_by("-id").values("id", "title")[:3])

@@ -92,6 +92,34 @@ def test_nonsense_is_refused_and_changes_nothing(world, client, chat):
         assert Message.objects.filter(conversation_id=chat[0].conversation_id, is_current=True).count() >= 2
 
 
+def test_a_link_to_a_message_on_another_version_offers_it_and_shows_it_when_asked(world, client, chat):
+    """UX 7: looking changes nothing; one press turns to the version that has the message, wherever it branched off."""
+    client.force_login(world.alice)
+    begun = beginning.begin(
+        factories.member(world.act, world.alice), world.act, Question(text="1?", branch=Branch(Branch.EDIT, chat[0].pk))
+    )
+    finish(begun, text="Other.")
+    host, hidden = {"host": "act.localhost"}, chat[1].pk
+    link = f"/c/{chat[0].conversation_id}/?message={hidden}"
+    show = f'action="/messages/{hidden}/version/"'
+
+    def path():
+        with scope(SERVICE):
+            rows = Message.objects.filter(conversation_id=chat[0].conversation_id, is_current=True)
+            return list(rows.order_by("id").values_list("content", flat=True))
+
+    page = client.get(link, headers=host).content.decode()
+    assert (show in page, f'id="message-{hidden}"' in page, path()) == (True, False, ["1?", "Other."])
+    for _ in range(2):  # twice is once
+        pressed = client.post(f"/messages/{hidden}/version/", {"by": "0"}, headers=host)
+        assert (pressed.status_code, pressed.url) == (303, f"{link}#message-{hidden}")
+        assert path() == ["One?", "First.", "Two?", "Second."]
+    page = client.get(pressed.url, headers=host).content.decode()
+    assert (show in page, f'id="message-{hidden}"' in page) == (False, True)
+    client.force_login(world.bob)
+    assert client.post(f"/messages/{hidden}/version/", {"by": "0"}, headers=host).status_code == 404
+
+
 @pytest.mark.django_db(transaction=True)
 def test_the_path_stays_one_line_whatever_is_pressed_at_once(live_world):
     """S-05-like: answers begun, turned over and gone on with in many tabs; and one answer at a time all the while."""
