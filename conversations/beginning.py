@@ -197,6 +197,8 @@ def _store(ready: Begun, question: Question) -> None:
             beside=(HANDED if question.attachments else "") + (NEWS if ready.is_new else ""),
         )
         sent = {"history": ready.history, "max_tokens": ready.call.max_tokens, "params": dict(ready.call.params)}
+        if ready.memory_begins:
+            sent["memory_begins"] = ready.memory_begins
         body = {
             "conversation_id": ready.conversation_id,
             "question_id": ready.question_id,

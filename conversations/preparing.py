@@ -100,9 +100,12 @@ def prepare(
     if files or any(row["file_text"] for row in rows):
         system = f"{system}\n\n{history.FILES_ARE_DATA}".strip()
     first: Messages = ({"role": "system", "content": system},) if system else ()
+    is_cut = False
     if is_page or question.is_fitted:
         extra = calls.estimate_tokens((), question.tools)
-        said = history.fitting(first, said, last, chosen.context_window - max_tokens - extra, chosen.image_tokens)
+        whole = said
+        said = history.fitting(first, whole, last, chosen.context_window - max_tokens - extra, chosen.image_tokens)
+        is_cut = len(said) < len(whole) or len(rows) == MOST_HISTORY
     messages = (*first, *(message for _, message in said), *last)
     prompt_tokens = calls.estimate_tokens(messages, question.tools, image_tokens=chosen.image_tokens)
     if schema := question.params.get("response_format"):
@@ -137,19 +140,24 @@ def prepare(
     if not is_stored:
         return ready
     copied = [history.copied(row) for row in rows] if is_fork else []
+    question_id = uuid7() if is_page and not _of_answer(question) else None
+    sent = [*(row_id for row_id, _ in said), *asked]
+    stored = [] if is_page else [*copied, *(history.as_row(message, turn_id) for message in new)]
+    went = [*sent, *([question_id] if question_id else ()), *(row["id"] for row in stored)]
     return replace(
         ready,
         conversation_id=uuid7() if is_new or conversation_id is None else conversation_id,
-        question_id=uuid7() if is_page and not _of_answer(question) else None,
+        question_id=question_id,
         files=files,
         file_text=file_text,
-        said=() if is_page else [*copied, *(history.as_row(message, turn_id) for message in new)],
+        said=stored,
         answer_id=uuid7(),
         parent_id=loaded.parent_id if question.branch else None,
         versions=loaded.versions + 1 if _of_answer(question) else 1,
         so_far=so_far,
         prompt_id=UUID(str(prompt_id)) if prompt_id else None,
-        history=[*(row_id for row_id, _ in said), *asked],
+        history=sent,
+        memory_begins=str(went[0]) if is_cut and went else "",
         title=title or history.title_of(new) or "New chat",
         is_new=is_new,
         opens=is_new or not loaded.is_counted,

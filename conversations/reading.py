@@ -33,6 +33,13 @@ select is_counted from conversations_conversation
 where id = coalesce(%(chat)s::uuid, (select conversation_id from conversations_message where id = %(answer)s::uuid))
       and brand_id = %(brand)s and owner_id = %(owner)s
 """
+MEMORY_BEGINS = """
+select t.sent ->> 'memory_begins' as begins
+from conversations_message m join conversations_turn t on t.id = m.turn_id
+where m.conversation_id = %(conversation)s and m.brand_id = %(brand)s and m.owner_id = %(owner)s
+      and m.role = 'assistant' and m.is_current
+order by m.id desc limit 1
+"""
 # Which of its versions each of these messages is, and of how many.
 VERSIONS = """
 select id, n, of
@@ -65,7 +72,17 @@ def messages(principal: Principal, conversation_id: UUID, until: UUID | None = N
     )
     if until:  # an earlier part of a long chat
         rows = rows.filter(pk__lte=until)
-    return _drawn(principal, list(rows.defer("file_text", "withdrawn").order_by("-id")[: places.MOST])[::-1])
+    drawn = _drawn(principal, list(rows.defer("file_text", "withdrawn").order_by("-id")[: places.MOST])[::-1])
+    begins = _memory_begins(principal, conversation_id) if len(drawn) > 2 else ""
+    for row in drawn:
+        row["memory_begins"] = str(row["id"]) == begins
+    return drawn
+
+
+def _memory_begins(principal: Principal, conversation_id: UUID) -> str:
+    """The first message that went along when the newest answer was asked for, if any was left out."""
+    names = {"conversation": conversation_id, "brand": principal.brand_id, "owner": principal.owner_id}
+    return "".join(row.begins or "" for row in send((MEMORY_BEGINS, names))[0])
 
 
 def message(principal: Principal, message_id: UUID) -> tuple[Message, dict[str, Any]]:

@@ -105,6 +105,7 @@ class Begun:
     so_far: str = ""  # what the answer begins with: that of the one that it goes on from
     prompt_id: UUID | None = None
     history: Sequence[str] = ()  # ids of the messages sent along
+    memory_begins: str = ""  # the first message sent, when earlier ones were left out; "": none was
     said: Sequence[Mapping[str, Any]] = ()  # rows of what a program said, to be stored
     files: Sequence[Mapping[str, Any]] = ()  # that go with the question, as its message names them
     file_text: str = ""  # and what they say, as the model is given it

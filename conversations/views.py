@@ -227,6 +227,7 @@ def _turn(request: BrandRequest, form: QuestionForm, begun: Begun, is_first: boo
         "is_new": is_first,  # also when it was sent before: the page that asks shows a new chat
         "question": reading.question(begun.question_id, form.cleaned_data["text"], begun.files),
         "answer": reading.pending(begun.answer_id, begun.turn_id, begun.offer.name),
+        "memory_begins": begun.memory_begins,
     }
     context["is_visitor"] = is_visitor = begun.principal.role == "app_visitor"
     if is_first:

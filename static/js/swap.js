@@ -12,9 +12,11 @@ export async function swap({ text, target, swap: how = "innerHTML" }) {
   elsewhere.forEach((part) => part.remove());
   if (PLACES[how]) target[PLACES[how]](document.importNode(content, true));
   for (const part of elsewhere) {
-    const there = document.getElementById(part.id), isInner = part.getAttribute("hx-swap-oob") === "innerHTML";
+    const there = document.getElementById(part.id), [way, before] = part.getAttribute("hx-swap-oob").split(":");
     part.removeAttribute("hx-swap-oob");
-    if (isInner) there?.replaceChildren(...document.importNode(part, true).childNodes);
+    if (way === "delete" || before) there?.remove();
+    if (before) document.querySelector(before)?.before(document.importNode(part, true));
+    else if (way === "innerHTML") there?.replaceChildren(...document.importNode(part, true).childNodes);
     else there?.replaceWith(document.importNode(part, true));
   }
   document.dispatchEvent(new CustomEvent("htmx:after:swap"));

@@ -5,6 +5,7 @@ import re
 import pytest
 from playwright.sync_api import expect
 
+from tests import factories
 from tests.browser.visitor import PHONE
 from tests.conversations import rows
 
@@ -139,3 +140,29 @@ def test_all_of_it_works_without_javascript(site, visitors):
     expect(page.locator("#thread")).to_contain_text("You deleted this question.")
     page.get_by_role("button", name="Undo").click()
     expect(page.locator("#thread")).to_contain_text("Better.")
+
+
+def test_a_mark_stands_where_memory_begins_while_one_asks_and_after_a_reload(site, visitors):
+    """H8: three long questions do not fit into the model's window together with a fourth."""
+    person = site.person()
+    said = [(role, f"{role} {number} " + "word " * 11_000) for number in range(3) for role in ("user", "assistant")]
+    chat = factories.make_conversation(person.brand, person.user, said=said)
+    member = visitors.open(person, viewport=PHONE, color_scheme="dark")
+    page = member.page
+    page.goto(f"{member.origin}/c/{chat.pk}/")
+    mark = page.locator("#memory-begins")
+    expect(mark).to_have_count(0)
+    member.ask_and_read("And now?", "echo")
+    expect(mark).to_contain_text("Memory begins here")
+    below, above = page.locator("#memory-begins + .msg"), page.locator(".msg:has(+ #memory-begins)")
+    expect(below).to_contain_text("user 2")
+    expect(above).to_contain_text("assistant 1")
+    page.reload()
+    expect(below).to_contain_text("user 2")
+    mark.scroll_into_view_if_needed()
+    assert member.findings() == []
+    page.evaluate(
+        """htmx.swap({ text: '<li id="memory-begins" hx-swap-oob="delete"></li>', target: null, swap: "none" })"""
+    )
+    expect(mark).to_have_count(0)
+    assert member.broken == []

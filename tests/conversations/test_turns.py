@@ -1,5 +1,6 @@
 """begin() and finish() case by case: what is stored, what is held, what is charged, and what a refusal leaves: nothing."""
 
+import re
 from datetime import timedelta
 
 import pytest
@@ -243,6 +244,33 @@ def test_what_does_not_fit_is_dropped_by_whole_turns_and_the_system_prompt_and_t
     assert estimate_tokens(messages) + 100 <= 400
     assert len(begun.history) == len(kept)
     assert row(Turn, pk=begun.turn_id).sent["history"] == list(begun.history)
+
+
+def test_a_chat_says_where_memory_begins_also_after_a_reload_and_nowhere_when_all_was_sent(world, alice, client):
+    """H8: the newest answer decides; a model with more room takes the mark away."""
+    small = factories.make_provider("small", max_tokens=100, context_window=400)
+    offers.forget()
+    said = [(role, f"{role} {number} " * 8) for number in range(10) for role in ("user", "assistant")]
+    chat = factories.make_conversation(world.act, world.alice, said=said)
+    client.force_login(world.alice)
+
+    def marked():
+        page = client.get(f"/c/{chat.pk}/", headers={"host": "act.localhost"}).content.decode()
+        return re.findall(r'id="memory-begins"[^>]*>[^<]*</li>\s*<li class="msg[^"]*" id="message-([^"]*)"', page)
+
+    def ask(model):
+        begun = beginning.begin(alice, world.act, Question(text="And now?", conversation_id=chat.pk, model=model.pk))
+        finish(begun)
+        return begun
+
+    assert marked() == []
+    begun = ask(small)
+    assert begun.memory_begins == begun.history[0]
+    assert marked() == [begun.history[0]]
+    assert marked() == [begun.history[0]], "and after a reload"
+    begun = ask(world.demo)
+    assert len(begun.history) == len(said) + 2
+    assert marked() == []
 
 
 def test_a_question_that_cannot_fit_is_refused_and_leaves_nothing(world, alice):
