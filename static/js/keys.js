@@ -1,7 +1,9 @@
 // keys.js: the sheet that "?" opens is the registry of shortcuts. Each of its rows says which keys, and what they do: follow
 // its link, press what data-press names, or a deed of ours. Rows without tell of composer.js and rows.js.
+import { remember, store } from "./prefs.js";
+
 const sheet = document.getElementById("keys-sheet"), rows = [...sheet.querySelectorAll("[data-keys]")];
-const single = sheet.querySelector("[data-single-keys]"), root = document.documentElement;
+const single = sheet.querySelector("[data-single-keys]");
 const isMac = /^(Mac|iP)/.test(navigator.platform); // there Ctrl with a letter is text editing
 const SHOWN = { Mod: isMac ? "⌘" : "Ctrl", ArrowUp: "↑", ArrowDown: "↓", ArrowLeft: "←", ArrowRight: "→", Escape: "Esc" };
 const FIELDS = "input, textarea, select, [contenteditable], [role=listbox], dialog";
@@ -21,13 +23,9 @@ for (const row of rows) {
   row.prepend(document.createElement("dt"));
   row.firstChild.append(...row.dataset.keys.split(/[ +]/).map(kbd));
 }
-try {
-  single.checked = root.dataset.shortcuts !== "off" && localStorage.getItem("single-keys") !== "off";
-} catch {}
 single.addEventListener("change", () => {
-  try {
-    localStorage.setItem("single-keys", single.checked ? "on" : "off");
-  } catch {}
+  remember("shortcuts_on", single.checked ? null : "0");
+  if (single.form.hasAttribute("data-store")) store(single.form);
   name();
 });
 for (const opener of document.querySelectorAll("[data-open-keys]")) opener.hidden = false;

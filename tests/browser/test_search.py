@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import expect
 
+from accounts.models import Profile
+from lib.db import SERVICE, scope
 from tests import factories
 from tests.browser.visitor import PHONE
 
@@ -122,7 +124,7 @@ def test_on_a_phone_and_in_the_dark(visitors, person):
     look(phone, "palette-phone")
 
 
-def test_the_sheet_is_what_the_keys_do(reader):
+def test_the_sheet_is_what_the_keys_do(reader, person):
     """UX 2: one registry; single letters outside fields, and only while one wants them."""
     page, keys = reader.page, reader.page.keyboard
     reader.ask_and_read("Hello.", "echo")
@@ -145,8 +147,12 @@ def test_the_sheet_is_what_the_keys_do(reader):
     keys.press("Meta+k")
     expect(page.get_by_role("combobox", name="Search chats and commands")).to_be_hidden()
     keys.press("?")
-    page.get_by_label("Use shortcuts that are a single letter").uncheck()
-    keys.press("Escape")
+    with page.expect_response("**/settings/change/") as stored:
+        page.get_by_label("Use shortcuts that are a single letter").uncheck()
+    assert stored.value.status == 200
+    with scope(SERVICE):
+        assert not Profile.objects.get(user=person.user).shortcuts_on  # in one's other browsers, too
+    page.reload()
     transcript.focus()
     keys.press("/")
     expect(transcript).to_be_focused()
