@@ -4,6 +4,7 @@ an address that nobody guesses, without a look at who asks.
 
 import io
 import re
+import struct
 from typing import IO
 from uuid import UUID
 
@@ -42,7 +43,7 @@ def drawn(file: IO[bytes]) -> bytes:
             upright = ImageOps.exif_transpose(picture).convert("RGBA")
     except BadPicture:
         raise
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    except (OSError, ValueError, SyntaxError, struct.error, Image.DecompressionBombError) as error:
         raise BadPicture(_("This is no picture that we can read. Take a PNG, JPEG or WebP; no SVG.")) from error
     made = io.BytesIO()
     ImageOps.fit(upright, (SIDE, SIDE)).save(made, "WEBP", quality=85)

@@ -16,9 +16,7 @@ from allauth.socialaccount.models import SocialAccount
 from allauth.usersessions.models import UserSession
 from django.apps import apps
 from django.contrib.admin.models import LogEntry
-from django.contrib.postgres.fields import ArrayField
 from django.contrib.sessions.models import Session
-from django.db import models
 from django.db.models import Q
 from django.utils.translation import gettext as _
 
@@ -37,6 +35,7 @@ KEPT = {
     *("quotas.UsageLog", "billing.BillingTransaction", "billing.Customer", "billing.OverageReport"),
     *("billing.Subscription", "billing.SubscriptionHistory", "events.Event", "events.EmailLog"),
 }
+NAME_FILES = {"avatar_key", "file_key", "parts"}  # the columns that hold keys of lib.files
 DOOR = {"account", "admin", "mfa", "socialaccount", "usersessions"}  # _personal() has these, by the person
 
 
@@ -98,8 +97,9 @@ def _owned(user: User) -> tuple[set[str], int]:
     count = 0
     for model, column in reversed(list(owned_models())):
         rows = model._default_manager.filter(**{column: user.pk})
-        fields = [field for field in model._meta.concrete_fields if isinstance(field, models.CharField | ArrayField)]
-        for row in rows.values_list(*(field.attname for field in fields)):
+        # Only columns that we write ourselves: a title may look like the key of somebody else's file.
+        columns = [field.attname for field in model._meta.concrete_fields if field.attname in NAME_FILES]
+        for row in rows.values_list(*columns) if columns else ():
             values = (each for value in row for each in (value if isinstance(value, list) else [value]))
             keys |= {value for value in values if isinstance(value, str) and files.KEY.fullmatch(value)}
         count += rows.delete()[0]
@@ -118,7 +118,9 @@ def owned_models() -> Iterator[tuple[Any, str]]:
 def _personal(user: User) -> int:
     """What stands at the door, and mails; the account itself stays as an empty shell, because the books point at it."""
     sessions = list(UserSession.objects.filter(user_id=user.pk).values_list("session_key", flat=True))
-    addresses = {user.email, *EmailAddress.objects.filter(user_id=user.pk).values_list("email", flat=True)}
+    # An address that nobody confirmed may be somebody else's, with their invitations and mails.
+    confirmed = EmailAddress.objects.filter(user_id=user.pk, verified=True)
+    addresses = {user.email, *confirmed.values_list("email", flat=True)}
     mailed = Q(user_id=user.pk)
     for address in addresses:
         mailed |= Q(to_email__iexact=address)

@@ -26,7 +26,7 @@ from chatsite.avatars import MOST_BYTES, BadPicture, drawn
 from chatsite.isolation.catalogue import tables
 from events import notices
 from events.models import Activity, EmailLog, Notification
-from lib import files
+from lib import clock, files
 from lib.db import SERVICE, scope
 from lib.errors import TooLarge
 from lib.ids import uuid7
@@ -322,6 +322,23 @@ def test_who_deletes_the_account_is_found_nowhere_afterwards(world, django_captu
     for books in ("quotas_entry", "quotas_bucket"):
         assert after[books] == before[books] != ""
     assert str(world.alice.pk) in after["accounts_membership"]
+
+
+def test_who_leaves_takes_nothing_along_that_is_somebody_elses(world, django_capture_on_commit_callbacks):
+    """O-17: a title that names another's file deletes no file, an address that was only claimed deletes no mail."""
+    picture_of_alice = files.save(world.act.pk, "avatar", "a.webp", b"hers")
+    factories.make_conversation(world.act, world.bob, picture_of_alice)
+    with scope(SERVICE):
+        EmailAddress.objects.create(user=world.bob, email="carol@example.com", verified=False)
+        mail = EmailLog.objects.create(brand=world.act, to_email="carol@example.com", next_attempt_at=clock.now())
+
+    with django_capture_on_commit_callbacks(execute=True):
+        erasing.erase(User.objects.get(pk=world.bob.pk))
+
+    with files.open(picture_of_alice, brand_id=world.act.pk) as kept:
+        assert kept.read() == b"hers"
+    with scope(SERVICE):
+        assert EmailLog.objects.filter(pk=mail.pk).exists()
 
 
 def test_the_last_owner_of_a_brand_and_staff_are_told_what_comes_first(world, capsys):
