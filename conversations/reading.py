@@ -100,7 +100,7 @@ def _drawn(principal: Principal, newest: Sequence[Message]) -> list[dict[str, An
     of_answers = Turn.objects.filter(pk__in=answers)
     turns = {turn.message_id: turn for turn in of_answers.only("message_id", "partial", "pocket", "request_id")}
     beyond = owed_for([turn for turn in turns.values() if turn.pocket == "overage"])
-    places, corrected = versions(newest), _corrections(newest)
+    places, corrected = versions(newest), _corrections(principal, newest)
     found = []
     for row in newest:
         turn = turns.get(row.pk)
@@ -126,9 +126,9 @@ def versions(rows: Sequence[Message]) -> dict[UUID, dict[str, int]]:
     return {row.id: {"n": row.n, "of": row.of} for row in send((VERSIONS, names))[0]}
 
 
-def _corrections(rows: Sequence[Message]) -> dict[UUID, Correction]:
-    """What their reader said that they should have said."""
-    ids = [row.correction_id for row in rows if row.correction_id]
+def _corrections(principal: Principal, rows: Sequence[Message]) -> dict[UUID, Correction]:
+    """What their reader said that they should have said, for that reader: no other role may see it."""
+    ids = [row.correction_id for row in rows if row.correction_id and principal.role == "app_user"]
     return {found.message_id: found for found in Correction.objects.filter(pk__in=ids)} if ids else {}
 
 

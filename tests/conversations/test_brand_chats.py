@@ -6,7 +6,7 @@ from django.test import Client
 
 from accounts import brands
 from accounts.models import Brand
-from conversations import stats
+from conversations import judging, stats
 from conversations.models import Conversation, Message, Turn
 from events.models import Activity
 from lib.db import SERVICE, Principal, scope
@@ -97,6 +97,19 @@ def test_a_reader_writes_nothing_whatever_the_code_says(live_world):
             pass
     with scope(Principal("app_user", world.act.pk, world.alice.pk)):  # the same connection writes again
         assert Conversation.objects.filter(pk=chat.pk).update(title="Hers still") == 1
+
+
+def test_an_answer_that_was_corrected_is_read_by_others_without_the_report(world, chats):
+    """No role but its author's may see a report, and that breaks no page."""
+    alices, principal = chats[world.alice], Principal("app_user", world.act.pk, world.alice.pk)
+    share(world.act)
+    with scope(principal):
+        judging.correct(principal, Message.objects.get(conversation=alices, role="assistant").pk, "Rather that")
+    bob, alice = browser(world.bob), browser(world.alice)
+
+    for client, address in ((bob, f"{SHARED}{alices.pk}/"), (alice, f"/manage/conversations/{alices.pk}/")):
+        read = client.get(address)
+        assert (read.status_code, "Rather that" in read.content.decode()) == (200, False)
 
 
 def test_an_admin_reads_any_chat_of_the_brand_and_that_is_on_record(world, chats):
