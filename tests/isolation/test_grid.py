@@ -50,6 +50,7 @@ from tests import factories
 from tests.isolation import policy
 
 ALLAUTH = ("account_", "mfa_", "socialaccount_", "google_", "github_")
+pytestmark = pytest.mark.timeout(600)  # one actor is hundreds of requests, on a busy machine too
 UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|[0-9a-f]{32}")
 SPOOFED = {
     "x-forwarded-host": "globex.localhost", "x-forwarded-for": "127.0.0.1", "x-forwarded-user": "alice@example.com",
