@@ -9,7 +9,7 @@ from typing import Any
 from uuid import UUID
 
 import orjson
-from django.db import IntegrityError, OperationalError
+from django.db import IntegrityError
 
 from accounts import idempotency
 from accounts.keys import READ
@@ -108,7 +108,7 @@ def begin(
         ready = replace(ready, pocket=pocket)
         _store(ready, question)
     except BaseException as error:
-        told = str(error) if isinstance(error, IntegrityError | OperationalError) else ""
+        told = str(error) if isinstance(error, IntegrityError) else ""
         if "conversations_turn_pkey" in told:  # the first request was slow, not dead: the hold is its own
             raise Conflict("The same request is being worked on. Ask again in a moment.", retry_after=1) from error
         if not isinstance(error, QuotaExceeded | TooManyRunning):
@@ -122,9 +122,7 @@ def begin(
             raise Conflict(
                 "Something else was asked in this chat at the same moment. Look at it, and send again."
             ) from error
-        if (
-            "one_running_turn" in told or "deadlock detected" in told
-        ):  # with the end of the answer that is being written
+        if "one_running_turn" in told:
             raise StillAnswering(
                 "An answer is still being written in this chat. Wait for it, or stop it first."
             ) from error

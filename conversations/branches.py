@@ -3,20 +3,17 @@
 from collections.abc import Sequence
 from uuid import UUID
 
-from django.db import OperationalError
-from django.utils.translation import gettext as _
-
 from conversations.models import Message
 from conversations.statements import SHOW
 from lib.db import Principal, scope, send
-from lib.errors import Conflict, NotFound
+from lib.errors import NotFound
 
 # Whoever writes a message of this conversation holds this row too, so what the next statement sees is all there is.
 LOCK = """
 select c.id from conversations_conversation c
 where c.id = (select conversation_id from conversations_message where id = %(message)s)
       and c.brand_id = %(brand)s and c.owner_id = %(owner)s and c.deleted_at is null
-for update
+for no key update
 """
 
 
@@ -27,17 +24,8 @@ def turn_over(principal: Principal, message_id: UUID, by: int) -> UUID:
 
     At either end nothing changes; a repeat, which names the same message, changes nothing either.
 
-    Raises  NotFound, and Conflict when an answer ended in the same moment: its end holds rows in another order
+    Raises  NotFound
     """
-    try:
-        return _turn_over(principal, message_id, by)
-    except OperationalError as error:
-        if "deadlock detected" not in str(error):
-            raise
-        raise Conflict(_("An answer ended at the same moment. Press again."), retry_after=1) from error
-
-
-def _turn_over(principal: Principal, message_id: UUID, by: int) -> UUID:
     names = {"message": message_id, "brand": principal.brand_id, "owner": principal.owner_id}
     with scope(principal):
         locked = send((LOCK, names))[0]

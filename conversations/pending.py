@@ -25,7 +25,11 @@ KEY = "pending:"
 # the chats go over, or finds that they have gone.
 HERE = "update accounts_visitor set last_seen_at = now() where id = %(owner)s returning id"
 LEAVE = "delete from accounts_visitor where brand_id = %(brand)s and id = %(visitor)s returning id"
-# In the order in which turns.finish() locks them.
+# In the order in which statements.FINISH locks them.
+CHATS = """
+select id from conversations_conversation
+where brand_id = %(brand)s and owner_id = %(visitor)s order by id for update
+"""
 STILL = """
 select id from conversations_turn
 where brand_id = %(brand)s and owner_id = %(visitor)s and status in ('pending', 'streaming') order by id for update
@@ -95,7 +99,7 @@ def adopt(brand_id: UUID, visitor_id: UUID, user_id: UUID) -> bool:
     with opening(SERVICE, (LEAVE, names)) as (left,):
         if not left:
             return False
-        send((STILL, names), (ADOPT, names), (ADOPT_PENDING, names), (ADOPT_KEYS, names))
+        send((CHATS, names), (STILL, names), (ADOPT, names), (ADOPT_PENDING, names), (ADOPT_KEYS, names))
         stream.publish(
             brand_id,
             "visitor.adopted",

@@ -118,9 +118,6 @@ def add_message_with_quota(
     asked = idempotency.fingerprint(conversation_id, role, content, tokens_used, model, repr(metadata))
 
     def store(message_id: UUID) -> dict[str, Any]:
-        if is_charged:
-            amounts = {"messages": 1, "tokens": tokens_used, "queries": 0, "conversations": 0}
-            pocket = _reserve(principal, brand, message_id, amounts, purpose="message")
         here = Conversation.objects.filter(
             pk=conversation_id, brand=brand, owner_id=principal.owner_id, deleted_at=None
         ).update(
@@ -131,6 +128,9 @@ def add_message_with_quota(
         )
         if not here:  # deleted since it was looked for
             raise _no_such()
+        if is_charged:
+            amounts = {"messages": 1, "tokens": tokens_used, "queries": 0, "conversations": 0}
+            pocket = _reserve(principal, brand, message_id, amounts, purpose="message")
         made = Message.objects.create(
             pk=message_id,
             brand=brand,

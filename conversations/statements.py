@@ -227,13 +227,19 @@ with turn as (
 select id from turn
 """
 
+# Rows are locked in one order, by whoever writes several: the conversation, its turn, its messages, then the accounts. BEGIN
+# and whoever turns versions hold the conversation first, so this does too, before it touches the turn.
 FINISH = """
-with ended as (
+with held as (
+    select id from conversations_conversation
+    where id = (select conversation_id from conversations_turn where id = %(turn)s)
+    for no key update
+), ended as (
     update conversations_turn
     set status = %(status)s, partial = '', produced_tokens = %(completion_tokens)s, ended_at = now(),
         is_charged = %(is_charged)s, error_code = %(error_code)s, first_piece_ms = %(first_piece_ms)s,
         attempts = coalesce(%(attempts)s, attempts)
-    where id = %(turn)s and status in ('pending', 'streaming')
+    where (select count(*) from held) >= 0 and id = %(turn)s and status in ('pending', 'streaming')
     returning id, brand_id, owner_id, conversation_id, message_id, pocket
 ), answered as (
     update conversations_message m

@@ -1,18 +1,22 @@
 """The buttons of a message at the server: a double click is one, nonsense nothing, and the path stays whole in a race."""
 
+import threading
 from uuid import uuid4
 
 import pytest
-from django.db import OperationalError, connections
+from django.db import IntegrityError, connections
+from django.db.models import F
 from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
 
 from conversations import beginning, branches
-from conversations.models import Message, Turn
+from conversations.models import Conversation, Message, Turn
 from conversations.turns import Branch, Question
-from lib.db import LEAVE, SERVICE, scope
+from lib.db import LEAVE, SERVICE, close_all, scope
 from lib.errors import Conflict
 from providers import offers
 from tests import factories
+from tests.conversations.test_reaper import wait_for_a_lock
 from tests.conversations.test_turns import finish
 from tests.quotas.proofs import numbers, prove, together
 
@@ -136,11 +140,7 @@ def test_the_path_stays_one_line_whatever_is_pressed_at_once(live_world):
         if number % 3 == 1:
             asked = Question(text=f"n{number}", conversation_id=chat)
         begun = beginning.begin(alice, live_world.act, asked, key=str(uuid4()))
-        while True:
-            try:
-                return finish(begun, text=f"a{number}")
-            except OperationalError:  # as the runner does, when it met who waits for it
-                continue
+        return finish(begun, text=f"a{number}")
 
     for _ in range(3):
         outcomes = together(9, press)
@@ -150,4 +150,48 @@ def test_the_path_stays_one_line_whatever_is_pressed_at_once(live_world):
         assert [row.parent_id for row in path] == [None, *(row.pk for row in path[:-1])]
     prove(live_world)
     assert numbers(live_world.act, live_world.alice.pk, "queries")[2] == 0
+    offers.forget()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_end_of_an_answer_waits_for_whoever_has_its_chat_and_holds_nothing_meanwhile(live_world, monkeypatch):
+    """S-05-like: the end held turn and message before it asked for the chat, so each stood in the other's way."""
+    offers.forget()
+    alice = factories.member(live_world.act, live_world.alice)
+    first = beginning.begin(alice, live_world.act, Question(text="One?"))
+    finish(first, text="First.")
+    end_of = branches._end_of
+
+    def while_it_ends(begun, then):
+        """Have the chat, let the answer's end come to wait for it, and only then do what needs the answer's rows."""
+        outcome = []
+        ending = threading.Thread(target=lambda: (outcome.append(finish(begun, text="Other.")), close_all()))
+        ending.start()
+        wait_for_a_lock("transactionid")
+        try:
+            return then()
+        finally:
+            ended.append((ending, outcome))
+
+    def again():
+        asked = Question(branch=Branch(Branch.AGAIN, first.answer_id))
+        return beginning.begin(alice, live_world.act, asked, key=str(uuid4()))
+
+    def ask_at_once(running):
+        with scope(alice):
+            Conversation.objects.filter(pk=running.conversation_id).update(message_count=F("message_count") + 2)
+            at = {"provider_id": running.offer.id, "heartbeat_at": timezone.now()}
+            own = {"brand": live_world.act, "owner_id": alice.owner_id, "conversation_id": running.conversation_id}
+            while_it_ends(running, lambda: Turn.objects.create(**own, **at))
+
+    ended, begun = [], again()
+    monkeypatch.setattr(branches, "_end_of", lambda *told: while_it_ends(begun, lambda: end_of(*told)))
+    branches.turn_over(alice, begun.answer_id, -1)
+    begun = again()
+    with pytest.raises(IntegrityError, match="one_running_turn"):
+        ask_at_once(begun)
+    for thread, outcome in ended:
+        thread.join(30)
+        assert [one.text for one in outcome] == ["Other."]
+    prove(live_world)
     offers.forget()
