@@ -351,6 +351,7 @@ PROVIDER_BREAKER = {
     "longest_rest_s": 240.0,
     "longest_busy_s": 300.0,
 }
+TITLE_TOKENS = 30  # of a chat's title by the brand's cheapest model, which the house pays; 0 = its first words stay
 DEMO_TOKENS_PER_SECOND = env("DEMO_TOKENS_PER_SECOND")
 
 # Money. What is paid arrives at /stripe/webhook/; the stand-in signs what it sends there with a secret that both can derive.

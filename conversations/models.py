@@ -46,6 +46,7 @@ class Conversation(Owned):
     archived_at = models.DateTimeField(null=True)
     deleted_at = models.DateTimeField(null=True)  # in the bin for 30 days
     pinned_at = models.DateTimeField(null=True)  # kept, whatever the plan says
+    titled_at = models.DateTimeField(null=True)  # a better title than the first words was tried, once
     # S1: what the person was looking at
     context_type = models.CharField(max_length=40, blank=True, default="", db_default="")
     context_id = models.CharField(max_length=120, blank=True, default="", db_default="")

@@ -14,7 +14,7 @@ from uuid import UUID
 from django.conf import settings
 from django.db import InterfaceError, OperationalError
 
-from conversations import asking, finishing, relay, turns
+from conversations import asking, finishing, relay, tasks, turns
 from conversations.errors import Dismissed, Restarting
 from conversations.live import Live, hub
 from conversations.models import Turn
@@ -94,8 +94,22 @@ async def _end(live: Live, listening: asyncio.Task[Usage | None]) -> None:
         finished = await _finish(live, str(status), usage, error)
         live.error = error or live.error
         live.close(finished)
+        if live.begun.opens and status == Turn.Status.DONE:
+            await _wish_for_title(live.begun)
     finally:
         hub.ended(live)  # also when the loop itself is being closed
+
+
+async def _wish_for_title(begun: Begun) -> None:
+    """After the first answer to a member's page: the words that the chat is named by become a title, in the background."""
+    if not settings.TITLE_TOKENS or begun.conversation_id is None or begun.principal.role != "app_user":
+        return
+    if begun.principal.key_id:
+        return
+    try:
+        await db(tasks.better_title.delay, str(begun.conversation_id))
+    except Exception as failure:  # the first words stay
+        log.warning("chat %s gets no better title: %s", begun.conversation_id, failure)
 
 
 async def _finish(live: Live, status: str, usage: Usage | None, error: DomainError | None) -> Finished:

@@ -5,7 +5,7 @@ from uuid import UUID
 from celery import shared_task
 from django.core.cache import cache
 
-from conversations import attachments, pending, reaper, retention, withdrawing
+from conversations import attachments, pending, reaper, retention, titles, withdrawing
 from conversations.export import background
 from lib import clock
 
@@ -43,6 +43,12 @@ def read_attachment(self: Any, attachment_id: str) -> bool:
         return attachments.read(UUID(attachment_id))
     finally:
         READERS.release()
+
+
+@shared_task(scoped=False)  # type: ignore[call-overload]  # no transaction is open while a model is asked
+def better_title(conversation_id: str) -> bool:
+    """Try once to give a chat a better title than its first words."""
+    return titles.improve(UUID(conversation_id))
 
 
 @shared_task(periodic=True)  # type: ignore[call-overload]

@@ -125,8 +125,10 @@ def settling(
     return SETTLE, names
 
 
-def charge_house(brand_id: UUID, *, tokens: int, reservation: UUID, now: datetime | None = None) -> None:
-    """Book what a provider reported beyond the hold on our own account: no member ever pays more than was held.
+def charge_house(
+    brand_id: UUID, *, tokens: int, reservation: UUID, reason: str = "beyond the hold", now: datetime | None = None
+) -> None:
+    """Book on our own account what no member pays: what a provider reported beyond the hold, or what we asked ourselves.
 
     A repeat for the same reservation changes nothing.
     """
@@ -138,7 +140,7 @@ def charge_house(brand_id: UUID, *, tokens: int, reservation: UUID, now: datetim
         at = now or database_now()
         bucket = bucket_of(account, Meter.TOKENS, "month", None, brand, at, pocket=Bucket.Pocket.HOUSE)
         Entry.objects.bulk_create(
-            [entry(bucket, Entry.Kind.USE, used_delta=tokens, reservation=reservation, reason="beyond the hold")]
+            [entry(bucket, Entry.Kind.USE, used_delta=tokens, reservation=reservation, reason=reason)]
         )
         Bucket.objects.filter(pk=bucket.pk).update(used=F("used") + tokens)
 

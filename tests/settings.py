@@ -27,6 +27,7 @@ EMAIL_BACKEND = "django.core.mail.backends.locmem.EmailBackend"
 CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
 CELERY_TASK_ALWAYS_EAGER = True
 DEMO_TOKENS_PER_SECOND = 0
+TITLE_TOKENS = 0  # who asks a vendor counts its calls; the titles' own test sets it
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 ACCOUNT_RATE_LIMITS = False
 CONCURRENT_TURNS = {"member": 1000, "brand": 10_000}  # a crowd in a test is one person; the caps' own tests set theirs

@@ -5,6 +5,8 @@ import re
 import pytest
 from playwright.sync_api import expect
 
+from conversations.models import Conversation
+from lib.db import SERVICE, scope
 from tests.browser.visitor import PHONE
 from tests.conversations import rows
 from tests.server import said
@@ -237,3 +239,16 @@ def test_without_javascript_a_running_answer_can_be_stopped(site, visitors):
     plain.page.reload()
 
     expect(plain.answer).to_have_attribute("data-status", "stopped")
+
+
+def test_a_better_title_shows_without_a_reload(site, visitors):
+    member = visitors.open(site.person())
+    member.ask_and_read("How do I bake bread?", "echo")
+    heading, row = member.page.locator("#chat-title"), member.page.locator("#chats [aria-current]")
+    expect(heading).to_have_text("How do I bake bread?")
+    with scope(SERVICE):
+        Conversation.objects.filter(pk=member.path.split("/")[2]).update(title="Baking bread")
+    expect(heading).to_have_text("Baking bread", timeout=15_000)
+    expect(row).to_have_text("Baking bread")
+    expect(member.page).to_have_title(re.compile("^Baking bread · "))
+    assert member.broken == []
