@@ -25,7 +25,7 @@ from django.urls import set_script_prefix  # noqa: E402
 from accounts import keys  # noqa: E402
 from chatsite import pages  # noqa: E402
 from chatsite.middleware import Front  # noqa: E402
-from conversations import attachments, runner  # noqa: E402
+from conversations import attachments, importing, runner  # noqa: E402
 from conversations.doors import exchange  # noqa: E402
 from lib.errors import TooLarge  # noqa: E402
 from lib.sse import EventStream  # noqa: E402
@@ -120,6 +120,8 @@ def _bounded(scope: Scope, receive: Receive) -> Receive:
     most = LITTLE_MORE + (
         exchange.MOST_BODY_BYTES
         if has_key
+        else importing.MOST_BYTES
+        if has_files and scope["path"] == "/import/"
         else attachments.MOST_BYTES
         if has_files
         else settings.DATA_UPLOAD_MAX_MEMORY_SIZE

@@ -27,8 +27,10 @@ from lib.ids import uuid7
 from providers.offers import offers
 
 MOST_BYTES = 20 * 1024**2  # of the file
-MOST_UNPACKED_BYTES = 100 * 1024**2
+MOST_UNPACKED_BYTES = 100 * 1024**2  # of all that a ZIP holds; each document in it is at most MOST_BYTES
 MOST_CHATS, MOST_MESSAGES, MOST_LETTERS = 1000, 5000, 1_000_000  # in a file, in a chat, in a message
+MOST_IN_ALL = 50_000  # messages of a file: all of them are in memory before the first is stored
+MOST_BRACKETS = 1_000_000  # of a document: an empty list is two letters, and 64 bytes once it is read
 HOME = UUID("5f1f7a2e-8a54-4b0e-9d52-6f2f0f7ac5b1")  # of ids that are made of where a chat began
 ROLES, STATES = set(Message.Role.values), {"done", "stopped", "failed", "interrupted"}
 SETTINGS = {"temperature": (0, 2), "top_p": (0, 1), "max_tokens": (1, 1_000_000)}
@@ -61,22 +63,25 @@ def bring(principal: Principal, content: bytes) -> Brought:
     """
     if len(content) > MOST_BYTES:
         raise TooLarge(_("A file may have up to 20 MB. Export fewer chats at a time."))
-    chats = list(_chats(content))
-    if len(chats) > MOST_CHATS:
-        raise TooLarge(_("A file may hold up to 1,000 chats. Export fewer at a time."))
     models = {offer.api_identifier: offer for offer in offers("chat")}
     found: dict[UUID, Read] = {}
-    for number, chat in enumerate(chats, 1):
+    number = total = 0
+    for number, chat in enumerate(_chats(content), 1):
+        if number > MOST_CHATS:
+            raise TooLarge(_("A file may hold up to 1,000 chats. Export fewer at a time."))
         try:
             conversation, messages = _read(principal, chat, models)
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise Invalid(
                 _("Chat %(number)d of this file cannot be read, so nothing was stored.") % {"number": number}
             ) from error
+        total += len(messages)
+        if total > MOST_IN_ALL:
+            raise TooLarge(_("A file may hold up to 50,000 messages. Export fewer chats at a time."))
         began = {UUID(str(chat["id"])), UUID(conversation.metadata[ORIGIN])}
         found[conversation.pk] = conversation, messages, began
     brought = _store_new(principal, found)
-    brought.known += len(chats) - len(found)
+    brought.known += number - len(found)
     return brought
 
 
@@ -101,6 +106,8 @@ def _store_new(principal: Principal, found: Mapping[UUID, Read]) -> Brought:
 
 def _chats(content: bytes) -> Iterator[Mapping[str, Any]]:
     for text in _texts(content):
+        if text.count(b"[") + text.count(b"{") > MOST_BRACKETS:
+            raise NotAnExport
         try:
             file = orjson.loads(text)
         except orjson.JSONDecodeError as error:
@@ -123,8 +130,10 @@ def _texts(content: bytes) -> Iterator[bytes]:
             chats = [entry for entry in entries if "/" not in entry.filename or entry.filename.startswith("chats/")]
             for entry in [entry for entry in chats if entry.filename not in BESIDES][: MOST_CHATS + 1]:
                 with archive.open(entry) as opened:
-                    text = opened.read(left + 1)
+                    text = opened.read(min(left, MOST_BYTES) + 1)
                 left -= len(text)
+                if len(text) > MOST_BYTES:
+                    raise TooLarge(_("A file may have up to 20 MB. Export fewer chats at a time."))
                 if left < 0:
                     raise TooLarge(_("Unpacked, this file is larger than 100 MB. Export fewer chats at a time."))
                 yield text
@@ -251,7 +260,7 @@ def _settings(given: Mapping[str, Any]) -> dict[str, Any]:
     return {
         name: given[name]
         for name, (least, most) in SETTINGS.items()
-        if type(given.get(name)) in (int, float) and least <= given[name] <= most
+        if type(given.get(name)) in ((int,) if name == "max_tokens" else (int, float)) and least <= given[name] <= most
     }
 
 

@@ -24,6 +24,7 @@ from accounts.models import Brand, Membership, Profile, User
 from chatsite import asgi, erasing
 from chatsite.avatars import MOST_BYTES, BadPicture, drawn
 from chatsite.isolation.catalogue import tables
+from conversations import importing
 from events import notices
 from events.models import Activity, EmailLog, Notification
 from lib import clock, files
@@ -441,14 +442,15 @@ def test_dates_are_read_in_ones_own_zone(world):
     assert bob.get("/settings/keys/").status_code == bob.get("/history/").status_code == 200
 
 
-def test_a_picture_of_two_megabytes_gets_in_for_who_shows_a_session():
+def test_a_picture_or_a_file_of_chats_gets_in_for_who_shows_a_session():
     async def receive():
         return {"body": b"x"}
 
-    def ask(cookie):
-        headers = [(b"content-length", str(MOST_BYTES).encode()), (b"cookie", cookie)]
-        return async_to_sync(asgi._bounded({"path": "/settings/picture/", "headers": headers}, receive))()
+    def ask(cookie, path="/settings/picture/", size=MOST_BYTES):
+        headers = [(b"content-length", str(size).encode()), (b"cookie", cookie)]
+        return async_to_sync(asgi._bounded({"path": path, "headers": headers}, receive))()
 
     assert ask(b"sessionid=abc") == {"body": b"x"}
+    assert ask(b"sessionid=abc", "/import/", importing.MOST_BYTES) == {"body": b"x"}
     with pytest.raises(TooLarge):
         ask(b"")

@@ -11,6 +11,7 @@ import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.db import connections
 
+from conversations import importing
 from conversations.export.chats import collected, envelope
 from conversations.export.packing import as_json
 from conversations.importing import bring
@@ -159,17 +160,24 @@ def test_a_file_is_somebodys_word_and_no_more(world, bob):
     assert messages[1].status == "done"
 
 
-def test_files_that_are_none_store_nothing(world, bob):
-    """F-02, F-13: whatever is wrong is a refusal in words, and all of the file is left out."""
+def test_files_that_are_none_store_nothing(world, bob, monkeypatch):
+    """F-02, F-13, F-16: whatever is wrong is a refusal in words, and all of the file is left out."""
     good = {"id": str(uuid4()), "title": "x", "created_at": "2026-01-01T00:00:00Z", "messages": []}
     message = {"id": str(uuid4()), "role": "user", "content": "x", "created_at": "2026-01-01T00:00:00Z"}
 
     def file(*chats, **fields):
         return json.dumps({"format": "chatsite-chats", "version": 1, "chats": chats, **fields}).encode()
 
-    bomb = io.BytesIO()
-    with zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("a.json", b" " * (101 * 1024**2))
+    def zipped(*contents):
+        bomb = io.BytesIO()
+        with zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as archive:
+            for number, content in enumerate(contents):
+                archive.writestr(f"{number}.json", content)
+        return bomb.getvalue()
+
+    wide = file(good).replace(b'"version"', b'"x": [' + b"[]," * 1_000_000 + b'[]], "version"')
+    monkeypatch.setattr(importing, "MOST_IN_ALL", 5)
+    full = [file({**good, "id": str(uuid4()), "messages": [message] * 2}) for _ in range(3)]
     wrong = [
         b"", b"{", b"[]", b"null", b"PK\x03\x04broken", b"\xff\xfe", b"[" * 100_000, file(format="other"), file(version=2),
         file(chats="x"), file("x"), file({}), file(good, {**good, "id": "../x"}), file({**good, "created_at": "yesterday"}),
@@ -177,7 +185,8 @@ def test_files_that_are_none_store_nothing(world, bob):
         file({**good, "messages": [{**message, "content": None}]}), file({**good, "context": "x"}),
         file({**good, "messages": [{**message, "function_call": {"calls": [{"id": 1}]}}]}),
         file({**good, "messages": [message] * 5001}), file(*[{**good, "id": str(uuid4())} for _ in range(1001)]),
-        file({**good, "settings": "x"}), file({**good, "title": 5}), bomb.getvalue(), b"x" * (20 * 1024**2 + 1),
+        file({**good, "settings": "x"}), file({**good, "title": 5}), b"x" * (20 * 1024**2 + 1),
+        zipped(b" " * (20 * 1024**2 + 1)), zipped(*full), wide,
     ]  # fmt: skip
     for content in wrong:
         with pytest.raises(DomainError) as refused, scope(bob):
