@@ -100,7 +100,7 @@ def _drawn(principal: Principal, newest: Sequence[Message]) -> list[dict[str, An
     of_answers = Turn.objects.filter(pk__in=answers)
     turns = {turn.message_id: turn for turn in of_answers.only("message_id", "partial", "pocket", "request_id")}
     beyond = owed_for([turn for turn in turns.values() if turn.pocket == "overage"])
-    places, corrected = versions(newest), _corrections(principal, newest)
+    places, corrected, tools = versions(newest), _corrections(principal, newest), _tools(newest)
     found = []
     for row in newest:
         turn = turns.get(row.pk)
@@ -109,7 +109,27 @@ def _drawn(principal: Principal, newest: Sequence[Message]) -> list[dict[str, An
             if turn is not None
             else shown(row)
         )
-        found.append({**told, **places.get(row.pk, {}), "correction": corrected.get(row.pk)})
+        found.append({**told, **places.get(row.pk, {}), **tools.get(row.pk, {}), "correction": corrected.get(row.pk)})
+    return found
+
+
+def _tools(rows: Sequence[Message]) -> dict[UUID, dict[str, Any]]:
+    """Of messages in order: which tool each result is of, and which calls have none though something else was said since."""
+    names, asked, found = dict[str, str](), dict[str, dict[str, Any]](), dict[UUID, dict[str, Any]]()
+    for row in rows:
+        function_call = row.function_call or {}
+        if row.role == Message.Role.FUNCTION:
+            call_id = function_call.get("call_id", "")
+            asked.pop(call_id, None)
+            found[row.pk] = {"tool": names.get(call_id, "")}
+            continue
+        for call in asked.values():
+            call["is_left_out"] = True
+        calls = [dict(call) for call in function_call.get("calls") or ()]
+        asked = {call["id"]: call for call in calls}
+        names |= {call["id"]: call["name"] for call in calls}
+        if calls:
+            found[row.pk] = {"calls": calls}
     return found
 
 

@@ -505,3 +505,28 @@ def test_a_stop_is_asked_for_ones_own_running_answer_only_and_a_second_time_chan
 def asked_at(turn_id):
     with scope(SERVICE):
         return Turn.objects.get(pk=turn_id).stop_asked_at
+
+
+def test_a_member_goes_on_with_what_a_program_began_and_sees_its_tools_by_name(world, alice, client):
+    """C10: a call with its result goes along; one without is left out, and the page says so."""
+    chat = factories.make_conversation(world.act, world.alice, said=[("user", "Weather in Paris and Rome?")])
+    calls = [{"id": f"c{n}", "name": name, "arguments": f'{{"n": {n}}}'} for n, name in ((1, "weather"), (2, "time"))]
+    own = {"brand": world.act, "owner_id": world.alice.pk, "conversation": chat}
+    with scope(alice):
+        Message.objects.create(role="assistant", function_call={"calls": calls}, **own)
+        Message.objects.create(role="function", content="Sunny.", function_call={"call_id": "c1"}, **own)
+    client.force_login(world.alice)
+
+    def page():
+        return client.get(f"/c/{chat.pk}/", headers={"host": "act.localhost"}).content.decode()
+
+    assert "Result of the tool weather" in page()
+    assert page().count('<details class="tool">') == 3
+    assert "No result of this call came" not in page(), "it may still come"
+    begun = beginning.begin(alice, world.act, Question(text="And now?", conversation_id=chat.pk))
+    finish(begun)
+    assert [call["id"] for call in begun.call.messages[1]["tool_calls"]] == ["c1"]
+    assert [message["role"] for message in begun.call.messages] == ["user", "assistant", "tool", "user"]
+    told = page()
+    assert told.count("No result of this call came") == 1
+    assert told.index("Called the tool time") < told.index("No result of this call came") < told.index("Result of the")
