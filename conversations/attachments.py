@@ -29,6 +29,7 @@ from lib.errors import Conflict, Forbidden, NotFound, TooLarge
 MOST_FILES = 10  # with one question
 MOST_BYTES = 10 * 1024**2  # of one file
 MOST_UNSENT = 30  # of one person, in all their chats
+MOST_READ = 3  # of one person, at a time
 KEPT = timedelta(hours=24)
 SILENT = timedelta(seconds=90)  # longer than one file is ever read: who read it is dead, or nobody heard of it
 GIVEN_UP = timedelta(minutes=10)
@@ -39,10 +40,27 @@ State = Attachment.State
 UNREAD = (State.WAITING, State.READING)
 LIGHT = ("id", "conversation_id", "name", "kind", "size_bytes", "state", "pages", "pages_read", "error", "is_cut")
 
+# One after the other for each person, so that the next statement counts what the one before it began.
+ALONE = (
+    "select pg_advisory_xact_lock(hashtextextended(owner_id::text, 0)) from conversations_attachment where id = %(id)s"
+)
+# Who has many files leaves room for others: so many at a time, and no second one while somebody waits for their first.
 CLAIM = """
-update conversations_attachment set state = 'reading', changed_at = now(), pages_read = 0
-where id = %(id)s and state = 'waiting'
-returning name, content
+with living as (
+    select owner_id, state from conversations_attachment
+    where state in ('reading', 'waiting') and changed_at > now() - %(silent)s
+), busy as (
+    select owner_id, count(*) as files from living where state = 'reading' group by owner_id
+)
+update conversations_attachment a
+set state = case when coalesce((select files from busy where owner_id = a.owner_id), 0) < case
+                     when exists (select from living l where l.state = 'waiting' and l.owner_id <> a.owner_id
+                                  and not exists (select from busy where owner_id = l.owner_id)) then 1
+                     else %(most)s end
+                 then 'reading' else 'waiting' end,
+    changed_at = now(), pages_read = 0
+where a.id = %(id)s and a.state = 'waiting'
+returning a.state, a.name, case when a.state = 'reading' then a.content end as content
 """
 PROGRESS = """
 update conversations_attachment set pages_read = %(page)s, pages = %(pages)s, changed_at = now()
@@ -64,6 +82,10 @@ where id = any(%(files)s) and brand_id = %(brand)s and owner_id = %(owner)s and 
 
 class Removed(Exception):
     """Nobody wants this file read any more."""
+
+
+class Later(Exception):
+    """Enough files of this person are being read, or it is somebody else's turn: ask again in a moment."""
 
 
 def take(
@@ -151,10 +173,16 @@ def unread(principal: Principal, ids: Iterable[UUID]) -> Attachment | None:
 
 
 def read(attachment_id: UUID) -> bool:
-    """Read one file, in the worker; no transaction is open meanwhile. False = somebody else does, or nobody wants it."""
-    rows = serve((CLAIM, {"id": attachment_id}))[0]
+    """Read one file, in the worker; no transaction is open meanwhile. False = somebody else does, or nobody wants it.
+
+    Raises  Later; its turn has not come
+    """
+    claim = {"id": attachment_id, "silent": SILENT, "most": MOST_READ}
+    rows = serve((ALONE, claim), (CLAIM, claim))[1]
     if not rows:
         return False
+    if rows[0].state == State.WAITING:
+        raise Later
     told_at = 0.0
 
     def tell(page: int, pages: int) -> None:

@@ -36,13 +36,16 @@ def cleanup_expired_conversations() -> int:
 @shared_task(scoped=False, bind=True)  # type: ignore[call-overload]  # no transaction is open while a file is read
 def read_attachment(self: Any, attachment_id: str) -> bool:
     """Read one file that somebody attached. One that is read, being read or removed is left alone."""
-    if not READERS.acquire(blocking=self.request.is_eager):
+    if READERS.acquire(blocking=self.request.is_eager):
+        try:
+            return attachments.read(UUID(attachment_id))
+        except attachments.Later:
+            pass
+        finally:
+            READERS.release()
+    if not self.request.is_eager:  # else sweep_attachments() comes back to it
         self.apply_async((attachment_id,), countdown=READ_AGAIN_S)
-        return False
-    try:
-        return attachments.read(UUID(attachment_id))
-    finally:
-        READERS.release()
+    return False
 
 
 @shared_task(scoped=False)  # type: ignore[call-overload]  # no transaction is open while a model is asked

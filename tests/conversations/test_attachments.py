@@ -19,12 +19,13 @@ from conversations.errors import TooLong
 from conversations.models import Attachment, Message
 from conversations.turns import Branch, Question
 from lib import clock
-from lib.db import SERVICE, db, scope
+from lib.db import SERVICE, db, scope, serve
 from lib.errors import NotFound
 from tests.conversations.rows import stored
 from tests.conversations.test_turns import finish
 from tests.factories import member
 from tests.knowledge import papers
+from tests.quotas.proofs import together
 from tests.server import CSRF, TURN, eventually
 
 CHIP = re.compile(r'name="attachment" value="([0-9a-f-]{36})"')
@@ -259,6 +260,29 @@ def test_whoever_dies_while_reading_the_file_is_read_again_and_at_last_given_up(
     with scope(SERVICE):
         read = Attachment.objects.get(name="silent")
     assert (read.text, read.content, read.state) == ("hello", None, "ready")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_who_attaches_many_files_leaves_room_for_others(live_world):
+    """F-18: three of one person's at a time, however many workers ask at once; one while somebody waits for their first."""
+    alice, bob = member(live_world.act, live_world.alice), member(live_world.act, live_world.bob)
+    files = [attachments.take(alice, f"{number}.txt", b"hello").pk for number in range(6)]
+
+    def begin_to_read(number):
+        claim = {"id": files[number], "silent": attachments.SILENT, "most": attachments.MOST_READ}
+        return serve((attachments.ALONE, claim), (attachments.CLAIM, claim))[1][0].state
+
+    states = together(6, begin_to_read)
+    assert sorted(states) == ["reading"] * 3 + ["waiting"] * 3
+    *read, going_on = (file for file, state in zip(files, states, strict=True) if state == "reading")
+    waiting = [file for file in files if file not in (*read, going_on)]
+    theirs = attachments.take(bob, "first.txt", b"hello").pk
+    with scope(SERVICE):
+        Attachment.objects.filter(pk__in=read).update(state="ready")
+    with pytest.raises(attachments.Later):
+        attachments.read(waiting[0])
+    assert attachments.read(theirs)
+    assert [attachments.read(file) for file in waiting] == [True] * 3
 
 
 async def test_who_has_no_account_is_told_so_in_words(site, browser, http, web):
