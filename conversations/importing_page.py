@@ -28,4 +28,4 @@ def bring(request: BrandRequest) -> HttpResponse:
     new = ngettext("%(n)d chat was imported.", "%(n)d chats were imported.", brought.new) % {"n": brought.new}
     known = ngettext("%(n)d was here already.", "%(n)d were here already.", brought.known) % {"n": brought.known}
     messages.success(request, f"{new} {known}" if brought.known else new)
-    return HttpResponseRedirect(reverse("conversations:your-data") + "#import", status=303)
+    return HttpResponseRedirect(reverse("conversations:your-data"), status=303)

@@ -23,6 +23,7 @@ urlpatterns = [
     path("", visiting.home, name="home"),
     path("welcome/", arriving.welcome, name="welcome"),
     path("c/", views.new, name="new"),
+    path("c/new", views.new, name="new-about"),
     path("c/send/", views.send, name="start"),
     path("c/more/", browsing.more, name="more"),
     path("c/<uuid:conversation_id>/", views.detail, name="detail"),

@@ -179,6 +179,7 @@ OWN_ROW = Api(READ, for_sessions=True, key_wrong_scope=200, own=True)
 ROUTES: dict[str, "Rule"] = {
     "conversations:home": anybody(safe(200), safe(302)),
     "conversations:new": Member(READ),
+    "conversations:new-about": Member(READ),
     "conversations:welcome": Member(frozenset({"GET"}), 302, method_first=True),
     "conversations:detail": Asker(Member(READ, own=True)),
     "conversations:start": Asker(Member(POST, 303, method_first=True, body=tuple(QUESTION.items())), own=False),
