@@ -76,12 +76,12 @@ def _used(brand: Brand, since: Any) -> list[dict[str, Any]]:
 
 
 def _named(brand: Brand, used: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """With the addresses of those who are members; who left has none here any more."""
+    """With the addresses of those who are members; visitors have none, and who left has none here any more."""
     rows = list(used)
     names = _addresses(brand, [row["owner_id"] for row in rows])
     return [
         {
-            "name": names.get(row["owner_id"], _("Somebody who left")),
+            "name": names.get(row["owner_id"], _("A visitor, or somebody who left")),
             "answers": row["answers"],
             "tokens": row["tokens"],
             "cost": price(row["model_cost"]),

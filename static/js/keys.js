@@ -78,6 +78,7 @@ function isHere({ dataset: { where } }) {
 function show() {
   for (const part of sheet.querySelectorAll("[data-where]")) part.hidden = !isHere(part);
   sheet.showModal();
+  sheet.scrollTop = 0; // the focus is on Close, at the end
 }
 
 function current() {

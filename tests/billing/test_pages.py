@@ -421,7 +421,7 @@ def test_admins_see_the_brands_pool_what_was_added_and_who_used_what(world):
     assert "Token pool" in said
     assert "500,000 tokens ticket 7" in said
     assert "bob@example.com 1 2,500 $0.0015 $0 alice@example.com 1 100" in said
-    assert "Somebody who left 1 1 $0" in said
+    assert "A visitor, or somebody who left 1 1 $0" in said
     assert "77,777" not in said
     assert "charlie" not in said
     assert browser(world.bob).get("/manage/plan/").status_code == 404

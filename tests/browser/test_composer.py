@@ -165,6 +165,8 @@ def test_a_second_tab_shows_what_the_first_one_asks_and_begins(site, visitors):
     """H4: a question of another tab runs here too; a new chat is in the list without a reload."""
     member = visitors.open(site.person())
     member.ask_and_read("The first.", "echo")
+    about = member.page.get_by_role("link", name="About this chat")
+    expect(about).to_have_attribute("href", f"{member.path}facts/")
     second = visitors.beside(member)
     member.ask("And then?", "long")
     second.watch("w0005")

@@ -135,6 +135,7 @@ def test_the_sheet_is_what_the_keys_do(reader, person):
     keys.press("?")
     sheet = page.get_by_role("dialog", name="Keyboard shortcuts")
     expect(sheet).to_contain_text("Copy the message in focus")
+    expect(sheet.get_by_role("heading", name="Keyboard shortcuts")).to_be_in_viewport()
     assert reader.findings() == []
     look(reader, "sheet")
     keys.press("Escape")
