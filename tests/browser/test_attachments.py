@@ -89,7 +89,16 @@ def test_files_are_attached_watched_sent_along_and_removed(site, visitors):
     member.send_button.click()
     expect(page.locator("#announce-status")).to_contain_text("as soon as its files have arrived")
     assert member.questions.count() == 1
-    underway[0].continue_()
+    underway[0].abort()
+    expect(chips.last).to_contain_text("The server could not be reached.")
+    assert (member.findings(), member.sideways()) == ([], 0)
+    page.get_by_role("button", name="Try again: late.txt").press("Enter")
+    expect(chips.last).to_contain_text("Sending")
+    expect(page.get_by_role("button", name="Remove late.txt")).to_be_focused()
+    member.send_button.click()
+    first, again = (route.request.headers["idempotency-key"] for route in underway)
+    assert first == again  # had it arrived, and nobody heard of it, it would not be there twice
+    underway[1].continue_()
     expect(member.answer).to_have_attribute("data-status", "done")
     expect(member.questions.last).to_contain_text("late.txt")
     expect(chips).to_have_count(0)

@@ -11,7 +11,7 @@ customElements.define("attach-files", class extends HTMLElement {
     this.field.removeAttribute("name"); // files do not travel with the question from here
     const pane = this.closest("main") ?? this.form;
     on(this.field, "change", () => { this.take(this.field.files); this.field.value = ""; this.field.closest("[popover]").hidePopover(); });
-    on(this, "click", (event) => this.remove(event));
+    on(this, "click", (event) => { this.again(event); this.remove(event); });
     on(this.form, "paste", (event) => this.drop(event, event.clipboardData));
     on(pane, "dragover", (event) => this.hover(event, true));
     on(pane, "dragleave", (event) => event.relatedTarget && pane.contains(event.relatedTarget) || this.hover(event, false));
@@ -43,31 +43,33 @@ customElements.define("attach-files", class extends HTMLElement {
   take(files) {
     for (const file of files) {
       const chip = this.querySelector("template").content.cloneNode(true).firstElementChild;
-      const button = chip.querySelector("[data-remove]");
+      chip.file = file;
+      chip.key = `${Date.now()}-${Math.random()}`; // of every try: what had arrived unheard is not there twice
       chip.querySelector("[data-name]").textContent = file.name;
       chip.querySelector(".ring").ariaLabel = file.name;
-      button.ariaLabel = button.dataset.label.replace("%s", file.name);
+      for (const button of chip.querySelectorAll("[data-label]")) button.ariaLabel = button.dataset.label.replace("%s", file.name);
       const isTooMany = this.list.children.length >= Number(this.dataset.mostFiles);
       this.list.append(chip);
       const { tooMany, tooLarge, picture, mostMegabytes } = this.dataset;
       if (isTooMany) this.fail(chip, tooMany);
       else if (file.type.startsWith("image/")) this.fail(chip, picture);
       else if (file.size > Number(mostMegabytes) * 1024 ** 2) this.fail(chip, tooLarge);
-      else this.send(file, chip);
+      else this.send(chip);
     }
   }
 
-  send(file, chip) {
+  send(chip) {
+    const { file, key } = chip;
     const request = chip.request = new XMLHttpRequest(); // fetch() does not say how far it is
     const headers = {
       "Content-Type": "application/octet-stream", Accept: "application/json, text/html", "X-File-Name": encodeURIComponent(file.name),
-      "X-Conversation": this.dataset.chat, "X-CSRFToken": this.token, "Idempotency-Key": `${Date.now()}-${Math.random()}`,
+      "X-Conversation": this.dataset.chat, "X-CSRFToken": this.token, "Idempotency-Key": key,
     };
     request.open("POST", this.dataset.url);
     for (const [name, value] of Object.entries(headers)) request.setRequestHeader(name, value);
     request.upload.onprogress = (event) => this.progress(chip, Math.floor((100 * event.loaded) / (event.total || 1)));
-    request.onload = () => this.arrived(file, chip, request);
-    request.onerror = () => this.fail(chip, this.dataset.lost);
+    request.onload = () => this.arrived(chip, request);
+    request.onerror = () => this.fail(chip, this.dataset.lost, true);
     this.progress(chip, 0);
     request.send(file);
   }
@@ -80,26 +82,38 @@ customElements.define("attach-files", class extends HTMLElement {
     this.draw();
   }
 
-  arrived(file, chip, request) {
-    if (request.status !== 201) {
+  arrived(chip, request) {
+    const { status } = request;
+    if (status !== 201) {
       let answer = {};
       try { answer = JSON.parse(request.responseText); } catch {} // a proxy's page
-      return this.fail(chip, answer.detail ?? this.dataset.lost);
+      return this.fail(chip, answer.detail ?? this.dataset.lost, status < 400 || status >= 500 || [408, 409, 429].includes(status));
     }
     this.put(chip, request.responseText);
-    say(this.dataset.attached.replace("%s", file.name));
+    say(this.dataset.attached.replace("%s", chip.file.name));
     if (this.isHeld && !this.sending) {
       this.isHeld = false;
       this.form.requestSubmit();
     }
   }
 
-  fail(chip, sentence) {
+  fail(chip, sentence, canTryAgain = false) {
+    chip.querySelector("[data-again]").hidden = !canTryAgain;
     delete chip.dataset.sending;
     chip.dataset.state = "failed";
     chip.querySelector("[data-words]").textContent = sentence;
     this.isHeld = false;
     say(`${chip.querySelector("[data-name]").textContent}: ${sentence}`);
+  }
+
+  again(event) {
+    const button = event.target.closest("[data-again]"), chip = button?.closest(".attach");
+    if (!chip) return;
+    button.hidden = true;
+    chip.querySelector("[data-remove]").focus();
+    delete chip.dataset.state;
+    chip.dataset.sending = "";
+    this.send(chip);
   }
 
   get sending() { return this.querySelector("[data-sending]"); }
