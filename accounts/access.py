@@ -12,7 +12,9 @@ from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, cast
 
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
+from django.utils.functional import Promise
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 from django.views.decorators.csrf import csrf_exempt
 
 from accounts import brands, keys, visitors
@@ -26,8 +28,7 @@ View = Callable[..., Any]
 
 
 class NotAMember(NotFound):
-    """Signed in, but not a member of this brand."""
-
+    says = gettext_lazy("You are signed in, but not a member of this brand.")
     code = "not_a_member"
 
 
@@ -50,7 +51,7 @@ def member_of(request: HttpRequest) -> Principal:
     """The signed-in member, as a principal on the brand of this host. Reads session and user: not for the event loop."""
     user = request.user
     if not user.is_authenticated:
-        raise NotAuthenticated("You are not signed in, or your session is over. Sign in again; your text is kept.")
+        raise NotAuthenticated(_("You are not signed in, or your session is over. Sign in again; your text is kept."))
     return Principal("app_user", cast(BrandRequest, request).brand.pk, user.pk)
 
 
@@ -104,7 +105,7 @@ def asking(principal: Principal) -> Iterator[None]:
 
 def brand_member(view: View) -> View:
     """Members of the brand only. Opens the scope around the view and draws its page inside it."""
-    return declare(_in_scope(view, "app_user", "You are signed in, but not a member of this brand."), "member")
+    return declare(_in_scope(view, "app_user", NotAMember.says), "member")
 
 
 def brand_admin(view: View) -> View:
@@ -112,7 +113,7 @@ def brand_admin(view: View) -> View:
     return declare(_in_scope(view, "app_brand", ""), "admin")
 
 
-def _in_scope(view: View, role: Role, refusal: str) -> View:
+def _in_scope(view: View, role: Role, refusal: str | Promise) -> View:
     if iscoroutinefunction(view):
         raise TypeError("An async view cannot hold a scope open: use @member_asks.")
 
@@ -127,7 +128,7 @@ def _in_scope(view: View, role: Role, refusal: str) -> View:
                 return response.render() if hasattr(response, "render") else response
         except NotFound as error:
             if refusal and not hasattr(request, "standing"):
-                raise NotAMember(refusal) from error
+                raise NotAMember(str(refusal)) from error
             raise
 
     return wrapper
@@ -138,7 +139,7 @@ def member_goes_out(view: View) -> View:
 
     Their standing is proved first. What they read or write of their own afterwards opens a scope of its own.
     """
-    return declare(_outside_scope(view, "app_user", "You are signed in, but not a member of this brand."), "member")
+    return declare(_outside_scope(view, "app_user", NotAMember.says), "member")
 
 
 def admin_goes_out(view: View) -> View:
@@ -154,7 +155,7 @@ def brand_reader(view: View) -> View:
     return declare(_outside_scope(view, "app_reader", ""), "reader")
 
 
-def _outside_scope(view: View, role: Role, refusal: str) -> View:
+def _outside_scope(view: View, role: Role, refusal: str | Promise) -> View:
     if iscoroutinefunction(view):
         raise TypeError("An async view never holds a scope open: use @member_asks.")
 
@@ -166,7 +167,7 @@ def _outside_scope(view: View, role: Role, refusal: str) -> View:
                 pass
         except NotFound as error:
             if refusal:
-                raise NotAMember(refusal) from error
+                raise NotAMember(str(refusal)) from error
             raise
         answer: HttpResponseBase = view(request, *args, **kwargs)
         return answer

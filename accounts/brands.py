@@ -6,6 +6,7 @@ from uuid import UUID
 from django.conf import settings
 from django.core.exceptions import DisallowedHost
 from django.http import HttpRequest
+from django.utils.translation import gettext as _
 
 from accounts import keys
 from accounts.models import Brand
@@ -25,7 +26,7 @@ def by_host(host: str) -> Brand:
     name = _name(host)
     brand = _fresh(name)
     if brand is None:
-        raise NoBrand(f"No brand lives at {name}. Check the address.")
+        raise NoBrand(_("No brand lives at %(name)s. Check the address.") % {"name": name})
     return brand
 
 
@@ -37,7 +38,7 @@ def by_id(brand_id: UUID) -> Brand:
     """The brand of an API key."""
     brand = _fresh(brand_id)
     if brand is None:
-        raise NoBrand("This brand is not here (any more).")
+        raise NoBrand(_("This brand is not here (any more)."))
     return brand
 
 

@@ -17,6 +17,7 @@ from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from django.utils.crypto import salted_hmac
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from accounts.models import Brand, Visitor
 from lib.db import SERVICE, Principal, scope
@@ -30,8 +31,7 @@ PREFIX_BITS = {4: 24, 6: 48}
 
 
 class TooManyVisitors(DomainError):
-    """Too many new visitors come from one network."""
-
+    says = gettext_lazy("Too many new visitors come from one network.")
     status, code = 429, "too_many_visitors"
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import stripe as sdk
 from django.conf import settings
+from django.utils.translation import gettext as _
 
 from billing.books import Provider
 from billing.errors import NothingToSellWith, NotNow, PaymentRefused, PaymentServiceAway
@@ -67,10 +68,12 @@ def in_our_words() -> Iterator[None]:
     try:
         yield
     except sdk.CardError as refused:
-        said = refused.user_message or "The bank gave no reason."
-        raise PaymentRefused(f"The payment was refused: {said} Nothing was changed; try another card.") from refused
+        said = refused.user_message or _("The bank gave no reason.")
+        raise PaymentRefused(
+            _("The payment was refused: %(said)s Nothing was changed; try another card.") % {"said": said}
+        ) from refused
     except sdk.IdempotencyError as other:
-        raise NotNow("This was asked for already. Reload the page and look; nothing was charged twice.") from other
+        raise NotNow(_("This was asked for already. Reload the page and look; nothing was charged twice.")) from other
     except (sdk.APIConnectionError, sdk.RateLimitError) as away:
         raise PaymentServiceAway(retry_after=60) from away
     except sdk.AuthenticationError as wrong:
@@ -91,8 +94,10 @@ def as_it_stands_there() -> Iterator[None]:
     except sdk.InvalidRequestError as otherwise:
         log.exception("Stripe does not take a call")
         raise NotNow(
-            "The payment service knows this otherwise than this page does. Nothing was changed or charged: wait a minute, "
-            "reload the page and look; if it says the same then, tell those who run this site."
+            _(
+                "The payment service knows this otherwise than this page does. Nothing was changed or charged: wait "
+                "a minute, reload the page and look; if it says the same then, tell those who run this site."
+            )
         ) from otherwise
 
 
@@ -106,7 +111,10 @@ def minor(micro: int, currency: str) -> int:
     """Micro-units as Stripe counts: cents, or whole yen. Raises Invalid for what cannot be paid in them."""
     size = _minor_size(currency)
     if micro % size:
-        raise Invalid(f"{micro / 1_000_000} {currency} cannot be charged: there is no coin that small.")
+        raise Invalid(
+            _("%(amount)s %(currency)s cannot be charged: there is no coin that small.")
+            % {"amount": micro / 1_000_000, "currency": currency}
+        )
     return micro // size
 
 

@@ -42,7 +42,7 @@ def plan(request: BrandRequest) -> HttpResponse:
             "words": overview.status_words(subscription, brand.zone) if subscription else [],
             "meters": overview.meter_rows(own, brand.zone, now),
             "top_ups": _top_ups(brand),
-            "since": date_format(month.opens_at.astimezone(ZoneInfo(brand.zone)), "j F"),
+            "since": date_format(month.opens_at.astimezone(ZoneInfo(brand.zone)), _("j F")),
         }
         used = _used(brand, month.opens_at)
     return render(request, "manage/plan.html", context | {"members": _named(brand, used)})

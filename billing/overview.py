@@ -41,7 +41,7 @@ class Word:
 
 def day(at: datetime, zone: str) -> str:
     """4 December 2026, in the brand's zone."""
-    return date_format(at.astimezone(ZoneInfo(zone)), "j F Y")
+    return date_format(at.astimezone(ZoneInfo(zone)), _("j F Y"))
 
 
 def price_of(plan: Plan, cycle: str) -> str:
@@ -356,7 +356,7 @@ def uses(principal: Principal, zone: str, before: UUID | None = None) -> tuple[l
     found = list((rows.filter(pk__lt=before) if before else rows)[: PAGE + 1])
     shown = [
         {
-            "when": date_format(row.created_at.astimezone(ZoneInfo(zone)), "j M Y, H:i"),
+            "when": date_format(row.created_at.astimezone(ZoneInfo(zone)), _("j M Y, H:i")),
             "what": row.get_usage_type_display(),
             "model": row.model,
             "pocket": POCKETS.get(row.pocket, "")

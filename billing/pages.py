@@ -108,7 +108,7 @@ def _plan_page(
             "promises": promises(plan, brand, may_try=False) if plan else [],
             "can_cancel": bool(subscription and overview.can_cancel(subscription)),
             "decision": decision,
-            "says": decision.detail.removesuffix(words.KEPT),  # nothing was sent from here
+            "says": decision.detail.removesuffix(str(words.KEPT)).strip(),  # nothing was sent from here
             "meters": overview.meter_rows(decision.meters, zone, now),
             "pockets": overview.pockets(decision, extra, zone, now),
             "overage": extra,

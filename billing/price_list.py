@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
+from django.utils.translation import gettext as _
 from stripe import Price
 
 from accounts.models import Brand
@@ -122,8 +123,11 @@ def price_ids(brand: Brand, *keys: str) -> list[str]:
         there = _by_key(keys)
     if missing := _due(keys, here, there):
         raise NotForSale(
-            "This cannot be bought yet, because the payment service does not know its price. Nothing was charged; "
-            f"tell those who run this site: stripe_sync is due ({', '.join(missing)})."
+            _(
+                "This cannot be bought yet, because the payment service does not know its price. Nothing was "
+                "charged; tell those who run this site: stripe_sync is due (%(missing)s)."
+            )
+            % {"missing": ", ".join(missing)}
         )
     return [there[key].id for key in keys]
 

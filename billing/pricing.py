@@ -12,7 +12,7 @@ from billing.promises import Promise, counted, each, months_free, promises
 from lib.db import SERVICE, scope
 from lib.money import price
 from lib.windows import WindowKind
-from quotas.words import meter_name
+from quotas.words import unit_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,7 +233,7 @@ def _what_counts(meter: str) -> Question:
             _("What counts as a conversation?"),
             _("A new chat, from its first answer on. Asking on in a chat that you have is not counted again."),
         )
-    words = {"unit": meter_name(meter).removesuffix("s")}
+    words = {"unit": unit_name(meter)}
     return Question(
         _("What counts as a %(unit)s?") % words,
         _(

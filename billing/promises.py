@@ -11,7 +11,7 @@ from billing.models import Plan, PlanLimit
 from lib.money import price
 from lib.windows import WindowKind
 from quotas.models import Meter
-from quotas.words import meter_name
+from quotas.words import meter_name, unit_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ def counted(meter: str, amount: int) -> str:
 
 def one(meter: str) -> str:
     """The name of a single unit: question, message, conversation."""
-    return meter_name(meter).removesuffix("s")
+    return unit_name(meter)
 
 
 def each(plan: Plan) -> str:

@@ -14,6 +14,8 @@ from uuid import UUID
 
 import stripe as sdk
 from django.urls import reverse
+from django.utils.formats import date_format
+from django.utils.translation import gettext as _
 
 from accounts import brands
 from accounts.models import Brand, User
@@ -61,11 +63,18 @@ class Change:
 
     def __str__(self) -> str:
         if not self.is_upgrade:
-            return (
-                f"{self.plan} from {self.starts_at:%-d %B %Y} on. Until then everything stays; nothing is charged now."
-            )
-        money = f"{dollars(self.due_microusd)} is charged now" if self.due_microusd > 0 else "Nothing is charged now"
-        return f"{self.plan} at once. {money}: what is left of the present period is counted."
+            return _("%(plan)s from %(day)s on. Until then everything stays; nothing is charged now.") % {
+                "plan": self.plan,
+                "day": date_format(self.starts_at, _("j F Y")),
+            }
+        if self.due_microusd > 0:
+            return _("%(plan)s at once. %(sum)s is charged now: what is left of the present period is counted.") % {
+                "plan": self.plan,
+                "sum": dollars(self.due_microusd),
+            }
+        return _("%(plan)s at once. Nothing is charged now: what is left of the present period is counted.") % {
+            "plan": self.plan
+        }
 
 
 def customer(brand: Brand, user: User) -> Customer:
@@ -95,7 +104,9 @@ def start_subscription(brand: Brand, user: User, plan: Plan, *, cycle: str, key:
         paid = _paid_subscription(brand, user)
         may_try = bool(plan.trial_days) and not lifecycle.had_trial(brand, user.pk)
     if paid:
-        raise NotNow(f"You pay for {paid.plan.name} already. Change that plan instead. Nothing was charged.")
+        raise NotNow(
+            _("You pay for %(plan)s already. Change that plan instead. Nothing was charged.") % {"plan": paid.plan.name}
+        )
     lines: list[dict[str, Any]] = [{"price": price} for price in price_ids(brand, *_keys(plan, cycle))]
     if _price(plan, cycle):
         lines[0]["quantity"] = 1
@@ -125,7 +136,7 @@ def buy_pack(brand: Brand, user: User, offer: CreditPackOffer, *, key: str, orig
     What is bought is what was offered at this moment: it travels with the payment.
     """
     if offer.brand_id != brand.pk or not offer.is_active:
-        raise NotForSale("This pack is not on offer. Choose another one; nothing was charged.")
+        raise NotForSale(_("This pack is not on offer. Choose another one; nothing was charged."))
     _check_currency(brand, offer.currency)
     (price,) = price_ids(brand, key_of(brand, offer.code, ONCE))
     whose = _whose(
@@ -231,7 +242,7 @@ def change_plan(brand: Brand, user: User, plan: Plan, *, cycle: str, key: str) -
 def cancel(brand: Brand, user: User, *, reason: str, comment: str = "") -> None:
     """End the plan with the period that is paid. Raises NotNow when nothing renews by itself, Invalid for another reason."""
     if reason not in REASONS:
-        raise Invalid("Choose one of the reasons. Your plan was not cancelled.")
+        raise Invalid(_("Choose one of the reasons. Your plan was not cancelled."))
     row = _own_subscription(brand, user)
     details = {"feedback": reason, "comment": comment.strip()[:1000]}
     _update(row, {"cancel_at_period_end": True, "cancellation_details": details})
@@ -241,7 +252,7 @@ def resume(brand: Brand, user: User) -> None:
     """Take a cancellation back, while the period it waits for goes on."""
     row = _own_subscription(brand, user)
     if not row.cancel_at_period_end:
-        raise NotNow(f"{row.plan.name} is not cancelled: it renews by itself.")
+        raise NotNow(_("%(plan)s is not cancelled: it renews by itself.") % {"plan": row.plan.name})
     _update(row, {"cancel_at_period_end": False})
 
 
@@ -296,14 +307,14 @@ def outcome(brand: Brand, user: User, session_id: str) -> Outcome:
     with scope(SERVICE):
         mine = Customer.objects.filter(brand=brand, owner_id=user.pk, provider=provider()).first()
     if mine is None:
-        raise NotFound("This address names no payment of yours.")
+        raise NotFound(_("This address names no payment of yours."))
     try:
         with in_our_words():
             session = stripe().v1.checkout.sessions.retrieve(session_id)
     except sdk.InvalidRequestError as unknown:
-        raise NotFound("This address names no payment of yours.") from unknown
+        raise NotFound(_("This address names no payment of yours.")) from unknown
     if id_of(session.customer) != mine.stripe_customer_id:
-        raise NotFound("This address names no payment of yours.")
+        raise NotFound(_("This address names no payment of yours."))
     if session.status == "expired":
         return "failed"
     with scope(SERVICE):
@@ -347,7 +358,9 @@ def _checkout(brand: Brand, user: User, whose: dict[str, str], *, key: str, orig
             ),
         )
         if made.status != "open" or not made.url:
-            raise NotNow("This was paid or closed already. Reload the page to begin anew; nothing was charged again.")
+            raise NotNow(
+                _("This was paid or closed already. Reload the page to begin anew; nothing was charged again.")
+            )
         _close_older(mine, made, whose)
     return made.url
 
@@ -367,16 +380,26 @@ def _close_older(mine: Customer, made: Any, whose: dict[str, str]) -> None:
 
 def _check_plan(brand: Brand, plan: Plan, cycle: str) -> None:
     if plan.brand_id != brand.pk or not (plan.is_active and plan.is_offered) or plan.subject != Plan.Subject.MEMBER:
-        raise NotForSale("This plan is not on offer. Choose another one; nothing was charged.")
+        raise NotForSale(_("This plan is not on offer. Choose another one; nothing was charged."))
     if cycle not in Cycle.values or not (_price(plan, cycle) or plan.overage_by_default):
-        raise NotForSale(f"{plan.name} cannot be bought by the {cycle[:10] or 'month'}. Nothing was charged.")
+        raise NotForSale(
+            (
+                _("%(plan)s cannot be bought by the year. Nothing was charged.")
+                if cycle == Cycle.YEAR
+                else _("%(plan)s cannot be bought by the month. Nothing was charged.")
+            )
+            % {"plan": plan.name}
+        )
     _check_currency(brand, plan.currency)
 
 
 def _check_currency(brand: Brand, currency: str) -> None:
     with scope(SERVICE):
         if currency != _currency(brand):
-            raise NotForSale(f"This is priced in {currency}, in which nothing is sold here. Nothing was charged.")
+            raise NotForSale(
+                _("This is priced in %(currency)s, in which nothing is sold here. Nothing was charged.")
+                % {"currency": currency}
+            )
 
 
 def _currency(brand: Brand) -> str:
@@ -410,7 +433,7 @@ def _own_subscription(brand: Brand, user: User) -> Subscription:
     with scope(SERVICE):
         row = _paid_subscription(brand, user)
     if row is None or row.provider != provider():
-        raise NotNow("There is nothing to change here: no plan of yours is paid for and renews by itself.")
+        raise NotNow(_("There is nothing to change here: no plan of yours is paid for and renews by itself."))
     return row
 
 
@@ -423,21 +446,25 @@ def _before_change(brand: Brand, user: User, plan: Plan, cycle: str) -> tuple[Su
     _check_plan(brand, plan, cycle)
     row = _own_subscription(brand, user)
     if not _price(plan, cycle) or not _price(row.plan, row.cycle):
-        raise NotNow(f"Cancel {row.plan.name} first, and begin {plan.name} when it has ended. Nothing was charged.")
+        raise NotNow(
+            _("Cancel %(plan)s first, and begin %(other)s when it has ended. Nothing was charged.")
+            % {"plan": row.plan.name, "other": plan.name}
+        )
     if (plan.pk, cycle) == (row.plan_id, row.cycle) and row.next_plan_id is None:
-        raise NotNow(f"{plan.name} is the plan you have. Nothing was changed.")
+        raise NotNow(_("%(plan)s is the plan you have. Nothing was changed.") % {"plan": plan.name})
     is_back = (plan.pk, cycle) == (row.plan_id, row.cycle)
     if row.next_plan and not is_back and plan.monthly_microusd >= row.plan.monthly_microusd:
         # Stripe's line has the cheaper price already, so it would charge the difference to what is paid once more.
         raise NotNow(
-            f"A change to {row.next_plan.name} is planned. Take that back first. Nothing was changed or charged."
+            _("A change to %(next_plan)s is planned. Take that back first. Nothing was changed or charged.")
+            % {"next_plan": row.next_plan.name}
         )
     if (row.cycle, cycle) == (Cycle.YEAR, Cycle.MONTH):
         raise NotNow(
-            "The year is paid. Cancel it for its end, and begin by the month then. Nothing was changed or charged."
+            _("The year is paid. Cancel it for its end, and begin by the month then. Nothing was changed or charged.")
         )
     if row.cycle != cycle and plan.monthly_microusd < row.plan.monthly_microusd:
-        raise NotNow(f"Change to {plan.name} by the month first. Nothing was changed or charged.")
+        raise NotNow(_("Change to %(plan)s by the month first. Nothing was changed or charged.") % {"plan": plan.name})
     with in_our_words():
         theirs = stripe().v1.subscriptions.retrieve(row.provider_subscription_id).to_dict()
     metered = {True: "", False: ""}
@@ -445,8 +472,11 @@ def _before_change(brand: Brand, user: User, plan: Plan, cycle: str) -> tuple[Su
         metered[(item["price"]["recurring"] or {}).get("usage_type") == "metered"] = item["id"]
     if not metered[False]:
         raise NotNow(
-            f"{row.plan.name} was given to you, and you pay only for what goes beyond it. Cancel that first, then choose "
-            f"{plan.name}. Nothing was changed or charged."
+            _(
+                "%(plan)s was given to you, and you pay only for what goes beyond it. Cancel that first, then choose "
+                "%(other)s. Nothing was changed or charged."
+            )
+            % {"plan": row.plan.name, "other": plan.name}
         )
     (price,) = price_ids(brand, key_of(brand, plan.code, cycle))
     return row, theirs, metered[False], price

@@ -19,6 +19,7 @@ from django.contrib.admin.models import LogEntry
 from django.contrib.sessions.models import Session
 from django.db.models import Q
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from accounts.models import Invitation, Membership, User
 from billing import leaving
@@ -40,8 +41,7 @@ DOOR = {"account", "admin", "mfa", "socialaccount", "usersessions"}  # _personal
 
 
 class NotYet(Conflict):
-    """This account cannot be deleted yet. Nothing was deleted."""
-
+    says = gettext_lazy("This account cannot be deleted yet. Nothing was deleted.")
     code = "cannot_erase_yet"
 
 
@@ -66,7 +66,8 @@ def check(user: User) -> None:
     if alone:
         raise NotYet(
             _(
-                "You are the only owner of %(brands)s. Make somebody else an owner there first, or ask our staff to close "
+                "You are the only owner of %(brands)s. Make somebody else an owner there first, or ask our staff to "
+                "close "
                 "it. Nothing was deleted."
             )
             % {"brands": ", ".join(alone)}

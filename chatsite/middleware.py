@@ -12,6 +12,7 @@ from uuid import uuid4
 
 from asgiref.sync import SyncToAsync, iscoroutinefunction, markcoroutinefunction, sync_to_async
 from csp.middleware import CSPMiddleware
+from django.conf import settings
 from django.contrib.auth.middleware import AuthenticationMiddleware
 from django.contrib.messages.middleware import MessageMiddleware
 from django.contrib.sessions.middleware import SessionMiddleware
@@ -24,6 +25,7 @@ from django.middleware.csrf import CsrfViewMiddleware
 from django.middleware.security import SecurityMiddleware
 from django.utils import translation
 from django.utils.functional import SimpleLazyObject, empty
+from django.utils.translation import gettext as _
 from whitenoise.middleware import WhiteNoiseMiddleware
 
 from accounts import brands, preferences
@@ -218,15 +220,20 @@ class Static(WhiteNoiseMiddleware):
 
 
 class Language(_Both):
-    """Speaks the language of whoever asks, until the answer is there."""
+    """Speaks the language of whoever asks, until the answer is there; English to programs."""
 
     def call(self, request: HttpRequest) -> HttpResponseBase:
-        with translation.override(preferences.language(request)):
+        with translation.override(self.of(request)):
             return self.say(self.get_response(request))
 
     async def acall(self, request: HttpRequest) -> HttpResponseBase:
-        with translation.override(preferences.language(request)):
+        with translation.override(self.of(request)):
             return self.say(await self.get_response(request))
+
+    @staticmethod
+    def of(request: HttpRequest) -> str:
+        is_programs = request.path_info.startswith(pages.PROGRAM_PATHS)
+        return settings.LANGUAGE_CODE if is_programs else preferences.language(request)
 
     @staticmethod
     def say(response: HttpResponseBase) -> HttpResponseBase:
@@ -254,7 +261,7 @@ class BrandByHost(_Both):
     @staticmethod
     def process_exception(request: HttpRequest, error: Exception) -> HttpResponseBase | None:
         if database_is_away(error):
-            error = Unavailable("The database is busy or away for the moment. Try again shortly.", retry_after=2)
+            error = Unavailable(_("The database is busy or away for the moment. Try again shortly."), retry_after=2)
         if isinstance(error, BadRequest | SuspiciousOperation) or not isinstance(error, DomainError):
             return None
         return pages.refusal(request, error)

@@ -9,6 +9,7 @@ from django.http import HttpResponse, HttpResponseRedirect
 from django.shortcuts import render
 from django.urls import reverse
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_POST, require_safe
 
@@ -29,20 +30,19 @@ Told = tuple[int, str]  # level and words of a message
 
 
 class NotInPlan(Forbidden):
-    """Your plan does not include keys of your own. Nothing was stored, and the key was sent to nobody."""
-
+    says = gettext_lazy(
+        "Your plan does not include keys of your own. Nothing was stored, and the key was sent to nobody."
+    )
     code = "own_keys_not_in_plan"
 
 
 class Unchecked(DomainError):
-    """The vendor did not say whether it takes this key, so it was not stored."""
-
+    says = gettext_lazy("The vendor did not say whether it takes this key, so it was not stored.")
     status, code = 422, "own_key_unchecked"
 
 
 class NotTaken(Invalid):
-    """The vendor does not take this key, so it was not stored."""
-
+    says = gettext_lazy("The vendor does not take this key, so it was not stored.")
     status, code = 422, "own_key_not_taken"
 
 
@@ -92,7 +92,8 @@ async def _store(request: BrandRequest, vendor: Vendor, form: KeyForm) -> Told:
     if verdict.status == ProviderKey.Status.UNCHECKED and not form.cleaned_data["unchecked"]:
         raise Unchecked(
             _(
-                "%(vendor)s could not say whether it takes this key, so it was not stored.%(says)s Try again later, or paste "
+                "%(vendor)s could not say whether it takes this key, so it was not stored.%(says)s Try again later, "
+                "or paste "
                 "it again and choose to store it unchecked."
             )
             % {"vendor": vendor.name, "says": says}

@@ -14,6 +14,7 @@ from django.shortcuts import redirect, render
 from django.template.loader import render_to_string
 from django.urls import reverse
 from django.utils.http import urlencode
+from django.utils.translation import gettext as _
 
 from accounts import preferences
 from accounts.access import NotAMember, public
@@ -108,26 +109,26 @@ def in_any_thread(handler: Callable[..., HttpResponseBase]) -> Callable[..., Htt
 @in_any_thread
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponseBase:
     if isinstance(exception, RequestDataTooBig):
-        return refusal(request, TooLarge("This is larger than one request may be (1 MB). Nothing was stored."))
-    return refusal(request, Invalid("This request could not be understood."))
+        return refusal(request, TooLarge(_("This is larger than one request may be (1 MB). Nothing was stored.")))
+    return refusal(request, Invalid(_("This request could not be understood.")))
 
 
 @in_any_thread
 def not_found(request: HttpRequest, exception: Exception) -> HttpResponseBase:
-    return refusal(request, NotFound("The address is wrong, or what was here has been deleted."))
+    return refusal(request, NotFound(_("The address is wrong, or what was here has been deleted.")))
 
 
 @in_any_thread
 def permission_denied(request: HttpRequest, exception: Exception) -> HttpResponseBase:
-    return refusal(request, Forbidden("You may not do this."))
+    return refusal(request, Forbidden(_("You may not do this.")))
 
 
 @in_any_thread
 def server_error(request: HttpRequest) -> HttpResponseBase:
     error = sys.exc_info()[1]
     if database_is_away(error):
-        return refusal(request, Unavailable("The database is busy or away. Try again shortly.", retry_after=2))
-    failed = DomainError("Something went wrong on our side. It is logged; please try again.")
+        return refusal(request, Unavailable(_("The database is busy or away. Try again shortly."), retry_after=2))
+    failed = DomainError(_("Something went wrong on our side. It is logged; please try again."))
     failed.status, failed.code = 500, "internal_error"
     if request.path.startswith(PROGRAM_PATHS):
         return refusal(request, failed)

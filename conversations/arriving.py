@@ -9,6 +9,7 @@ from django.contrib import messages
 from django.http import HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 from django.utils.http import url_has_allowed_host_and_scheme
+from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET
 
 from accounts import visitors
@@ -66,7 +67,7 @@ def _adopted(request: BrandRequest) -> tuple[Principal, PendingMessage | None, U
         with scope(principal):
             pass
     except NotFound as error:
-        raise NotAMember("You are signed in, but not a member of this brand.") from error
+        raise NotAMember(_("You are signed in, but not a member of this brand.")) from error
     has_adopted = visitor_id is not None and pending.adopt(principal.brand_id, visitor_id, principal.owner_id)
     with scope(principal):
         if has_adopted:
@@ -76,13 +77,13 @@ def _adopted(request: BrandRequest) -> tuple[Principal, PendingMessage | None, U
 
 async def _sent(request: BrandRequest, principal: Principal, waiting: PendingMessage) -> UUID | None:
     runner.accept()
-    for _ in range(TRIES):
+    for _attempt in range(TRIES):
         with suppress(Conflict):
             begun = await db(_begun, request, principal, waiting)
             break
         await asyncio.sleep(TRY_EVERY_S)
     else:
-        raise Conflict("Your message is being sent. Reload this page in a moment.")
+        raise Conflict(_("Your message is being sent. Reload this page in a moment."))
     fault("after_pending_begun")
     if begun.call is not None:
         runner.start(begun)

@@ -15,6 +15,7 @@ from typing import Any
 
 from django.conf import settings
 from django.db import InterfaceError, OperationalError
+from django.utils.translation import gettext as _
 
 from conversations import handing_over, paying
 from conversations.live import Live
@@ -91,7 +92,7 @@ async def _call(live: Live, limits: Limits) -> Usage | None:
                 else:
                     live.push(piece)
                     if live.length > most_characters:
-                        raise Garbled("The provider did not stop where it was told to. What had arrived is kept.")
+                        raise Garbled(_("The provider did not stop where it was told to. What had arrived is kept."))
             told["tokens"] = usage and usage.completion_tokens
     return usage
 
@@ -168,4 +169,5 @@ def _ms(live: Live) -> int:
 
 def _tell_who_was_asked_first(live: Live, failure: ProviderError) -> None:
     if live.begun.instead_of:
-        failure.detail += f" {live.begun.instead_of} was asked first and could not answer either."
+        first = _("%(model)s was asked first and could not answer either.") % {"model": live.begun.instead_of}
+        failure.detail = f"{failure.detail} {first}"

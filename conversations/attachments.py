@@ -14,7 +14,7 @@ from uuid import UUID, uuid4
 from django.db.models import Q
 from django.template.defaultfilters import filesizeformat
 from django.utils.translation import gettext as _
-from django.utils.translation import ngettext
+from django.utils.translation import gettext_lazy, ngettext
 
 from accounts import idempotency
 from conversations.errors import TooLong
@@ -81,7 +81,7 @@ where id = any(%(files)s) and brand_id = %(brand)s and owner_id = %(owner)s and 
 
 
 class Removed(Exception):
-    """Nobody wants this file read any more."""
+    says = gettext_lazy("Nobody wants this file read any more.")
 
 
 class Later(Exception):

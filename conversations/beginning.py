@@ -10,6 +10,7 @@ from uuid import UUID
 
 import orjson
 from django.db import IntegrityError
+from django.utils.translation import gettext as _
 
 from accounts import idempotency
 from accounts.keys import READ
@@ -110,7 +111,7 @@ def begin(
     except BaseException as error:
         told = str(error) if isinstance(error, IntegrityError) else ""
         if "conversations_turn_pkey" in told:  # the first request was slow, not dead: the hold is its own
-            raise Conflict("The same request is being worked on. Ask again in a moment.", retry_after=1) from error
+            raise Conflict(_("The same request is being worked on. Ask again in a moment."), retry_after=1) from error
         if not isinstance(error, QuotaExceeded | TooManyRunning):
             ledger.settle(turn_id, amounts={}, reason="not begun")
         if key:
@@ -120,11 +121,11 @@ def begin(
             refusals.tell(brand, principal.owner_id, error)
         if "one after the other" in told:
             raise Conflict(
-                "Something else was asked in this chat at the same moment. Look at it, and send again."
+                _("Something else was asked in this chat at the same moment. Look at it, and send again.")
             ) from error
         if "one_running_turn" in told:
             raise StillAnswering(
-                "An answer is still being written in this chat. Wait for it, or stop it first."
+                _("An answer is still being written in this chat. Wait for it, or stop it first.")
             ) from error
         raise
     return ready
@@ -242,7 +243,7 @@ def _store(ready: Begun, question: Question) -> None:
             "body": _json({**body, "provider_id": ready.offer.id, "title": ready.title}),
         }
         if ready.is_new:
-            _, news = stream.publishing(
+            _subject, news = stream.publishing(
                 ready.principal.brand_id,
                 "conversation.started",
                 subject=("conversation", ready.conversation_id),
@@ -253,9 +254,9 @@ def _store(ready: Begun, question: Question) -> None:
     begun: list[Statement] = [(sql, names)]
     if question.branch:
         begun.append((SHOW, {"conversation": ready.conversation_id, "leaf": ready.answer_id}))
-    with opening(ready.principal, *begun, key=ready.turn_id) as (stored, *_):  # the reaper takes the same key
+    with opening(ready.principal, *begun, key=ready.turn_id) as (stored, *_more):  # the reaper takes the same key
         if not stored:
-            raise Conflict("This could not be begun in time, so nothing was asked. Send it again.", retry_after=1)
+            raise Conflict(_("This could not be begun in time, so nothing was asked. Send it again."), retry_after=1)
 
 
 def _again(principal: Principal, turn_id: UUID, body: Mapping[str, Any]) -> Begun:

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from uuid import UUID
 
+from django.utils.translation import gettext as _
+
 from conversations.models import Message
 from conversations.statements import SHOW
 from lib.db import Principal, scope, send
@@ -30,7 +32,7 @@ def turn_over(principal: Principal, message_id: UUID, by: int) -> UUID:
     with scope(principal):
         locked = send((LOCK, names))[0]
         if not locked:
-            raise NotFound("This message is not here (any more).")
+            raise NotFound(_("This message is not here (any more)."))
         conversation_id: UUID = locked[0].id
         rows = list(
             Message.objects.filter(conversation_id=conversation_id).order_by("id").values_list("pk", "parent_id")

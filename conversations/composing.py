@@ -54,4 +54,4 @@ def opened(principal: Principal, query: Mapping[str, str]) -> dict[str, Any]:
 
 def prices(with_plan: str) -> dict[str, str]:
     """What the composer says of the next question: which of the two, the model that is picked decides."""
-    return {"plan": with_plan, "own": words.WITH_OWN_KEY}
+    return {"plan": with_plan, "own": str(words.WITH_OWN_KEY)}

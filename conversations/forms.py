@@ -5,6 +5,8 @@ from typing import Any
 from uuid import UUID
 
 from django import forms
+from django.utils.functional import lazy
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from conversations import tuning
@@ -30,6 +32,11 @@ class FileIds(forms.Field):
             raise forms.ValidationError(_("One of the files is not here any more. Attach it again.")) from None
 
 
+def _too_long() -> str:
+    told = {"most": f"{MOST_CHARACTERS:,}"}
+    return gettext("This is longer than %(most)s characters. Shorten it; your text is kept.") % told
+
+
 class QuestionForm(TuningForm):
     """A question, and of a new chat also its settings and what it is about: an old one keeps its own."""
 
@@ -37,12 +44,12 @@ class QuestionForm(TuningForm):
         max_length=MOST_CHARACTERS,
         strip=True,
         error_messages={
-            "required": "Write something first.",
-            "max_length": f"This is longer than {MOST_CHARACTERS:,} characters. Shorten it; your text is kept.",
+            "required": _("Write something first."),
+            "max_length": lazy(_too_long, str)(),
         },
     )
-    provider = forms.UUIDField(required=False, error_messages={"invalid": "Choose a model from the list."})
-    prompt = forms.UUIDField(required=False, error_messages={"invalid": "Choose a prompt from the list."})
+    provider = forms.UUIDField(required=False, error_messages={"invalid": _("Choose a model from the list.")})
+    prompt = forms.UUIDField(required=False, error_messages={"invalid": _("Choose a prompt from the list.")})
     attachment = FileIds(required=False)
     owner = forms.UUIDField(required=False)  # whom the page was drawn for; nobody's word is taken for it
     idempotency_key = forms.CharField(max_length=255, required=False)
@@ -53,7 +60,7 @@ class QuestionForm(TuningForm):
     def clean_text(self) -> str:
         text: str = self.cleaned_data["text"]
         if UNSTORABLE.search(text):
-            raise forms.ValidationError("The text holds characters that are no text. Paste it as plain text.")
+            raise forms.ValidationError(_("The text holds characters that are no text. Paste it as plain text."))
         return text
 
     def clean(self) -> None:

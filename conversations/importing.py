@@ -15,6 +15,7 @@ from uuid import UUID, uuid5
 import orjson
 from django.utils.dateparse import parse_datetime
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from conversations import attachments
 from conversations.export.chats import FORMAT, ORIGIN, VERSION
@@ -42,8 +43,7 @@ from unnest(%(ids)s::uuid[], %(created)s::timestamptz[]) u(id, created_at) where
 
 
 class NotAnExport(Invalid):
-    """This is no export of chats. Choose the JSON file, or the ZIP that it came in."""
-
+    says = gettext_lazy("This is no export of chats. Choose the JSON file, or the ZIP that it came in.")
     code = "not_an_export"
 
 

@@ -12,7 +12,7 @@ from functools import partial
 from uuid import UUID
 
 from django.utils.translation import gettext as _
-from django.utils.translation import ngettext
+from django.utils.translation import gettext_lazy, ngettext
 
 from accounts.models import Brand
 from conversations import retention
@@ -64,8 +64,7 @@ where conversation_id = any(%(ids)s) and brand_id = %(brand)s and owner_id = %(o
 
 
 class PinningNotIncluded(Forbidden):
-    """Pinned chats are kept for good, which this plan does not include."""
-
+    says = gettext_lazy("Pinned chats are kept for good, which this plan does not include.")
     code = "pinning_not_included"
 
 
@@ -99,9 +98,11 @@ def pin(principal: Principal, brand: Brand, ids: Iterable[UUID]) -> Done:
             days = keeping.plan_days or 0
             raise PinningNotIncluded(
                 ngettext(
-                    "Pinned chats are kept for good, which needs a plan that keeps chats for 30 days or more. Yours keeps "
+                    "Pinned chats are kept for good, which needs a plan that keeps chats for 30 days or more. Yours "
+                    "keeps "
                     "them one day. Nothing was changed.",
-                    "Pinned chats are kept for good, which needs a plan that keeps chats for 30 days or more. Yours keeps "
+                    "Pinned chats are kept for good, which needs a plan that keeps chats for 30 days or more. Yours "
+                    "keeps "
                     "them %(days)s days. Nothing was changed.",
                     days,
                 )

@@ -13,6 +13,7 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.loader import render_to_string
 from django.urls import reverse
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from accounts.access import (
@@ -39,7 +40,9 @@ def asker(view: View) -> View:
 
 
 class AgainForm(forms.Form):
-    provider = forms.UUIDField(required=False, error_messages={"invalid": "Choose a model from the list."})
+    provider = forms.UUIDField(
+        required=False, error_messages={"invalid": gettext_lazy("Choose a model from the list.")}
+    )
 
 
 @asker

@@ -10,6 +10,7 @@ from uuid import UUID
 
 from django.db.models import Q, QuerySet
 from django.db.models.functions import Now
+from django.utils.translation import gettext as _
 
 from conversations.models import PendingMessage
 from conversations.turns import Question
@@ -71,7 +72,7 @@ def keep(principal: Principal, question: Question) -> PendingMessage:
     """
     with opening(principal, (HERE, {"owner": principal.owner_id})) as (here,):
         if not here:
-            raise NotFound("Your chats have gone over to your account. Sign in to go on.")
+            raise NotFound(_("Your chats have gone over to your account. Sign in to go on."))
         _of_chat(principal, question.conversation_id).delete()
         return PendingMessage.objects.create(
             brand_id=principal.brand_id,

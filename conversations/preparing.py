@@ -5,6 +5,8 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 from uuid import UUID
 
+from django.utils.translation import gettext as _
+
 from accounts import brands
 from conversations import attachments, history, paying, tuning
 from conversations.abilities import require
@@ -28,7 +30,8 @@ TOOLS_TOKENS = 600  # held for what a vendor says around tools; Anthropic's word
 # Said after an answer that was cut off. No protocol of ours takes the beginning of an answer for its own any more: OpenAI's
 # never did, and Anthropic's newer models refuse it.
 GO_ON = (
-    "Your answer was cut off. Go on from exactly where it ends, in its language and layout. Repeat nothing of it, and say "
+    "Your answer was cut off. Go on from exactly where it ends, in its language and layout. Repeat "
+    "nothing of it, and say "
     "nothing about going on."
 )
 PROMPT_MARGIN = 1.25  # the hold leans upwards: an estimate may be 6 % low for code or Chinese
@@ -56,18 +59,21 @@ def prepare(
         if (conversation_id or question.after or question.branch) and loaded.id is None:
             raise _no_such(question)
         if question.after and loaded.after_status == "pending":
-            raise StillAnswering("The answer that this continues is still being written. Wait for it.")
+            raise StillAnswering(_("The answer that this continues is still being written. Wait for it."))
         if loaded.history is None:
             raise TooLarge(
-                f"This conversation holds more than {MOST_HISTORY_BYTES // 1024**2} MB of texts and pictures, too much to "
-                "go on with. Start a new one, and leave out pictures that are not needed any more."
+                _(
+                    "This conversation holds more than %(most)s MB of texts and pictures, too much to go "
+                    "on with. Start a new one, and leave out pictures that are not needed any more."
+                )
+                % {"most": MOST_HISTORY_BYTES // 1024**2}
             )
         title, conversation_id, rows = loaded.title, loaded.id, loaded.history
         if _of_answer(question):
             model = model or loaded.beside_provider  # the one whose answer it is
         model, prompt_id = model or loaded.provider_id, prompt_id or loaded.system_prompt_id
         if prompt_id and loaded.prompt_text is None:
-            raise NotFound("This prompt is not offered here (any more). Choose another one.")
+            raise NotFound(_("This prompt is not offered here (any more). Choose another one."))
         about = question.about
         if loaded.id:
             settings, about = (
@@ -112,7 +118,8 @@ def prepare(
         prompt_tokens += calls.estimate_tokens((), (schema,))
     if prompt_tokens + max_tokens > chosen.context_window:
         raise TooLong(
-            f"This is too long for {chosen.name}: about {prompt_tokens:,} tokens. Shorten it; your text is kept."
+            _("This is too long for %(model)s: about %(tokens)s tokens. Shorten it; your text is kept.")
+            % {"model": chosen.name, "tokens": f"{prompt_tokens:,}"}
         )
     asked_for: dict[str, Any] = {**told, **question.params}
     ready = Begun(
@@ -158,7 +165,7 @@ def prepare(
         prompt_id=UUID(str(prompt_id)) if prompt_id else None,
         history=sent,
         memory_begins=str(went[0]) if is_cut and went else "",
-        title=title or history.title_of(new) or "New chat",
+        title=title or history.title_of(new) or _("New chat"),
         is_new=is_new,
         opens=is_new or not loaded.is_counted,
     )
@@ -173,13 +180,13 @@ def _require_branch(question: Question, loaded: Any) -> None:
     if question.branch is None:
         return
     if loaded.beside is None or loaded.role != ("assistant" if _of_answer(question) else "user"):
-        raise NotFound("This message is not here (any more).")
+        raise NotFound(_("This message is not here (any more)."))
     if loaded.status == "pending":
-        raise StillAnswering("This answer is still being written. Wait for it, or stop it first.")
+        raise StillAnswering(_("This answer is still being written. Wait for it, or stop it first."))
     if question.branch.way == Branch.ON and (loaded.is_deleted or not loaded.content):
-        raise Conflict("There is nothing here to go on from. Ask for another answer instead.")
+        raise Conflict(_("There is nothing here to go on from. Ask for another answer instead."))
     if _of_answer(question) and (not loaded.history or loaded.history[-1]["is_deleted"]):
-        raise Conflict("The question of this answer was deleted. Ask it anew.")
+        raise Conflict(_("The question of this answer was deleted. Ask it anew."))
 
 
 class _Told(NamedTuple):
@@ -207,9 +214,9 @@ def _told(question: Question, rows: Sequence[Mapping[str, Any]], loaded: Any) ->
 
 def _no_such(question: Question) -> NotFound:
     if question.branch:
-        return NotFound("This message is not here (any more).")
+        return NotFound(_("This message is not here (any more)."))
     if question.messages is None:
-        return NotFound("This chat is not here (any more).")
+        return NotFound(_("This chat is not here (any more)."))
     if question.after:
         return NotFound("There is no such response here (any more).", param="previous_response_id")
     return NotFound("There is no such conversation here (any more).", param="conversation")

@@ -60,7 +60,7 @@ def own(principal: Principal) -> Any:
 def conversation(principal: Principal, conversation_id: UUID) -> Conversation:
     found: Conversation | None = own(principal).filter(pk=conversation_id).first()
     if found is None:
-        raise NotFound("This chat is not here (any more).")
+        raise NotFound(_("This chat is not here (any more)."))
     return found
 
 
@@ -208,7 +208,7 @@ def progress(principal: Principal, turn_id: UUID) -> tuple[str, dict[str, Any]]:
     turn = Turn.objects.filter(pk=turn_id, brand_id=principal.brand_id, owner_id=principal.owner_id).first()
     message = Message.objects.filter(pk=turn.message_id).first() if turn and turn.message_id else None
     if turn is None or message is None:
-        raise NotFound("This answer is not here (any more).")
+        raise NotFound(_("This answer is not here (any more)."))
     is_running = message.status == Message.Status.PENDING
     beyond = owed(principal, turn_id) if turn.pocket == "overage" else 0
     told = shown(message, "" if is_running else turn.partial, turn.pocket, beyond, turn.request_id)

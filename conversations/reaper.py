@@ -5,6 +5,7 @@ from datetime import timedelta
 from uuid import UUID
 
 from django.conf import settings
+from django.utils.translation import gettext_lazy
 
 from accounts import idempotency
 from conversations import finishing
@@ -24,8 +25,9 @@ log = logging.getLogger(__name__)
 
 
 class Interrupted(DomainError):
-    """The server that wrote this answer went away. What had arrived is kept; ask again for the rest."""
-
+    says = gettext_lazy(
+        "The server that wrote this answer went away. What had arrived is kept; ask again for the rest."
+    )
     status, code = 502, "interrupted"
 
 

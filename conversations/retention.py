@@ -146,7 +146,7 @@ def words(keeping: Keeping, chat: Any) -> str:
         return _("Kept until you delete it.")
     if keeping.days == 0:
         at = end.astimezone(zone)
-        moment = {"day": date_format(at, "j F"), "time": date_format(at, "H:i"), "zone": at.tzname()}
+        moment = {"day": date_format(at, _("j F")), "time": date_format(at, "H:i"), "zone": at.tzname()}
         return _("Can be read until %(day)s, %(time)s %(zone)s. Chats are not kept longer on your plan.") % moment
     if keeping.plan_name and keeping.days == keeping.plan_days:
         return _("Kept until %(day)s, %(plan)s plan.") % {"day": _last_day(end, zone), "plan": keeping.plan_name}
@@ -168,7 +168,7 @@ def rule(keeping: Keeping) -> str:
 
 def _last_day(end: datetime, zone: ZoneInfo) -> str:
     """The last whole day before a sweep in the night."""
-    return date_format(end.astimezone(zone).date() - timedelta(days=1), "j F")
+    return date_format(end.astimezone(zone).date() - timedelta(days=1), _("j F"))
 
 
 # The sweep. Which chats are over is decided by the statement that deletes them, from the plan as it stands then; a chat

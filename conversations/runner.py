@@ -13,6 +13,8 @@ from uuid import UUID
 
 from django.conf import settings
 from django.db import InterfaceError, OperationalError
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from conversations import asking, finishing, relay, tasks, turns
 from conversations.errors import Dismissed, Restarting
@@ -39,8 +41,7 @@ _draining = False
 
 
 class Bug(DomainError):
-    """Something went wrong on our side. Your text is kept; please try again."""
-
+    says = gettext_lazy("Something went wrong on our side. Your text is kept; please try again.")
     status, code = 500, "internal_error"
 
 
@@ -64,7 +65,7 @@ def start(begun: Begun) -> Live:
 def accept() -> None:
     """Refuse, while this process drains, what another one can do: before anything is held."""
     if _draining:
-        raise Restarting("This server is restarting. Try again in a moment; your text is kept.", retry_after=1)
+        raise Restarting(_("This server is restarting. Try again in a moment; your text is kept."), retry_after=1)
 
 
 def refuse() -> None:

@@ -16,6 +16,7 @@ from django.core.cache import cache
 from django.db.models import Q
 from django.utils.crypto import salted_hmac
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from accounts.models import Brand
 from conversations.models import Conversation, Message, Share
@@ -42,14 +43,12 @@ COUNT = "update conversations_share set views = views + %(seen)s where id = %(sh
 
 
 class SharingIsOff(Forbidden):
-    """This site does not let chats be shared. Links that were given away before are closed."""
-
+    says = gettext_lazy("This site does not let chats be shared. Links that were given away before are closed.")
     code = "sharing_is_off"
 
 
 class NotShared(NotFound):
-    """There is nothing behind this link: it is wrong, was taken back, or its time is over."""
-
+    says = gettext_lazy("There is nothing behind this link: it is wrong, was taken back, or its time is over.")
     code = "not_shared"
 
 

@@ -163,7 +163,7 @@ def tune(
 def _update(principal: Principal, conversation_id: UUID, **values: Any) -> Conversation:
     chats = Conversation.objects.filter(brand_id=principal.brand_id, owner_id=principal.owner_id, deleted_at=None)
     if not chats.filter(pk=conversation_id).update(**values):
-        raise NotFound("This chat is not here (any more).")
+        raise NotFound(_("This chat is not here (any more)."))
     return chats.get(pk=conversation_id)
 
 

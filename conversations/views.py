@@ -14,6 +14,7 @@ from django.shortcuts import redirect, render
 from django.template.loader import render_to_string
 from django.urls import reverse
 from django.utils.http import urlencode
+from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET, require_POST, require_safe
 
 from accounts import visitors
@@ -208,7 +209,7 @@ async def _ask(request: BrandRequest, form: QuestionForm, conversation_id: UUID 
 def _begin(request: BrandRequest, question: Question, key: str, owner: UUID | None) -> Begun:
     """A page that was drawn for a member asks for that member: not for a visitor, and not for who is signed in since."""
     if owner and owner != request.user.pk:
-        raise NotAuthenticated("Your session is over. Sign in again; your text is kept.")
+        raise NotAuthenticated(_("Your session is over. Sign in again; your text is kept."))
     if not request.user.is_authenticated:
         return visiting.begin(request, question, key=key)
     principal = member_of(request)
@@ -300,14 +301,14 @@ async def stream(request: BrandRequest, turn_id: UUID) -> HttpResponseBase:
 
 def _offset(given: str) -> int:
     if given and not (given.isascii() and given.isdecimal() and len(given) < 12):
-        raise Invalid("Last-Event-ID must be the id of an event of this stream.")
+        raise Invalid(_("Last-Event-ID must be the id of an event of this stream."))
     return int(given or 0)
 
 
 def _may_watch(principal: Principal, turn_id: UUID) -> Principal:
     own = Turn.objects.filter(pk=turn_id, brand_id=principal.brand_id, owner_id=principal.owner_id)
     if not own.exclude(message_id=None).exists():
-        raise NotFound("This answer is not here (any more).")
+        raise NotFound(_("This answer is not here (any more)."))
     return principal
 
 

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 from django.conf import settings
+from django.utils.translation import gettext_lazy
 
 from lib.errors import DomainError
 
@@ -57,8 +58,7 @@ CONNECTIONS = 2000
 
 
 class Refused(DomainError):
-    """This address cannot be used. Give a public https address, or ask the operator to allow it."""
-
+    says = gettext_lazy("This address cannot be used. Give a public https address, or ask the operator to allow it.")
     status, code = 400, "address_refused"
 
 

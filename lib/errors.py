@@ -2,18 +2,23 @@
 
 from typing import Any
 
+from django.utils.functional import Promise
+from django.utils.translation import gettext as _
+
 
 class DomainError(Exception):
     """A request we understood and refuse. `detail` is a sentence for the person: cause, effect, what to do.
 
+    `says` is that of a class which needs no other; it is said in the language of whoever asks when it is raised.
     `extra` travels beside it in every rendering (`left`, `resets_at`, `retry_after`): plain JSON values only.
     """
 
     status = 400
     code = "invalid"
+    says: str | Promise = ""
 
     def __init__(self, detail: str = "", **extra: Any) -> None:
-        super().__init__(detail or type(self).__doc__ or self.code)
+        super().__init__(str(detail or self.says or type(self).__doc__ or self.code))
         self.detail = str(self)
         self.extra = extra
 
@@ -48,7 +53,9 @@ class WrongMethod(DomainError):
     status, code = 405, "method_not_allowed"
 
     def __init__(self, *methods: str) -> None:
-        super().__init__(f"Call this address with {', '.join(methods)}.", allow=", ".join(methods))
+        super().__init__(
+            _("Call this address with %(methods)s.") % {"methods": ", ".join(methods)}, allow=", ".join(methods)
+        )
 
 
 class Conflict(DomainError):

@@ -20,6 +20,7 @@ from django.core.files.base import ContentFile, File
 from django.core.files.storage import storages
 from django.http import StreamingHttpResponse
 from django.utils.http import content_disposition_header
+from django.utils.translation import gettext_lazy
 
 from lib.errors import NotFound
 from lib.ids import uuid7
@@ -37,8 +38,7 @@ SANDBOX = "default-src 'none'; sandbox"
 
 
 class FileGone(NotFound):
-    """This file is not here (any more)."""
-
+    says = gettext_lazy("This file is not here (any more).")
     code = "file_gone"
 
 

@@ -11,6 +11,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import ContextVar
 from typing import Any
 
+from django.utils.translation import gettext as _
+
 from lib.errors import Unavailable
 
 MOST_WAITING = 200  # behind them nobody would get an answer in time
@@ -42,7 +44,7 @@ class Hops:
             if not self._free or self._running[who] >= self._most_each:
                 line = self._waiting.setdefault(who, deque())
                 if self._count >= MOST_WAITING and len(line) * len(self._waiting) >= self._count:
-                    raise Unavailable("Too many are waiting for the database. Try again in a moment.", retry_after=2)
+                    raise Unavailable(_("Too many are waiting for the database. Try again in a moment."), retry_after=2)
                 line.append((future, work))
                 self._count += 1
                 return future

@@ -17,6 +17,7 @@ from django.conf import settings
 from django.core.exceptions import FieldError
 from django.db import models
 from django.db.models.query_utils import DeferredAttribute
+from django.utils.translation import gettext_lazy
 from django_cryptography.fields import EncryptedMixin
 
 from lib.errors import DomainError, Unavailable
@@ -28,14 +29,14 @@ IV_BYTES, TAG_BYTES = 12, 16
 
 
 class CannotSeal(Unavailable):
-    """Keys cannot be stored here yet: whoever runs this site has not set ENCRYPTION_KEYS. Nothing was stored."""
-
+    says = gettext_lazy(
+        "Keys cannot be stored here yet: whoever runs this site has not set ENCRYPTION_KEYS. Nothing was stored."
+    )
     code = "no_encryption_key"
 
 
 class CannotOpen(DomainError):
-    """A stored key cannot be opened, so it was not used and nothing was charged. Store it again."""
-
+    says = gettext_lazy("A stored key cannot be opened, so it was not used and nothing was charged. Store it again.")
     status, code = 500, "cannot_open"
 
 

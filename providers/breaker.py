@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from django.conf import settings
+from django.utils.translation import gettext as _
 
 from lib.secret import Secret
 from providers.errors import Busy, Down, KeyRefused, ProviderError, Rejected, Resting, TimedOut, seconds
@@ -104,12 +105,26 @@ def resting(protocol: str, base_url: str, model: str, key: Secret | None) -> Res
 
 def refusal(rest: Rest) -> ProviderError:
     wait_s = float(max(1, math.ceil(rest.wait_s())))
-    kind, why = (Busy, "is busy") if rest.is_busy else (Resting, "failed several times in a row")
-    return kind(
-        f"The provider {why} and is left alone for now, so nothing was asked. "
-        f"Try again in {seconds(wait_s)}, or choose another model.",
-        retry_after=wait_s,
-    )
+    kind: type[ProviderError]
+    if rest.is_busy:
+        kind, said = (
+            Busy,
+            _(
+                "The provider is busy and is left alone for now, so nothing was asked. Try again in %(wait)s, or "
+                "choose "
+                "another model."
+            ),
+        )
+    else:
+        kind, said = (
+            Resting,
+            _(
+                "The provider failed several times in a row and is left alone for now, so nothing was asked. Try "
+                "again in "
+                "%(wait)s, or choose another model."
+            ),
+        )
+    return kind(said % {"wait": seconds(wait_s)}, retry_after=wait_s)
 
 
 def states() -> dict[str, int]:

@@ -4,7 +4,8 @@ import math
 import re
 from typing import Any
 
-from django.utils.translation import ngettext
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy, ngettext
 
 from lib.errors import DomainError
 from lib.secret import Secret
@@ -22,8 +23,7 @@ def seconds(wait_s: float) -> str:
 
 
 class ProviderError(DomainError):
-    """The provider could not answer. Try again or choose another model."""
-
+    says = gettext_lazy("The provider could not answer. Try again or choose another model.")
     status, code = 502, "provider_error"
 
     def __init__(
@@ -46,45 +46,45 @@ class ProviderError(DomainError):
 
     def name(self, model: str) -> None:
         """Say which model, as people know no providers, and when to come back, if the vendor told."""
-        self.detail = self.detail.replace("The provider", model, 1)
+        self.detail = self.detail.replace(_("The provider"), model, 1)
         if self.retry_after:
-            self.detail = self.detail.replace("Try again shortly", f"Try again in {seconds(self.retry_after)}", 1)
+            later = _("Try again in %(wait)s") % {"wait": seconds(self.retry_after)}
+            self.detail = self.detail.replace(_("Try again shortly"), later, 1)
         self.args = (self.detail,)
 
 
 class KeyRefused(ProviderError):
-    """The provider does not accept the key of this model. Choose another model, or ask an administrator."""
-
+    says = gettext_lazy(
+        "The provider does not accept the key of this model. Choose another model, or ask an administrator."
+    )
     status, code = 502, "provider_key_refused"
 
 
 class Busy(ProviderError):
-    """The provider is busy and takes no more questions for the moment. Try again shortly."""
-
+    says = gettext_lazy("The provider is busy and takes no more questions for the moment. Try again shortly.")
     status, code = 503, "provider_busy"
 
 
 class Resting(ProviderError):
-    """The provider failed several times in a row and is left alone for a moment. Try again later, or choose another model."""
-
+    says = gettext_lazy(
+        "The provider failed several times in a row and is left alone for a moment. Try again later, or "
+        "choose another model."
+    )
     status, code = 503, "provider_resting"
 
 
 class Rejected(ProviderError):
-    """The provider did not accept this question. Shorten or change it, or choose another model."""
-
+    says = gettext_lazy("The provider did not accept this question. Shorten or change it, or choose another model.")
     status, code = 400, "provider_rejected"
 
 
 class Down(ProviderError):
-    """The provider cannot be reached or is out of order. Try again later, or choose another model."""
-
+    says = gettext_lazy("The provider cannot be reached or is out of order. Try again later, or choose another model.")
     status, code = 502, "provider_down"
 
 
 class TimedOut(ProviderError):
-    """The provider took too long to answer. Try again, or choose another model."""
-
+    says = gettext_lazy("The provider took too long to answer. Try again, or choose another model.")
     status, code = 504, "provider_timeout"
 
     def __init__(self, stage: str, **extra: Any) -> None:
@@ -96,14 +96,12 @@ class TimedOut(ProviderError):
 
 
 class CutOff(ProviderError):
-    """The provider was cut off before the end of its answer. What had arrived is kept."""
-
+    says = gettext_lazy("The provider was cut off before the end of its answer. What had arrived is kept.")
     status, code = 502, "provider_cut_off"
 
 
 class Garbled(ProviderError):
-    """The provider sent something that is not an answer. Try again, or choose another model."""
-
+    says = gettext_lazy("The provider sent something that is not an answer. Try again, or choose another model.")
     status, code = 502, "provider_garbled"
 
 

@@ -6,6 +6,7 @@ from typing import Any
 from uuid import UUID
 
 from django.db.models import QuerySet
+from django.utils.translation import gettext as _
 
 from lib.db import Principal, opening
 from lib.errors import Invalid
@@ -82,10 +83,13 @@ def _of(brand_id: UUID) -> QuerySet[Fallback]:
 def add(brand_id: UUID, provider_id: UUID) -> None:
     """Put a model at the end of the chain; one that is there already stays where it is. Raises NoSuchModel, Invalid."""
     if provider_id not in {row.id for row in offers("chat")}:
-        raise NoSuchModel("This model is not offered (any more). Choose another one.")
+        raise NoSuchModel(_("This model is not offered (any more). Choose another one."))
     chain = _of(brand_id).select_for_update()
     if len(chain) >= MOST:
-        raise Invalid(f"A chain has at most {MOST} models: a member waits for each of them. Remove one first.")
+        raise Invalid(
+            _("A chain has at most %(most)s models: a member waits for each of them. Remove one first.")
+            % {"most": MOST}
+        )
     last = max((place.position for place in chain), default=0)
     row = Fallback(brand_id=brand_id, provider_id=provider_id, position=last + 1)
     Fallback.objects.bulk_create([row], ignore_conflicts=True)

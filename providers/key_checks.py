@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.core.cache import cache
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 from django.views.decorators.debug import sensitive_variables
 
 from lib import clock
@@ -25,8 +27,9 @@ WINDOW_CHARS = 6  # so many characters of a key in a row would tell something of
 
 
 class TooManyChecks(DomainError):
-    """Keys are checked five times a minute at most. Wait a minute and try again; nothing was stored."""
-
+    says = gettext_lazy(
+        "Keys are checked five times a minute at most. Wait a minute and try again; nothing was stored."
+    )
     status, code = 429, "too_many_checks"
 
 
@@ -43,11 +46,14 @@ def read(vendor: Vendor, pasted: str) -> Secret:
     """What somebody pasted, as a key of this vendor. Raises Invalid, which does not repeat it."""
     text = "".join(pasted.split())  # mails and terminals break long lines
     if not KEY.fullmatch(text):
-        raise Invalid(f"This is no key of {vendor.name}. Copy the whole key there and paste it here.")
+        raise Invalid(
+            _("This is no key of %(vendor)s. Copy the whole key there and paste it here.") % {"vendor": vendor.name}
+        )
     for other in VENDORS.values():
         if other.begins and text.startswith(other.begins) and other is not vendor:
             raise Invalid(
-                f"This looks like a key of {other.name}, so it was not sent to {vendor.name}. Store it at {other.name}."
+                _("This looks like a key of %(other)s, so it was not sent to %(vendor)s. Store it at %(other)s.")
+                % {"other": other.name, "vendor": vendor.name}
             )
     return Secret(text)
 

@@ -7,6 +7,8 @@ from typing import Any
 from uuid import UUID
 
 from django.db.models import OuterRef, Subquery
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from lib import clock
 from lib.errors import DomainError, NotFound
@@ -19,20 +21,17 @@ _cache: tuple[float, dict[UUID, "Offer"]] = (-FRESH_FOR_S, {})
 
 
 class NoSuchModel(NotFound):
-    """There is no such model here."""
-
+    says = gettext_lazy("There is no such model here.")
     code = "model_not_found"
 
 
 class NoKey(DomainError):
-    """There is no key for the model's vendor, so it cannot be asked."""
-
+    says = gettext_lazy("There is no key for the model's vendor, so it cannot be asked.")
     status, code = 503, "model_without_key"
 
 
 class NoPrice(DomainError):
-    """The model has no price, so it cannot be asked: nobody could say what an answer costs."""
-
+    says = gettext_lazy("The model has no price, so it cannot be asked: nobody could say what an answer costs.")
     status, code = 503, "model_without_price"
 
 
@@ -111,12 +110,20 @@ def offer(
     if found is None:
         lacking = (row for row in known().values() if row.is_active and row.lacks_key and row.kind == kind)
         if row := next((row for row in lacking if wanted in (row.id, row.api_identifier)), None):
-            raise NoKey(f"{row.name} has no key of its vendor yet, so it cannot be asked. Choose another model.")
+            raise NoKey(
+                _("%(model)s has no key of its vendor yet, so it cannot be asked. Choose another model.")
+                % {"model": row.name}
+            )
         raise NoSuchModel(
-            "This model is not offered here (any more). Choose another one." if wanted else "No model is offered yet."
+            _("This model is not offered here (any more). Choose another one.")
+            if wanted
+            else _("No model is offered yet.")
         )
     if not found.is_priced:
-        raise NoPrice(f"{found.name} has no price yet, so it cannot be asked. Staff can add one in the admin.")
+        raise NoPrice(
+            _("%(model)s has no price yet, so it cannot be asked. Staff can add one in the admin.")
+            % {"model": found.name}
+        )
     return found
 
 

@@ -14,7 +14,10 @@ from django.conf import settings
 from django.db import IntegrityError, transaction
 from django.db.models import QuerySet
 from django.urls import reverse
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
+from accounts import preferences
 from events import notices
 from lib import clock, egress
 from lib.db import Principal, Statement, current_alias, send, serve
@@ -57,8 +60,7 @@ returning id
 
 
 class OwnKeyRefused(KeyRefused):
-    """Your own key was refused by its vendor. Replace it, or switch it off."""
-
+    says = gettext_lazy("Your own key was refused by its vendor. Replace it, or switch it off.")
     status, code = 403, "own_key_refused"
 
 
@@ -108,11 +110,19 @@ def paying(principal: Principal, offer: Offer, found: Mapping[str, Any] | None) 
         secret=Sealed(b64decode(row["secret"])),
     )
     if key.status == ProviderKey.Status.INVALID:
-        raise OwnKeyRefused(
-            f"{vendor.name} refused your own key ending in {key.last_four}, so {offer.name} was not asked. "
-            "Replace the key in the settings, or "
-            + ("choose another model." if offer.lacks_key else "switch it off there to ask with your plan.")
-        )
+        if offer.lacks_key:
+            said = _(
+                "%(vendor)s refused your own key ending in %(last_four)s, so %(model)s was not asked. Replace the "
+                "key in "
+                "the settings, or choose another model."
+            )
+        else:
+            said = _(
+                "%(vendor)s refused your own key ending in %(last_four)s, so %(model)s was not asked. Replace the "
+                "key in "
+                "the settings, or switch it off there to ask with your plan."
+            )
+        raise OwnKeyRefused(said % {"vendor": vendor.name, "last_four": key.last_four, "model": offer.name})
     opened(key)
     return key
 
@@ -129,8 +139,12 @@ def opened(key: ProviderKey) -> OwnKey:
         )
         vendor = VENDORS[key.vendor].name
         raise CannotOpen(
-            f"Your own key at {vendor} ending in {key.last_four} cannot be opened here any more, so nothing was asked and "
-            "nothing was charged. Store it again in the settings, or switch it off there to ask with your plan."
+            _(
+                "Your own key at %(vendor)s ending in %(last_four)s cannot be opened here any more, so nothing was "
+                "asked and nothing was charged. Store it again in the settings, or switch it off there to ask with "
+                "your plan."
+            )
+            % {"vendor": vendor, "last_four": key.last_four}
         ) from error
 
 
@@ -144,17 +158,21 @@ def refused(key: ProviderKey, failure: ProviderError) -> None:
     if not serve(_about(REFUSED, key, message=reason(failure)))[0]:
         return
     vendor = VENDORS[key.vendor].name
-    notices.notify(
-        key.brand_id,
-        key.owner_id,
-        notices.Type.KEY_UPDATE,
-        title=f"{vendor} refused your key",
-        message=f"Your own key ending in {key.last_four} was refused, so no question goes out with it. Replace it, check it "
-        "again, or switch it off to ask with your plan.",
-        priority=notices.Priority.HIGH,
-        action_url=reverse("own-keys"),
-        action_label="Your keys",
-    )
+    with preferences.in_language_of(key.owner_id):
+        notices.notify(
+            key.brand_id,
+            key.owner_id,
+            notices.Type.KEY_UPDATE,
+            title=_("%(vendor)s refused your key") % {"vendor": vendor},
+            message=_(
+                "Your own key ending in %(last_four)s was refused, so no question goes out with it. Replace it, check "
+                "it again, or switch it off to ask with your plan."
+            )
+            % {"last_four": key.last_four},
+            priority=notices.Priority.HIGH,
+            action_url=reverse("own-keys"),
+            action_label=_("Your keys"),
+        )
 
 
 # What a member does with a key, in the member's open scope.
@@ -223,7 +241,7 @@ def stored(principal: Principal, vendor: Vendor) -> ProviderKey:
     """Raises NotFound."""
     row = _one(principal, vendor).first()
     if row is None:
-        raise NotFound(f"You have no key of your own at {vendor.name} (any more).")
+        raise NotFound(_("You have no key of your own at %(vendor)s (any more).") % {"vendor": vendor.name})
     return row
 
 
@@ -242,19 +260,21 @@ def is_refusal_of_key(failure: ProviderError) -> bool:
 def in_own_words(failure: ProviderError, key: ProviderKey) -> ProviderError:
     """What the owner of the key should hear: which key it was, what its vendor says, and what to do."""
     vendor = VENDORS[key.vendor].name
-    says = f" {vendor} says: {reason(failure)}" if reason(failure) else ""
+    told = {"vendor": vendor, "last_four": key.last_four}
+    says = _("%(vendor)s says: %(reason)s") % {"vendor": vendor, "reason": reason(failure)} if reason(failure) else ""
     if is_refusal_of_key(failure):
-        what = f"{vendor} refused your own key ending in {key.last_four}. Nothing was charged here.{says} "
-        detail = f"{what}Replace the key in the settings, or switch it off there to ask with your plan."
+        what = _("%(vendor)s refused your own key ending in %(last_four)s. Nothing was charged here.") % told
+        do = _("Replace the key in the settings, or switch it off there to ask with your plan.")
     elif isinstance(failure, KeyRefused) or failure.vendor_code == "insufficient_quota":
-        what = f"Your own account at {vendor} (key ending in {key.last_four}) has no credit left.{says} "
-        detail = f"{what}Add some there, or switch the key off in the settings to ask with your plan."
+        what = _("Your own account at %(vendor)s (key ending in %(last_four)s) has no credit left.") % told
+        do = _("Add some there, or switch the key off in the settings to ask with your plan.")
     else:
-        failure.detail += f" It was asked with your own key at {vendor}, and nothing else was tried."
+        more = _("It was asked with your own key at %(vendor)s, and nothing else was tried.") % told
+        failure.detail = f"{failure.detail} {more}"
         failure.args = (failure.detail,)
         return failure
     return OwnKeyRefused(
-        detail,
+        " ".join(filter(None, (what, says, do))),
         vendor_status=failure.vendor_status,
         vendor_code=failure.vendor_code,
         vendor_detail=failure.vendor_detail,

@@ -11,6 +11,10 @@ from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
+from django.utils.formats import date_format
+from django.utils.translation import gettext as _
+
+from accounts import preferences
 from accounts.models import Brand, Membership, User
 from events import notices
 from events.models import Notification
@@ -101,46 +105,49 @@ def tell(alert: Alert) -> Notification | None:
     """By bell and mail. None = somebody else was first."""
     bucket = alert.bucket
     is_brand = bucket.kind == Account.Kind.BRAND
-    title, message = words(alert)
-    return notices.tell(
-        alert.brand.pk,
-        alert.user_id,
-        notices.Type.USAGE_LIMIT,
-        title=title,
-        message=message,
-        priority=notices.Priority.HIGH if alert.percent == 100 else notices.Priority.NORMAL,
-        action_url="/manage/plan/" if is_brand else "/settings/plan/",
-        action_label="Plan and usage",
-        once=alert.once(alert.percent),
-    )
+    with preferences.in_language_of(alert.user_id):
+        title, message = words(alert)
+        return notices.tell(
+            alert.brand.pk,
+            alert.user_id,
+            notices.Type.USAGE_LIMIT,
+            title=title,
+            message=message,
+            priority=notices.Priority.HIGH if alert.percent == 100 else notices.Priority.NORMAL,
+            action_url="/manage/plan/" if is_brand else "/settings/plan/",
+            action_label=_("Plan and usage"),
+            once=alert.once(alert.percent),
+        )
 
 
 def words(alert: Alert) -> tuple[str, str]:
     """A title, and what happened, what that means and what can be done."""
     bucket, brand = alert.bucket, alert.brand
-    if bucket.pocket == Bucket.Pocket.OVERAGE:
-        name, used, limit = "your cap for extra questions", dollars(bucket.used), dollars(bucket.limit)
-        said = f"Questions beyond your plan have cost {used} of the {limit} a month that you allow."
-        more = "A higher cap, a larger plan or a pack lets you go on."
-    else:
-        meter = meter_name(bucket.meter)
-        name = f"{brand.name}’s {meter}" if bucket.kind == Account.Kind.BRAND else f"your {meter}"
-        said = f"{bucket.used:,} of {bucket.limit:,} {meter} are used."
-        more = (
-            "Top-ups come from our staff."
-            if bucket.kind == Account.Kind.BRAND
-            else "A larger plan or a pack gives more."
-        )
     full = alert.percent == 100
-    title = (
-        f"All of {name} {'is' if bucket.pocket == Bucket.Pocket.OVERAGE else 'are'} used"
-        if full
-        else f"80 % of {name} used"
-    )
+    if bucket.pocket == Bucket.Pocket.OVERAGE:
+        title = (
+            _("All of your cap for extra questions is used")
+            if full
+            else _("80 %% of your cap for extra questions used")
+        )
+        told = {"used": dollars(bucket.used), "limit": dollars(bucket.limit)}
+        said = [_("Questions beyond your plan have cost %(used)s of the %(limit)s a month that you allow.") % told]
+        more = _("A higher cap, a larger plan or a pack lets you go on.")
+    else:
+        told = {"used": f"{bucket.used:,}", "limit": f"{bucket.limit:,}", "units": meter_name(bucket.meter)}
+        said = [_("%(used)s of %(limit)s %(units)s are used.") % told]
+        if bucket.kind == Account.Kind.BRAND:
+            title = _("All of %(brand)s’s %(units)s are used") if full else _("80 %% of %(brand)s’s %(units)s used")
+            more = _("Top-ups come from our staff.")
+        else:
+            title = _("All of your %(units)s are used") if full else _("80 %% of your %(units)s used")
+            more = _("A larger plan or a pack gives more.")
     if bucket.closes_at:
         local = bucket.closes_at.astimezone(ZoneInfo(brand.zone))
-        said += f" It starts anew on {local.day} {local:%B} at {local:%H:%M} ({brand.zone})."
-    return title, f"{said} {more}"
+        when = {"day": date_format(local, _("j F")), "time": f"{local:%H:%M}", "zone": brand.zone}
+        said.append(_("It starts anew on %(day)s at %(time)s (%(zone)s).") % when)
+    title %= {"units": meter_name(bucket.meter), "brand": brand.name}
+    return title, " ".join([*said, more])
 
 
 def tell_staff(drifts: Iterable[Drift]) -> int:

@@ -11,6 +11,7 @@ from typing import Any
 from uuid import UUID
 
 from django.conf import settings
+from django.utils.translation import gettext as _
 
 from accounts.models import Brand
 from lib.db import SERVICE, scope, serve
@@ -107,7 +108,7 @@ def can_user_query(
     names = asking(
         brand, asker=asker, amounts=dict.fromkeys(METERS, 0) | dict(amounts), own_key=own_key, also=also, now=now
     )
-    for _ in range(ATTEMPTS):
+    for _attempt in range(ATTEMPTS):
         lines, packs, beyond = serve((CHECK, names), (PACKS, names), (BEYOND, names))
         if not (missing := unopened(lines)):
             break
@@ -218,7 +219,7 @@ def refused(brand: Brand, asker: tuple[str, UUID], lines: Sequence[Any]) -> Quot
     if short is None and full is not None:
         return words.too_many_running(full.kind, full.most)
     if short is None:
-        raise Unavailable("The plan is being changed at this moment. Try again; nothing was charged.", retry_after=1)
+        raise Unavailable(_("The plan is being changed at this moment. Try again; nothing was charged."), retry_after=1)
     return words.refusal(short, own.features or {}, brand=brand, is_own=short.kind == asker[0])
 
 

@@ -9,6 +9,8 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from django.utils.translation import gettext as _
+
 from accounts.models import Brand
 from events import stream
 from lib import clock
@@ -160,10 +162,13 @@ def set_overage(
     with scope(SERVICE):
         account = locked_account(brand, kind=Account.Kind.USER, owner_id=user_id)
         if on and not account.features.get("overage_allowed"):
-            raise Invalid("Your plan has no questions beyond its limit, so there is nothing to switch on.")
+            raise Invalid(_("Your plan has no questions beyond its limit, so there is nothing to switch on."))
         most = account.features.get("overage_cap_microusd") or 0
         if cap_microusd is not None and not 0 <= cap_microusd <= most:
-            raise Invalid(f"The cap can be anything from $0.00 to {dollars(most)}, which is the most on your plan.")
+            raise Invalid(
+                _("The cap can be anything from $0.00 to %(most)s, which is the most on your plan.")
+                % {"most": dollars(most)}
+            )
         before = {"overage_on": account.overage_on, "overage_cap_microusd": account.overage_cap_microusd}
         account.overage_on, account.overage_cap_microusd = on, cap_microusd
         after = {"overage_on": on, "overage_cap_microusd": cap_microusd}

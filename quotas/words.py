@@ -5,8 +5,9 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
+from django.utils.formats import date_format
 from django.utils.translation import gettext as _
-from django.utils.translation import ngettext
+from django.utils.translation import gettext_lazy, ngettext
 
 from accounts.models import Brand
 from lib.money import dollars
@@ -18,20 +19,24 @@ if TYPE_CHECKING:
     from quotas.decision import Decision
 
 NAMES = {
-    Meter.QUERIES: "questions",
-    Meter.TOKENS: "tokens",
-    Meter.CONVERSATIONS: "conversations",
-    Meter.MESSAGES: "messages",
-}
+    Meter.QUERIES: (gettext_lazy("question"), gettext_lazy("questions")),
+    Meter.TOKENS: (gettext_lazy("token"), gettext_lazy("tokens")),
+    Meter.CONVERSATIONS: (gettext_lazy("conversation"), gettext_lazy("conversations")),
+    Meter.MESSAGES: (gettext_lazy("message"), gettext_lazy("messages")),
+}  # one, and many
 RETRY_AFTER_S = 5
-KEPT = " Your text is kept, and nothing was charged."
+KEPT = gettext_lazy("Your text is kept, and nothing was charged.")
 PAYING = {"overage", "payment_method", "pack", "plan"}  # ways on that cost something
 WITHOUT_ACCOUNT = {Account.Kind.VISITOR, Account.Kind.NETWORK, Account.Kind.VISITORS}
-WITH_OWN_KEY = "Your key: not counted"  # as price() says it, whatever the plan has left
+WITH_OWN_KEY = gettext_lazy("Your key: not counted")  # as price() says it, whatever the plan has left
 
 
 def meter_name(meter: str) -> str:
-    return NAMES.get(Meter(meter), meter.replace("_", " "))
+    return str(NAMES[Meter(meter)][1]) if meter in NAMES else meter.replace("_", " ")
+
+
+def unit_name(meter: str) -> str:
+    return str(NAMES[Meter(meter)][0]) if meter in NAMES else meter.replace("_", " ").removesuffix("s")
 
 
 def resets(closes_at: datetime | None, zone: str, now: datetime) -> str:
@@ -40,13 +45,14 @@ def resets(closes_at: datetime | None, zone: str, now: datetime) -> str:
         return ""
     local, today = closes_at.astimezone(ZoneInfo(zone)), now.astimezone(ZoneInfo(zone))
     if (closes_at - now).total_seconds() <= 25 * 3600 and local.date() > today.date():
-        return "at midnight" if (local.hour, local.minute) == (0, 0) else f"at {local:%H:%M}"
-    return f"on {local.day} {local:%B}"
+        is_midnight = (local.hour, local.minute) == (0, 0)
+        return _("at midnight") if is_midnight else _("at %(time)s") % {"time": f"{local:%H:%M}"}
+    return _("on %(day)s") % {"day": date_format(local, _("j F"))}
 
 
 def no_plan(brand: Brand) -> QuotaExceeded:
     return QuotaExceeded(
-        "You have no plan on this brand yet, so there is nothing to ask with. Ask its admin for one.",
+        _("You have no plan on this brand yet, so there is nothing to ask with. Ask its admin for one."),
         reason="no_plan",
         meter=Meter.QUERIES.value,
         limit=0,
@@ -61,13 +67,20 @@ def no_plan(brand: Brand) -> QuotaExceeded:
 def too_many_running(kind: str, limit: int) -> TooManyRunning:
     """The cap on answers at once. When one will end nobody knows, so the wait is a guess; stopping one ends it now."""
     own = kind in (Account.Kind.USER, Account.Kind.VISITOR)
-    running = "one answer" if limit == 1 else f"{limit:,} answers"
     if own:
-        detail = f"You have {running} running, which is all you may have at once. Wait for one to end, or stop one."
+        detail = ngettext(
+            "You have one answer running, which is all you may have at once. Wait for one to end, or stop one.",
+            "You have %(limit)s answers running, which is all you may have at once. Wait for one to end, or stop one.",
+            limit,
+        )
     else:
-        detail = f"This brand has {running} running, which is all it may have at once. Wait a moment, and ask again."
+        detail = ngettext(
+            "This brand has one answer running, which is all it may have at once. Wait a moment, and ask again.",
+            "This brand has %(limit)s answers running, which is all it may have at once. Wait a moment, and ask again.",
+            limit,
+        )
     return TooManyRunning(
-        detail + KEPT,
+        f"{detail % {'limit': f'{limit:,}'}} {KEPT}",
         reason=f"{kind}_concurrent_turns",
         limit=limit,
         retry_after=RETRY_AFTER_S,
@@ -78,38 +91,42 @@ def too_many_running(kind: str, limit: int) -> TooManyRunning:
 
 def allowed(pocket: str, *, unit: Standing | None, in_packs: int, price_microusd: int, left_microusd: int) -> str:
     """Who would pay for the next one, and what is left there. `unit` is the meter that the plan counts, if it does."""
-    name = meter_name(unit.meter) if unit else "questions"
+    name = meter_name(unit.meter if unit else Meter.QUERIES)
     if pocket == "own_key":
-        return "Your own key pays for it; your plan does not count it."
+        return _("Your own key pays for it; your plan does not count it.")
     if pocket == Bucket.Pocket.PACK:
-        return f"Your packs have {in_packs:,} {name} left."
+        return _("Your packs have %(left)s %(units)s left.") % {"left": f"{in_packs:,}", "units": name}
     if pocket == Bucket.Pocket.OVERAGE:
-        return f"It costs {dollars(price_microusd)}; {dollars(left_microusd)} of your limit for this month are left."
+        costs = {"price": dollars(price_microusd), "left": dollars(left_microusd)}
+        return _("It costs %(price)s; %(left)s of your limit for this month are left.") % costs
     if unit is None or unit.left is None:
-        return f"Your plan sets no limit to {name}."
-    return f"Your plan has {unit.left:,} of {unit.limit:,} {name} left."
+        return _("Your plan sets no limit to %(units)s.") % {"units": name}
+    told = {"left": f"{unit.left:,}", "limit": f"{unit.limit:,}", "units": name}
+    return _("Your plan has %(left)s of %(limit)s %(units)s left.") % told
 
 
 def price(decision: "Decision") -> str:
     """What the next question costs, before it is sent: a few words beside the button. Empty when it would be refused."""
-    name = meter_name(decision.unit)
     cost, beyond = decision.price_microusd, decision.beyond
     if decision.pocket == "own_key":
-        return WITH_OWN_KEY
+        return str(WITH_OWN_KEY)
     if decision.pocket == Bucket.Pocket.PACK:
-        return f"Your pack: {sum(pack.left for pack in decision.packs if pack.meter == decision.unit):,} left"
+        left = sum(pack.left for pack in decision.packs if pack.meter == decision.unit)
+        return _("Your pack: %(left)s left") % {"left": f"{left:,}"}
     if decision.pocket == Bucket.Pocket.OVERAGE and beyond:
-        return f"{dollars(cost)} of your {dollars(beyond.cap_microusd)}" if cost else "Not counted in this chat"
+        if not cost:
+            return _("Not counted in this chat")
+        return _("%(price)s of your %(cap)s") % {"price": dollars(cost), "cap": dollars(beyond.cap_microusd)}
     if not decision.can_query:
         return ""
-    return f"1 {name.removesuffix('s')}" if decision.wanted else "Not counted in this chat"
+    return f"1 {unit_name(decision.unit)}" if decision.wanted else _("Not counted in this chat")
 
 
 def paid(pocket: str, owed_microusd: int) -> str:
     """Who paid for an answer, on its receipt; what the plan includes needs no word."""
     if pocket == Bucket.Pocket.OVERAGE:
-        return f"{dollars(owed_microusd)} beyond your plan"
-    return {"own_key": "your own key", Bucket.Pocket.PACK.value: "from your pack"}.get(pocket, "")
+        return _("%(price)s beyond your plan") % {"price": dollars(owed_microusd)}
+    return {"own_key": _("your own key"), Bucket.Pocket.PACK.value: _("from your pack")}.get(pocket, "")
 
 
 def refusal(line: Any, features: Mapping[str, Any], *, brand: Brand, is_own: bool) -> QuotaExceeded:
@@ -123,47 +140,42 @@ def refusal(line: Any, features: Mapping[str, Any], *, brand: Brand, is_own: boo
     if line.kind in WITHOUT_ACCOUNT and line.meter == Meter.QUERIES:
         return anonymous_limit(line, brand)
     what = {
-        Account.Kind.BRAND: "The plan of this brand",
-        Account.Kind.AGENT: "The plan of this agent",
-    }.get(line.kind, "What may be asked from here")
+        Account.Kind.BRAND: _("The plan of this brand"),
+        Account.Kind.AGENT: _("The plan of this agent"),
+    }.get(line.kind, _("What may be asked from here"))
+    told = {"left": f"{left:,}", "limit": f"{limit:,}", "wanted": f"{wanted:,}", "units": name}
     if limit == 0:
-        detail = f"{'Your plan' if is_own else what} includes no {name}."
+        said = [_("%(plan)s includes no %(units)s.") % {"plan": _("Your plan") if is_own else what, "units": name}]
     elif not is_own:
-        detail = (
-            f"{'This brand' if line.kind == Account.Kind.BRAND else what} has {left:,} {name} left, and this may need"
-        )
-        detail += f" {wanted:,}."
+        whose = _("This brand") if line.kind == Account.Kind.BRAND else what
+        said = [_("%(whose)s has %(left)s %(units)s left, and this may need %(wanted)s.") % {**told, "whose": whose}]
     elif left:
-        detail = f"{left:,} of your {limit:,} {name} are left, and this may need {wanted:,}."
+        said = [_("%(left)s of your %(limit)s %(units)s are left, and this may need %(wanted)s.") % told]
     elif limit == 1:
-        detail = f"The one {name.removesuffix('s')} of your plan is used."
+        said = [_("The one %(unit)s of your plan is used.") % {"unit": unit_name(line.meter)}]
     else:
-        detail = f"All {limit:,} {name} of your plan are used."
+        said = [_("All %(limit)s %(units)s of your plan are used.") % told]
     shut = why_overage_is_shut(line, features) if is_own and line.is_unit else ""
     ways = ways_on(line, features, shut, brand=brand, is_own=is_own)
     price = features.get("overage_price_microusd") or 0
-    cap = dollars(line.cap or 0)
-    detail += {
-        "past_due": " Your last payment failed, so nothing can be charged beyond the plan until it is paid.",
-        "arrears": f" {dollars(line.arrears_microusd or 0)} are owed, so nothing more is charged beyond the plan until then.",
-        "no_payment_method": f" {'Each costs' if limit == 0 else 'More cost'} {dollars(price)}"
-        f"{'' if limit == 0 else ' each'}, once a payment method is stored.",
-        "own_cap_reached": f" Your own limit for what is charged beyond it, {cap} a month, is reached; you can raise it.",
-        "plan_cap_reached": f" The {cap} a month that may be charged beyond it are used.",
-    }.get(shut, f" You can allow more, at {dollars(price)} each." if "overage" in ways else "")
+    if shut or "overage" in ways:
+        said.append(beyond_it(shut, line, price))
     closes_at = line.closes_at if limit else line.cap_closes_at
     if closes_at is not None:
         local = closes_at.astimezone(ZoneInfo(brand.zone))
-        detail += f" New ones come on {local.day} {local:%B} at {local:%H:%M} ({brand.zone})."
+        when = {"day": date_format(local, _("j F")), "time": f"{local:%H:%M}", "zone": brand.zone}
+        said.append(_("New ones come on %(day)s at %(time)s (%(zone)s).") % when)
     elif not is_own:
-        detail += " Its admin can add some."
-    elif not shut:
-        detail += " A larger plan gives more." if "plan" in ways else " A pack gives more." if "pack" in ways else ""
+        said.append(_("Its admin can add some."))
+    elif not shut and "plan" in ways:
+        said.append(_("A larger plan gives more."))
+    elif not shut and "pack" in ways:
+        said.append(_("A pack gives more."))
     if is_own and "ask_admin" in ways:
-        detail += " The admin of this brand can give more."
+        said.append(_("The admin of this brand can give more."))
     more = {"overage_price_microusd": price} if "overage" in ways else {}
     refused = QuotaExceeded(
-        detail + KEPT,
+        " ".join([*said, str(KEPT)]),
         reason=shut or f"{line.kind}_{line.meter}_{'used_up' if limit else 'not_included'}",
         meter=line.meter,
         limit=limit,
@@ -176,6 +188,30 @@ def refusal(line: Any, features: Mapping[str, Any], *, brand: Brand, is_own: boo
     )
     refused.bucket_id = line.bucket_id
     return refused
+
+
+def beyond_it(shut: str, line: Any, price_microusd: int) -> str:
+    """Why overage does not pay, or what it would cost."""
+    told = {
+        "price": dollars(price_microusd),
+        "cap": dollars(line.cap or 0),
+        "owed": dollars(line.arrears_microusd or 0),
+    }
+    if shut == "past_due":
+        said = _("Your last payment failed, so nothing can be charged beyond the plan until it is paid.")
+    elif shut == "arrears":
+        said = _("%(owed)s are owed, so nothing more is charged beyond the plan until then.")
+    elif shut == "no_payment_method" and line.limit == 0:
+        said = _("Each costs %(price)s, once a payment method is stored.")
+    elif shut == "no_payment_method":
+        said = _("More cost %(price)s each, once a payment method is stored.")
+    elif shut == "own_cap_reached":
+        said = _("Your own limit for what is charged beyond it, %(cap)s a month, is reached; you can raise it.")
+    elif shut == "plan_cap_reached":
+        said = _("The %(cap)s a month that may be charged beyond it are used.")
+    else:
+        said = _("You can allow more, at %(price)s each.")
+    return said % told
 
 
 def without_account(kind: str, brand: Brand) -> str:

@@ -16,7 +16,7 @@ from django.db.models import Q
 from django.urls import reverse
 from django.utils import translation
 from django.utils.translation import gettext as _
-from django.utils.translation import ngettext
+from django.utils.translation import gettext_lazy, ngettext
 
 from accounts.models import Brand, Profile
 from conversations.export import packing
@@ -39,8 +39,7 @@ besides: list[Besides] = []
 
 
 class TooManyExports(Conflict):
-    """Three of your exports are being made already. Wait for one of them, or cancel it."""
-
+    says = gettext_lazy("Three of your exports are being made already. Wait for one of them, or cancel it.")
     code = "too_many_exports"
 
 

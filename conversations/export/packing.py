@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import IO, Any
 
 import orjson
+from django.utils.translation import gettext_lazy
 
 from accounts.models import Brand
 from conversations.export.chats import Chat, envelope
@@ -29,8 +30,9 @@ Document = tuple[str, datetime, bytes]  # its name, when it last changed, what i
 
 
 class NotDrawn(Unavailable):
-    """This chat could not be drawn as a PDF within our limits. Its exports as Markdown and JSON have all of it."""
-
+    says = gettext_lazy(
+        "This chat could not be drawn as a PDF within our limits. Its exports as Markdown and JSON have all of it."
+    )
     status, code = 422, "pdf_not_drawn"
 
 
