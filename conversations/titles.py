@@ -1,7 +1,7 @@
 """A better title than the first words of a chat: once, after its first answer, by the brand's cheapest model.
 
-The house pays for it, never the member, and no key of theirs is used. Whatever goes wrong, the first words stay; a name that
-the member gave stays in any case.
+The house pays for it, never the member. What was asked with a member's own key goes to that key's vendor only, so such a chat
+keeps its first words. It does so whatever goes wrong; a name that the member gave stays in any case.
 """
 
 import asyncio
@@ -39,6 +39,7 @@ where c.id = %(conversation)s and c.titled_at is null and c.source = 'website' a
       and c.deleted_at is null
       and exists (select from conversations_message
                   where conversation_id = c.id and role = 'assistant' and status = 'done' and content <> '')
+      and not exists (select from conversations_turn where conversation_id = c.id and pocket = 'own_key')
 returning c.brand_id, c.title,
           (select m.content from conversations_message m
            where m.conversation_id = c.id and m.role = 'user' order by m.id limit 1) as question,

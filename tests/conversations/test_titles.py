@@ -3,7 +3,7 @@
 import pytest
 
 from conversations import beginning, keeping, titles
-from conversations.models import Conversation
+from conversations.models import Conversation, Turn
 from conversations.turns import Question
 from lib.db import SERVICE, db, scope
 from providers import breaker, offers
@@ -79,7 +79,10 @@ def test_a_name_that_the_member_gave_stays_and_so_do_the_first_words_whatever_go
     named = answered(world)
     keeping.rename(alice, named.conversation_id, "Mine")
     unanswered = beginning.begin(alice, world.act, Question(text="Hello?", model=world.demo.pk))
-    assert [titles.improve(begun.conversation_id) for begun in (named, unanswered)] == [False, False]
+    by_own_key = answered(world)
+    with scope(SERVICE):
+        Turn.objects.filter(pk=by_own_key.turn_id).update(pocket="own_key")  # its text is for that key's vendor only
+    assert [titles.improve(begun.conversation_id) for begun in (named, unanswered, by_own_key)] == [False] * 3
     assert vendor.calls() == []
     assert title(named.conversation_id) == "Mine"
 
