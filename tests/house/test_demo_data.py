@@ -8,6 +8,7 @@ from django.core.management import call_command
 from accounts.models import Brand, User
 from billing.models import CreditPackOffer, Plan, Subscription
 from billing.tasks import tell_of_billing
+from conversations.models import Conversation, Message
 from events.models import Notification
 from lib.db import SERVICE, scope
 from lib.ids import uuid7
@@ -78,3 +79,13 @@ def test_nobody_is_mailed_of_the_plan_that_the_demo_gave_them(shown):
 
     with scope(SERVICE):
         assert list(Notification.objects.all()) == []
+
+
+def test_the_chats_shown_are_whole_and_one_is_pinned(shown):
+    """Each answer follows its question, or asking again and editing would begin beside it."""
+    shown()
+
+    with scope(SERVICE):
+        assert Conversation.objects.filter(pinned_at__isnull=False).count() == 1
+        questions = set(Message.objects.filter(role="user").values_list("pk", flat=True))
+        assert set(Message.objects.filter(role="assistant").values_list("parent_id", flat=True)) == questions

@@ -114,20 +114,24 @@ class Command(OperatorCommand):
             owner_id=user.pk,
             title=row["title"],
             last_message_at=at,
+            pinned_at=at if row.get("is_pinned") else None,
             message_count=len(row["said"]),
             model="demo",
         )
+        before = None
         for number, text in enumerate(row["said"]):
-            Message.objects.create(
+            message = Message.objects.create(
                 id=uuid7(),
                 brand=brand,
                 owner_id=user.pk,
                 conversation=conversation,
+                parent_id=before,
                 role="assistant" if number % 2 else "user",
                 content=text,
                 model="demo" if number % 2 else "",
                 model_name="Demo" if number % 2 else "",
             )
+            before = message.pk
 
     def key(self, brand: Brand, user: User) -> str:
         """One key, kept in var/ for as long as it is in force, so that a second run prints the same one."""
