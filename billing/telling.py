@@ -9,6 +9,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
+from django.utils.formats import date_format
+from django.utils.translation import gettext as _
+
+from accounts import preferences
 from accounts.models import Brand
 from billing.models import BillingTransaction, Cycle, Plan, Subscription
 from events import notices
@@ -20,7 +24,7 @@ from lib.money import dollars
 
 BEFORE_TRIAL_ENDS = timedelta(days=3)
 READER = "billing_notices"
-PAGE, LABEL = "/settings/plan/", "Plan and usage"
+PAGE = "/settings/plan/"
 log = logging.getLogger(__name__)
 
 
@@ -46,93 +50,124 @@ class News:
     def day(self, name: str) -> str:
         """A date of the subscription in words, or the vaguest that are true."""
         moment: datetime | None = getattr(self.subscription, name, None)
-        return day(moment, self.event.brand) if moment else "the end of what is paid"
+        return day(moment, self.event.brand) if moment else _("the end of what is paid")
 
 
 def _started(news: News) -> Words | None:
     row = news.subscription
     if row is None or not (row.plan.price_microusd or row.plan.overage_by_default):
         return None  # everybody who joins begins with the free plan
-    return Words(f"You are on {news.plan}", f"Your plan is now {news.plan}. What it includes counts from this moment.")
+    return Words(
+        _("You are on %(plan)s") % {"plan": news.plan},
+        _("Your plan is now %(plan)s. What it includes counts from this moment.") % {"plan": news.plan},
+    )
 
 
 def _trial_started(news: News) -> Words:
     until = news.day("trial_ends_at")
-    return Words(f"Your trial of {news.plan} has begun", f"You can try everything of {news.plan} until {until}.")
+    return Words(
+        _("Your trial of %(plan)s has begun") % {"plan": news.plan},
+        _("You can try everything of %(plan)s until %(until)s.") % {"plan": news.plan, "until": until},
+    )
 
 
 def _changed(news: News) -> Words:
-    return Words(f"You are on {news.plan}", f"Your plan is now {news.plan}. What you used before counts on.")
+    return Words(
+        _("You are on %(plan)s") % {"plan": news.plan},
+        _("Your plan is now %(plan)s. What you used before counts on.") % {"plan": news.plan},
+    )
 
 
 def _change_planned(news: News) -> Words:
     on = news.day("period_ends_at")
     return Words(
-        f"Your plan changes to {news.next_plan}",
-        f"You keep {news.plan} until {on}, which is paid. Then {news.next_plan} begins. You can take this back until then.",
+        _("Your plan changes to %(next_plan)s") % {"next_plan": news.next_plan},
+        _(
+            "You keep %(plan)s until %(on)s, which is paid. Then %(next_plan)s begins. You can take this back "
+            "until then."
+        )
+        % {"plan": news.plan, "on": on, "next_plan": news.next_plan},
     )
 
 
 def _cancel_planned(news: News) -> Words:
     on = news.day("period_ends_at")
     return Words(
-        f"{news.plan} ends on {on}",
-        f"You cancelled {news.plan}. You keep it until {on}, nothing more is charged, and you can take this back until then.",
+        _("%(plan)s ends on %(on)s") % {"plan": news.plan, "on": on},
+        _(
+            "You cancelled %(plan)s. You keep it until %(on)s, nothing more is charged, and you can take this "
+            "back until then."
+        )
+        % {"plan": news.plan, "on": on},
     )
 
 
 def _payment_failed(news: News) -> Words:
     until = news.day("grace_ends_at")
     return Words(
-        "Your payment failed",
-        f"We could not charge your payment method for {news.plan}. You keep the plan until {until}; we try again before. "
-        "Check your payment method so that nothing stops.",
+        _("Your payment failed"),
+        _(
+            "We could not charge your payment method for %(plan)s. You keep the plan until %(until)s; we try "
+            "again before. Check your payment method so that nothing stops."
+        )
+        % {"plan": news.plan, "until": until},
         notices.Priority.URGENT,
     )
 
 
 def _lapsed(news: News) -> Words:
     return Words(
-        f"{news.plan} is suspended",
-        f"{news.plan} was not paid in time, so you have what is free for now. Nothing you wrote is lost. "
-        "Pay what is open, and the plan is yours again.",
+        _("%(plan)s is suspended") % {"plan": news.plan},
+        _(
+            "%(plan)s was not paid in time, so you have what is free for now. Nothing you wrote is lost. Pay "
+            "what is open, and the plan is yours again."
+        )
+        % {"plan": news.plan},
         notices.Priority.URGENT,
     )
 
 
 def _over(news: News) -> Words:
     return Words(
-        f"{news.plan} has ended", f"{news.plan} has ended, and you have what is free. You can choose a plan any time."
+        _("%(plan)s has ended") % {"plan": news.plan},
+        _("%(plan)s has ended, and you have what is free. You can choose a plan any time.") % {"plan": news.plan},
     )
 
 
 def _trial_ended(news: News) -> Words:
     return Words(
-        f"Your trial of {news.plan} has ended",
-        "You have what is free now. You can choose a plan any time; nothing is lost.",
+        _("Your trial of %(plan)s has ended") % {"plan": news.plan},
+        _("You have what is free now. You can choose a plan any time; nothing is lost."),
     )
 
 
 def _restored(news: News) -> Words:
-    return Words("Your payment went through", f"Thank you. {news.plan} goes on as before.")
+    return Words(_("Your payment went through"), _("Thank you. %(plan)s goes on as before.") % {"plan": news.plan})
 
 
 def _resumed(news: News) -> Words:
-    return Words(f"{news.plan} goes on", f"You took your change back: {news.plan} goes on as before.", is_mailed=False)
+    return Words(
+        _("%(plan)s goes on") % {"plan": news.plan},
+        _("You took your change back: %(plan)s goes on as before.") % {"plan": news.plan},
+        is_mailed=False,
+    )
 
 
 def _paid(news: News) -> Words | None:
     if news.event.data.get("type") != BillingTransaction.Type.ONE_TIME:
         return None  # the period's own; its invoice is mail enough
     total = dollars(news.event.data["total_amount_microusd"])
-    return Words("Your pack is here", f"You paid {total}, and your pack is ready. It is used when your plan's own are.")
+    return Words(
+        _("Your pack is here"),
+        _("You paid %(total)s, and your pack is ready. It is used when your plan's own are.") % {"total": total},
+    )
 
 
 def _refunded(news: News) -> Words:
     total = dollars(abs(news.event.data["total_amount_microusd"]))
     return Words(
-        f"{total} went back to you",
-        f"We gave {total} back to your payment method. Your bank may take some days to show it.",
+        _("%(total)s went back to you") % {"total": total},
+        _("We gave %(total)s back to your payment method. Your bank may take some days to show it.") % {"total": total},
     )
 
 
@@ -168,7 +203,7 @@ def look(now: datetime | None = None) -> int:
         told = 0
         for event in keys.values():
             try:
-                with scope(SERVICE):
+                with scope(SERVICE), preferences.in_language_of(event.owner_id):
                     told += _tell(event) is not None
             except Exception:  # one that cannot be told must not keep the others from it
                 log.exception("the event %s could not be told", event.pk)
@@ -189,31 +224,37 @@ def tell_of_trials(now: datetime) -> int:
 
 
 def _trial_ends_soon(row: Subscription) -> Notification | None:
+    with preferences.in_language_of(row.owner_id):
+        return _told_of_trial(row)
+
+
+def _told_of_trial(row: Subscription) -> Notification | None:
     assert row.trial_ends_at is not None
     ends = day(row.trial_ends_at, row.brand)
-    price, period = row.plan.price_microusd, "month"
-    if row.cycle == Cycle.YEAR:
-        price, period = row.plan.annual_price_microusd or 12 * price, "year"
-    then = (
-        f"Then {dollars(price)} a {period} is charged, unless you cancel before."
-        if row.provider
-        else "Then you have what is free, unless you choose a plan."
-    )
+    if not row.provider:
+        then = _("Then you have what is free, unless you choose a plan.")
+    elif row.cycle == Cycle.YEAR:
+        price = row.plan.annual_price_microusd or 12 * row.plan.price_microusd
+        then = _("Then %(price)s a year is charged, unless you cancel before.") % {"price": dollars(price)}
+    else:
+        price = row.plan.price_microusd
+        then = _("Then %(price)s a month is charged, unless you cancel before.") % {"price": dollars(price)}
     return notices.tell(
         row.brand_id,
         row.owner_id,
         notices.Type.BILLING_UPDATE,
-        title=f"Your trial of {row.plan} ends on {ends}",
-        message=f"You can try everything of {row.plan} until {ends}. {then}",
+        title=_("Your trial of %(plan)s ends on %(ends)s") % {"plan": row.plan, "ends": ends},
+        message=_("You can try everything of %(plan)s until %(ends)s. %(then)s")
+        % {"plan": row.plan, "ends": ends, "then": then},
         action_url=PAGE,
-        action_label=LABEL,
+        action_label=_("Plan and usage"),
         once=f"trial:{row.pk}:{row.trial_ends_at:%Y-%m-%d}",
     )
 
 
 def day(moment: datetime, brand: Brand) -> str:
     local = moment.astimezone(ZoneInfo(brand.zone))
-    return f"{local.day} {local:%B %Y}"
+    return date_format(local, _("j F Y"))
 
 
 def _once(event: Event) -> str:
@@ -244,7 +285,7 @@ def _tell(event: Event) -> Notification | None:
         message=words.message,
         priority=words.priority,
         action_url=PAGE,
-        action_label=LABEL,
+        action_label=_("Plan and usage"),
         once=_once(event),
     )
 

@@ -19,6 +19,7 @@ import psycopg
 from asgiref.sync import sync_to_async
 from django.conf import settings
 from django.db import connections, transaction
+from django.utils.translation import gettext as _
 from psycopg.pq import TransactionStatus
 from psycopg.rows import namedtuple_row
 
@@ -232,7 +233,7 @@ def _enter(
     (entered,), *rows = pipeline(connection, [(enter, names), *statements])
     standing: str = entered.standing
     if standing not in ALLOWED[principal.role] or (reads_only and not entered.is_shared):
-        raise NotFound("There is nothing here for you.")
+        raise NotFound(_("There is nothing here for you."))
     return standing, rows
 
 
