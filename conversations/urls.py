@@ -52,6 +52,7 @@ urlpatterns = [
     path("messages/<uuid:question_id>/edit/", message_views.edit, name="message-edit"),
     path("messages/<uuid:message_id>/again/", message_views.again, name="message-again"),
     path("messages/<uuid:message_id>/continue/", message_views.go_on, name="message-continue"),
+    path("messages/<uuid:message_id>/summarise/", message_views.summarise, name="message-summarise"),
     path("messages/<uuid:message_id>/version/", message_views.turn_over, name="message-version"),
     path("messages/<uuid:message_id>/delete/", message_views.delete, name="message-delete"),
     path("messages/<uuid:message_id>/restore/", message_views.restore, name="message-restore"),

@@ -161,6 +161,15 @@ def test_a_mark_stands_where_memory_begins_while_one_asks_and_after_a_reload(sit
     expect(below).to_contain_text("user 2")
     mark.scroll_into_view_if_needed()
     assert member.findings() == []
+    summarise = page.get_by_role("button", name="Summarise and go on")
+    with page.expect_response(re.compile("/summarise/$")):
+        summarise.dblclick()
+    expect(member.questions.last).to_contain_text("Summarise our conversation so far")
+    expect(member.answer).to_have_attribute("data-status", "done", timeout=15_000)
+    expect(member.answer).to_contain_text("so that we can go on from your summary")
+    expect(mark).to_have_count(1)
+    assert len(rows.of(person)) == 2, "a double click asks once"
+    page.screenshot(path="/tmp/memory-dark.png")
     page.evaluate(
         """htmx.swap({ text: '<li id="memory-begins" hx-swap-oob="delete"></li>', target: null, swap: "none" })"""
     )

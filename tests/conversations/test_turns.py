@@ -256,7 +256,9 @@ def test_a_chat_says_where_memory_begins_also_after_a_reload_and_nowhere_when_al
 
     def marked():
         page = client.get(f"/c/{chat.pk}/", headers={"host": "act.localhost"}).content.decode()
-        return re.findall(r'id="memory-begins"[^>]*>[^<]*</li>\s*<li class="msg[^"]*" id="message-([^"]*)"', page)
+        return re.findall(
+            r'id="memory-begins">(?:(?!</li>).)*</li>\s*<li class="msg[^"]*" id="message-([^"]*)"', page, re.DOTALL
+        )
 
     def ask(model):
         begun = beginning.begin(alice, world.act, Question(text="And now?", conversation_id=chat.pk, model=model.pk))

@@ -206,6 +206,7 @@ ROUTES: dict[str, "Rule"] = {
     ),
     "conversations:message-again": Asker(Member(POST, 303, own=True, method_first=True)),
     "conversations:message-continue": Asker(Member(POST, 303, own=True, method_first=True)),
+    "conversations:message-summarise": Asker(Member(POST, 303, own=True, method_first=True)),
     "conversations:message-version": Asker(Member(POST, 303, own=True, body=(("by", "1"),))),
     "conversations:message-delete": Asker(Member(POST, 303, own=True)),
     "conversations:message-restore": Asker(Member(POST, 303, own=True)),
