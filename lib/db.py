@@ -19,6 +19,7 @@ import psycopg
 from asgiref.sync import sync_to_async
 from django.conf import settings
 from django.db import connections, transaction
+from django.utils import translation
 from django.utils.translation import gettext as _
 from psycopg.pq import TransactionStatus
 from psycopg.rows import namedtuple_row
@@ -292,11 +293,15 @@ async def db(work: Callable[..., T], *args: Any, by_the_clock: bool = False, **k
     """
     if settings.DB_INLINE:
         return await sync_to_async(work, thread_sensitive=True)(*args, **kwargs)
-    context = copy_context()
+    context, language = copy_context(), translation.get_language()
+
+    def speaking() -> T:
+        with translation.override(language):  # Django keeps it by thread, whatever the context says
+            return work(*args, **kwargs)
 
     def run() -> T:
         try:
-            return context.run(work, *args, **kwargs)
+            return context.run(speaking)
         finally:
             close_all()
 

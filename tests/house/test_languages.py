@@ -10,7 +10,11 @@ from pathlib import Path
 
 import pytest
 from django.conf import settings
+from django.utils import translation
+from django.utils.translation import gettext as get_text
 from django.utils.translation.template import templatize
+
+from lib.db import db
 
 ROOT = settings.BASE_DIR
 ROOMS = (
@@ -111,3 +115,11 @@ def test_people_are_addressed_in_one_way():
     """German says Sie, everywhere."""
     informal = re.compile(r"\b(du|dich|dir(?!=)|dein\w*|deine\w*|ihr euch|euer)\b", re.I)
     assert [said for _m, _p, texts, _f in translations("de") for said in texts if informal.search(said)] == []
+
+
+async def test_what_async_code_does_in_another_thread_speaks_the_same_language(settings):
+    """A question that is sent is answered with parts of the page that are drawn in a hop to the database's threads."""
+    settings.DB_INLINE = False
+    with translation.override("de"):
+        assert await db(lambda: get_text("Share")) == "Teilen"
+    assert await db(lambda: get_text("Share")) == "Share"
