@@ -221,11 +221,12 @@ def _welcome(port: int, demo: dict[str, Any], *, seconds: float) -> str:
 
   API key:  {demo["api_key"]}
 
-  Four things to try:
-  1. Log in as alice, ask something, and watch the answer arrive.
-  2. Refresh the page in the middle of an answer: it goes on.
-  3. Log in as bob, open /settings/plan/, and buy a pack: no money moves.
-  4. Ask through the OpenAI protocol:
+  Five things to try:
+  1. Ask without an account, three questions and a fourth; then sign up: the chat is yours, and the fourth is answered.
+  2. Log in as alice, ask something, and refresh the page in the middle of the answer: it goes on.
+  3. Edit the question, share the chat, find it again with Ctrl K.
+  4. Log in as bob, open /settings/plan/, and buy a pack: no money moves.
+  5. Ask through the OpenAI protocol:
      curl -N http://localhost:{port}/v1/chat/completions -H 'Authorization: Bearer {demo["api_key"]}' \\
        -H 'Content-Type: application/json' \\
        -d '{{"model": "{demo["model"]}", "stream": true, "messages": [{{"role": "user", "content": "Hello"}}]}}'
