@@ -520,6 +520,7 @@ def plain(text, *ids):
     text = re.sub(r'nonce="[^"]+"|value="\w{64}"|"X-CSRFToken":"\w+"', "", text)
     text = re.sub(r'"exported_at": "[^"]+"', "", text)
     text = re.sub(r"/stand-in/(\w+)/\w+/", r"/stand-in/\1/", text)  # a page of one's own, made for this visit
+    text = re.sub(r"\b(state|code_challenge)=[\w-]+", "", text)  # of a log-in elsewhere
     return UUID.sub("", text)
 
 
