@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
+from django.contrib.postgres.fields import ArrayField
 from django.db import Error, connections, models, transaction
 from django.utils import timezone
 
@@ -128,6 +129,10 @@ def _value(field: Any, side: Side, person: UUID) -> Any:
             return timezone.now()
         case models.IntegerField():
             return 1
+        case models.JSONField():
+            return {}
+        case ArrayField():
+            return []
     raise TypeError(f"say here what a {type(field).__name__} may hold: {field}")
 
 
