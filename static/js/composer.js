@@ -66,7 +66,7 @@ customElements.define("chat-composer", class extends HTMLElement {
     else if (on("reset-options")) this.resetOptions();
     else if (on("send-waiting")) this.flush();
     else if (on("keep-waiting")) byId("composer-waiting").hidden = true;
-    else if (bubble && on("resend")) this.send(this.outbox.items.find(({ key }) => key === bubble.dataset.key));
+    else if (bubble && on("resend")) this.send(this.asPicked(this.outbox.items.find(({ key }) => key === bubble.dataset.key)));
     else if (bubble && on("rewrite")) this.rewrite(bubble);
     else if (card && !event.ctrlKey && !event.metaKey) {
       event.preventDefault();
@@ -100,7 +100,7 @@ customElements.define("chat-composer", class extends HTMLElement {
     byId("transcript").scrollTop = 0;
     this.sending = true;
     document.dispatchEvent(new Event("question:sending"));
-    outbox.put({ ...item, why: words.not_sent }); // should the page go away before the answer, its key still makes it one
+    outbox.put({ ...item, isRefused: false, why: words.not_sent }); // should the page go away before the answer, its key still makes it one
     outbox.draft = "";
     const body = new URLSearchParams();
     for (const [name, value] of [...item.fields.filter(([name]) => name !== "idempotency_key"), ["idempotency_key", item.key]]) body.append(name, value);
@@ -111,7 +111,9 @@ customElements.define("chat-composer", class extends HTMLElement {
     if (html === null || html === undefined) return this.wait(item, words.not_sent);
     if (answer.ok) return this.sent(item, bubble, outbox, answer, html);
     const said = new DOMParser().parseFromString(html.replace(/<style.*?<\/style>/gs, ""), "text/html").querySelector("#composer-note p");
-    if (answer.status >= 500 || [409, 429].includes(answer.status)) return this.wait(item, said?.textContent ?? words.refused);
+    if (answer.status >= 500 || [409, 429].includes(answer.status)) {
+      return this.wait({ ...item, isRefused: [429, 503].includes(answer.status) }, said?.textContent ?? words.refused);
+    }
     if (answer.status === 403 && !item.isSecond) return this.signIn(async (page) => (await page.renew(this)) ? this.send({ ...item, isSecond: true }) : page.ask(this, item));
     if (answer.status === 401) {
       this.mark(bubble, words.session_over);
@@ -123,6 +125,13 @@ customElements.define("chat-composer", class extends HTMLElement {
     this.giveBack(item);
     if (said) await htmx.swap({ text: html, target: byId("thread"), sourceElement: form, swap: "none" });
     else this.tell(words.refused);
+  }
+
+  // What was refused was never asked, so it may go to the model that is picked by now; what may have arrived stays as it was.
+  asPicked(item) {
+    const { provider } = this.form.elements;
+    if (!item?.isRefused || !provider) return item;
+    return { ...item, fields: item.fields.map(([name, value]) => [name, name === "provider" ? provider.value : value]) };
   }
 
   async sent(item, bubble, outbox, answer, html) {

@@ -20,7 +20,8 @@ def sign_in(visitor, email):
 def test_a_stranger_signs_up_confirms_the_mail_and_chats(cast, mail, visitors):
     """T1, H1: from the landing page to the first answer."""
     new = visitors.open(brand=cast.act)
-    new.page.get_by_role("link", name="Create a free account").click()
+    new.page.get_by_role("link", name="Sign in").click()
+    new.page.get_by_role("main").get_by_role("link", name="Create").click()
     new.page.get_by_label("Email").fill("dora@example.com")
     new.page.get_by_label("Password").fill("a-quiet-green-lamp")
     new.page.get_by_role("button", name="Create account").click()
@@ -54,7 +55,7 @@ def test_a_member_signs_in_after_a_wrong_password_and_signs_out(cast, visitors):
     visitor.page.locator("[popovertarget=account-menu]").click()
     visitor.page.get_by_role("button", name="Sign out").click()
 
-    expect(visitor.page.get_by_role("link", name="Create a free account")).to_be_visible()
+    expect(visitor.page.get_by_role("link", name="Sign in")).to_be_visible()
     visitor.go("/c/")
     assert visitor.path.startswith("/account/login/")
 

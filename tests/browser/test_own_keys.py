@@ -84,7 +84,7 @@ def test_the_price_follows_the_model_that_is_picked(site, visitors):
     expect(member.stop_button).to_be_visible()
     expect(price).to_have_text("Your key: not counted")
     pick("demo")
-    expect(price).to_have_text("")  # what the plan asks for is known when this answer has ended
+    expect(price).to_have_text("1 question")  # also while the answer is being written
     member.stop_button.click()
     expect(price).to_have_text("1 question")
     pick("words")
