@@ -336,6 +336,7 @@ class Browser:
     def __init__(self, session: aiohttp.ClientSession, web: Served, person: Person) -> None:
         self.session, self.web, self.person = session, web, person
         self.headers = {"Host": person.brand.domain, "Cookie": person.cookies}
+        self.owner = str(person.user.pk) if person.user else ""  # whom the page was drawn for
 
     async def ask(
         self,
@@ -347,7 +348,12 @@ class Browser:
     ) -> Asked:
         """Send a question as the page does, with more fields of its form. The turn is None when it was refused."""
         path = f"/c/{conversation_id}/send/" if conversation_id else "/c/send/"
-        form = {"text": text, "csrfmiddlewaretoken": CSRF, "idempotency_key": key, **fields}
+        form = {
+            "text": text,
+            "csrfmiddlewaretoken": CSRF,
+            "idempotency_key": key,
+            "owner": str(self.person.user.pk),
+        } | fields
         if model:
             form["provider"] = str(model)
         async with self.post(path, data=form, headers={"HX-Request": "true"}) as response:
