@@ -352,7 +352,7 @@ class Browser:
             "text": text,
             "csrfmiddlewaretoken": CSRF,
             "idempotency_key": key,
-            "owner": str(self.person.user.pk),
+            "owner": self.owner,
         } | fields
         if model:
             form["provider"] = str(model)

@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("DEVELOPMENT", "1")
 for name in (
@@ -22,7 +23,8 @@ for name in ("default", "service"):
 # Two runs on one server get in each other's way unless each names its own database.
 DATABASES["owner"]["TEST"] = {"DEPENDENCIES": [], "NAME": os.environ.get("TEST_DB_NAME")}
 TESTER = env.db_url("DATABASE_TESTER_URL", default="postgres://nobody@127.0.0.1:1/unset")
-STORAGES["files"] = {**STORAGES["files"], "OPTIONS": {"location": str(Path(VAR_DIR) / "files-of-tests")}}
+files: Any = STORAGES["files"]
+files["OPTIONS"]["location"] = str(Path(VAR_DIR) / "files-of-tests")
 EMAIL_BACKEND = "django.core.mail.backends.locmem.EmailBackend"
 CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
 CELERY_TASK_ALWAYS_EAGER = True
