@@ -169,7 +169,6 @@ def test_a_mark_stands_where_memory_begins_while_one_asks_and_after_a_reload(sit
     expect(member.answer).to_contain_text("so that we can go on from your summary")
     expect(mark).to_have_count(1)
     assert len(rows.of(person)) == 2, "a double click asks once"
-    page.screenshot(path="/tmp/memory-dark.png")
     page.evaluate(
         """htmx.swap({ text: '<li id="memory-begins" hx-swap-oob="delete"></li>', target: null, swap: "none" })"""
     )

@@ -170,7 +170,7 @@ def attempt(name, work):
     except (OSError, MemoryError):
         pass
 attempt("read a file", lambda: open("/etc/passwd"))
-attempt("write a file", lambda: open("/tmp/confined", "w"))
+attempt("write a file", lambda: open({folder!r} + "/confined", "w"))
 attempt("list a folder", lambda: list(os.scandir("/")))
 attempt("connect", lambda: socket.create_connection(("127.0.0.1", {port})))
 attempt("resolve and connect", lambda: socket.create_connection(("localhost", {port})))
