@@ -105,7 +105,7 @@ async def _wish_for_title(begun: Begun) -> None:
     """After the first answer to a member's page: the words that the chat is named by become a title, in the background."""
     if not settings.TITLE_TOKENS or begun.conversation_id is None or begun.principal.role != "app_user":
         return
-    if begun.principal.key_id:
+    if begun.principal.key_id or begun.own_key:  # a program's; or for that key's vendor only
         return
     try:
         await db(tasks.better_title.delay, str(begun.conversation_id))
