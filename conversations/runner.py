@@ -95,10 +95,10 @@ async def _end(live: Live, listening: asyncio.Task[Usage | None]) -> None:
         finished = await _finish(live, str(status), usage, error)
         live.error = error or live.error
         live.close(finished)
-        if live.begun.opens and status == Turn.Status.DONE:
-            await _wish_for_title(live.begun)
     finally:
         hub.ended(live)  # also when the loop itself is being closed
+    if live.begun.opens and status == Turn.Status.DONE:
+        await _wish_for_title(live.begun)
 
 
 async def _wish_for_title(begun: Begun) -> None:
