@@ -65,7 +65,12 @@ def weights(world: factories.World) -> list[Row]:
 
 def paint(world: factories.World, upstream: Upstream, tokens: int) -> Row:
     model = factories.make_provider(
-        "long", protocol="openai", model=f"m;tokens={tokens};md=1;delay_ms=1", max_tokens=2 * tokens, position=0
+        "long",
+        protocol="openai",
+        model=f"m;tokens={tokens};md=1;delay_ms=1",
+        max_tokens=2 * tokens,
+        context_window=10 * tokens,
+        position=0,
     )
     ledger.top_up(world.act, meter="tokens", amount=10**12, reason="benchmark")
     session = client_of(world).cookies["sessionid"].value

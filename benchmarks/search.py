@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from benchmarks.table import Row
-from conversations import search
+from conversations.chats import search
 from lib.db import scope
 from tests import factories
 

@@ -25,10 +25,10 @@ from django.test import Client  # noqa: E402
 from accounts.models import Brand, User  # noqa: E402
 from benchmarks import stage  # noqa: E402
 from benchmarks.table import Row  # noqa: E402
-from conversations import listing, reading  # noqa: E402
+from conversations.chats import listing, reading  # noqa: E402
+from conversations.engine.preparing import MOST_HISTORY  # noqa: E402
+from conversations.engine.statements import LOAD  # noqa: E402
 from conversations.models import Conversation  # noqa: E402
-from conversations.preparing import MOST_HISTORY  # noqa: E402
-from conversations.statements import LOAD  # noqa: E402
 from lib.db import SERVICE, Principal, scope, send  # noqa: E402
 from tests import crowd, factories  # noqa: E402
 

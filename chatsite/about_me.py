@@ -9,7 +9,7 @@ from typing import Any
 from accounts.models import ApiKey, Brand, Membership, Profile, User
 from billing.books import BillingTransaction
 from billing.models import Subscription, SubscriptionHistory
-from conversations.export.packing import Document, as_json
+from conversations.chats.export.packing import Document, as_json
 from conversations.models import Attachment, Export, Feedback, PendingMessage, Share, Template
 from events.models import NoticePreference, Notification
 from lib import clock

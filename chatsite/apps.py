@@ -23,7 +23,7 @@ class ChatsiteConfig(AppConfig):
 
         from chatsite import celery  # noqa: F401 - shared tasks need the app, whoever queues them
         from chatsite.about_me import about_me
-        from conversations.export import background
+        from conversations.chats.export import background
 
         if about_me not in background.besides:
             background.besides.append(about_me)

@@ -25,8 +25,9 @@ from django.urls import set_script_prefix  # noqa: E402
 from accounts import keys  # noqa: E402
 from chatsite import pages  # noqa: E402
 from chatsite.middleware import Front  # noqa: E402
-from conversations import attachments, importing, runner  # noqa: E402
+from conversations.chats import importing  # noqa: E402
 from conversations.doors import exchange  # noqa: E402
+from conversations.engine import attachments, runner  # noqa: E402
 from lib.errors import TooLarge  # noqa: E402
 from lib.sse import EventStream  # noqa: E402
 from providers import clients  # noqa: E402

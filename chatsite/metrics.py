@@ -17,8 +17,8 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from accounts.access import public
-from conversations import runner
-from conversations.live import hub
+from conversations.engine import runner
+from conversations.engine.live import hub
 from events import alarms
 from events.models import Alarm
 from lib import clock

@@ -14,7 +14,7 @@ from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_POST, require_safe
 
 from accounts.access import BrandRequest, as_member, brand_member, member_asks
-from conversations import paying
+from conversations.engine import paying
 from events import stream
 from lib.db import Principal
 from lib.errors import DomainError, Forbidden, Invalid

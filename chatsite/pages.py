@@ -19,8 +19,8 @@ from django.utils.translation import gettext as _
 from accounts import preferences
 from accounts.access import NotAMember, public
 from accounts.brands import NoBrand
-from conversations import runner
 from conversations.doors import errors as door_errors
+from conversations.engine import runner
 from lib.db import close_all, database_is_away
 from lib.errors import (
     DomainError,

@@ -22,7 +22,7 @@ from accounts.access import BrandRequest, declare
 from accounts.models import Brand, Membership, Profile, User
 from billing.plans import assign_default_plan
 from chatsite import sign_in_ways
-from conversations import pending
+from conversations.chats import pending
 from events import mail, stream
 from events.models import EmailLog
 from lib import clock

@@ -16,7 +16,7 @@ from django.urls import path, reverse
 from django.utils.http import urlencode
 
 from accounts.models import Brand, Membership, User
-from conversations import health
+from conversations.engine import health
 from events import stream
 from lib.db import SERVICE, scope
 from lib.errors import Forbidden

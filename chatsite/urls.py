@@ -24,7 +24,7 @@ urlpatterns = [
     path("", include("billing.urls")),
     path("", include("events.urls")),
     path("v1/", include("conversations.doors.urls")),
-    path("api/v1/", include("conversations.rest")),
+    path("api/v1/", include("conversations.rest.chats")),
     path("api/v1/", include("quotas.api")),
     path("account/stay/", staying.stay, name="stay-signed-in"),
     path("account/", include("allauth.account.urls")),

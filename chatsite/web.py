@@ -28,8 +28,8 @@ from django.urls import reverse
 from uvicorn.supervisors import ChangeReload
 
 from chatsite.asgi import django_application
-from conversations import relay, runner
-from conversations.live import hub
+from conversations.engine import relay, runner
+from conversations.engine.live import hub
 from providers import calls
 
 log = logging.getLogger("chatsite.web")

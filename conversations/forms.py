@@ -9,10 +9,10 @@ from django.utils.functional import lazy
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
-from conversations import tuning
-from conversations.attachments import MOST_FILES
-from conversations.tuning import UNSTORABLE, TuningForm
-from conversations.turns import Question
+from conversations.engine import tuning
+from conversations.engine.attachments import MOST_FILES
+from conversations.engine.tuning import UNSTORABLE, TuningForm
+from conversations.engine.turns import Question
 from lib.errors import Invalid
 
 MOST_CHARACTERS = 100_000

@@ -353,7 +353,7 @@ class PendingMessage(Owned):
 class Share(Owned):
     """A chat as it was at one moment, for whoever has the link. What is said in it afterwards is not in it.
 
-    The link is made from the row and SECRET_KEY (conversations/sharing.py); here stands its digest only.
+    The link is made from the row and SECRET_KEY (conversations/chats/sharing.py); here stands its digest only.
     """
 
     conversation = models.ForeignKey(Conversation, models.CASCADE, related_name="shares", db_constraint=False)

@@ -5,8 +5,9 @@ from uuid import UUID
 from celery import shared_task
 from django.core.cache import cache
 
-from conversations import attachments, pending, reaper, retention, titles, withdrawing
-from conversations.export import background
+from conversations.chats import pending, retention, titles, withdrawing
+from conversations.chats.export import background
+from conversations.engine import attachments, reaper
 from lib import clock
 
 RAN_AT = "reaper-ran-at"  # in the cache: proof that beat queues and a worker works, for manage.py check_deployment

@@ -12,8 +12,8 @@ from django.http.response import HttpResponseBase
 from conversations.doors import errors, exchange, fields
 from conversations.doors.exchange import as_json, door
 from conversations.doors.fields import BadField
-from conversations.live import Live
-from conversations.turns import Finished, Question
+from conversations.engine.live import Live
+from conversations.engine.turns import Finished, Question
 from lib.errors import DomainError
 from lib.sse import KEEPALIVE, EventStream
 from providers.calls import ToolPiece

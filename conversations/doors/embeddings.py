@@ -20,12 +20,12 @@ from django.http.response import HttpResponseBase
 
 from accounts import brands
 from accounts.access import key_holder
-from conversations import beginning, finishing, paying, runner, turns
 from conversations.doors import errors, exchange, fields
 from conversations.doors.exchange import SCOPE, door
 from conversations.doors.fields import BadField
+from conversations.engine import beginning, finishing, paying, runner, turns
+from conversations.engine.turns import Begun, Finished
 from conversations.models import Turn
-from conversations.turns import Begun, Finished
 from lib.db import db
 from providers import breaker, calls, own_keys
 from providers.calls import Embedding, Vectors

@@ -17,11 +17,11 @@ from django.views.decorators.csrf import csrf_exempt
 
 from accounts import brands
 from accounts.access import View, api_key, key_holder
-from conversations import beginning, finishing, runner
 from conversations.doors.errors import Shape, after_hold
-from conversations.live import Live
+from conversations.engine import beginning, finishing, runner
+from conversations.engine.live import Live
+from conversations.engine.turns import Begun, Finished, Question
 from conversations.models import Turn
-from conversations.turns import Begun, Finished, Question
 from lib.db import db
 from lib.errors import Conflict, DomainError, TooLarge, WrongMethod
 from providers.calls import ToolPiece

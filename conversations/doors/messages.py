@@ -15,12 +15,12 @@ from django.http.response import HttpResponseBase
 
 from accounts import brands
 from accounts.access import View, key_holder
-from conversations import abilities, paying
 from conversations.doors import errors, exchange, messages_input
 from conversations.doors.exchange import SCOPE, as_json, door
-from conversations.live import Live
+from conversations.engine import abilities, paying
+from conversations.engine.live import Live
+from conversations.engine.turns import Finished
 from conversations.models import Turn
-from conversations.turns import Finished
 from lib.db import db, scope
 from lib.errors import DomainError
 from lib.logs import request_id

@@ -9,7 +9,7 @@ import orjson
 
 from conversations.doors import fields
 from conversations.doors.fields import BadField
-from conversations.turns import Question
+from conversations.engine.turns import Question
 
 MOST_MESSAGES = 2000
 MOST_STOPS = 64

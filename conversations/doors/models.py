@@ -8,9 +8,9 @@ from django.http.response import HttpResponseBase
 
 from accounts import brands
 from accounts.access import key_holder
-from conversations import paying
 from conversations.doors import errors
 from conversations.doors.exchange import SCOPE, as_json, door, made_at
+from conversations.engine import paying
 from lib.db import Principal, db, scope
 from providers import own_keys
 from providers.offers import NoSuchModel, offers

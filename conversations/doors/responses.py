@@ -17,9 +17,9 @@ from accounts.keys import READ, WRITE
 from conversations.doors import errors, exchange, fields, responses_input
 from conversations.doors.exchange import SCOPE, as_json, door
 from conversations.doors.responses_input import Wanted, turn_id_of
-from conversations.live import Live
+from conversations.engine.live import Live
+from conversations.engine.turns import Finished
 from conversations.models import OPEN_STATES, Conversation, Message, Turn
-from conversations.turns import Finished
 from lib import clock
 from lib.db import SERVICE, Principal, db, scope
 from lib.errors import Conflict, DomainError, NotFound

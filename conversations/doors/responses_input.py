@@ -7,7 +7,7 @@ from uuid import UUID
 
 from conversations.doors import fields
 from conversations.doors.fields import BadField
-from conversations.turns import Question
+from conversations.engine.turns import Question
 from lib.errors import NotFound
 
 MOST_ITEMS = 2000

@@ -4,7 +4,7 @@ from typing import Any
 
 from django import template
 
-from conversations import visiting
+from conversations.pages import visiting
 
 register = template.Library()
 

@@ -24,7 +24,7 @@ from accounts.models import Brand, Membership, Profile, User
 from chatsite import asgi, erasing
 from chatsite.avatars import MOST_BYTES, BadPicture, drawn
 from chatsite.isolation.catalogue import tables
-from conversations import importing
+from conversations.chats import importing
 from events import notices
 from events.models import Activity, EmailLog, Notification
 from lib import clock, files

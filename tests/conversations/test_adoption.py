@@ -10,7 +10,7 @@ from django.http import HttpResponse
 
 from accounts import brands, visitors
 from accounts.models import Brand, IdempotencyRecord, Visitor
-from conversations import reaper
+from conversations.engine import reaper
 from conversations.models import Conversation, Message, PendingMessage, Turn
 from lib.db import SERVICE, db, scope
 from quotas.models import Bucket, UsageLog

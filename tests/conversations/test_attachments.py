@@ -12,12 +12,12 @@ import pytest
 from django.db import connections
 from django.test.utils import CaptureQueriesContext
 
-from conversations import attachments
-from conversations.attachments import handed_over
-from conversations.beginning import begin
+from conversations.engine import attachments
+from conversations.engine.attachments import handed_over
+from conversations.engine.beginning import begin
+from conversations.engine.turns import Branch, Question
 from conversations.errors import TooLong
 from conversations.models import Attachment, Message
-from conversations.turns import Branch, Question
 from lib import clock
 from lib.db import SERVICE, db, scope, serve
 from lib.errors import NotFound

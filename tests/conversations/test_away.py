@@ -16,7 +16,7 @@ from django.db import connections
 
 from chatsite import roles
 from chatsite.embedded.postgres import Postgres
-from conversations import reaper
+from conversations.engine import reaper
 from conversations.models import Look
 from lib.db import SERVICE, close_all, db, scope
 from tests.conversations import rows

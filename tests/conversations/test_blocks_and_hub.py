@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from conversations.live import Blockwise, Growing, follow
+from conversations.engine.live import Blockwise, Growing, follow
 from lib.html import render
 
 PIECES = [

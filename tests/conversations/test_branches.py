@@ -6,9 +6,10 @@ from uuid import uuid4
 import pytest
 from django.utils import timezone
 
-from conversations import beginning, branches, finishing, judging, reading, turns, withdrawing
+from conversations.chats import branches, judging, reading, withdrawing
+from conversations.engine import beginning, finishing, turns
+from conversations.engine.turns import Branch, Question
 from conversations.models import Conversation, Correction, Feedback, Message, Turn
-from conversations.turns import Branch, Question
 from events.models import Event
 from lib.db import SERVICE, scope
 from lib.errors import Conflict, Invalid, NotFound

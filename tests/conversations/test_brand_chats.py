@@ -6,7 +6,7 @@ from django.test import Client
 
 from accounts import brands
 from accounts.models import Brand
-from conversations import judging, stats
+from conversations.chats import judging, stats
 from conversations.models import Conversation, Message, Turn
 from events.models import Activity
 from lib.db import SERVICE, Principal, scope

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from django.db import connections
 
-from conversations import reaper
+from conversations.engine import reaper
 from conversations.models import Message, Turn
 from lib import clock
 from lib.db import SERVICE, db, scope
@@ -20,13 +20,13 @@ from tests.conversations import rows
 from tests.server import PROJECT, Browser, eventually, said
 
 OFF_S = 600
-REAP = "import django; django.setup(); from conversations import reaper; print(reaper.reap())"
+REAP = "import django; django.setup(); from conversations.engine import reaper; print(reaper.reap())"
 
 # As beat calls it: a reaper that could not look for a while gives everybody that time on top.
 REAP_UNTIL_OVER = """
 import time, django; django.setup()
 from django.conf import settings
-from conversations import reaper
+from conversations.engine import reaper
 settings.TURN_LOST_AFTER_S = 3.0
 for _ in range(30):
     if reaper.reap(): break

@@ -13,7 +13,7 @@ from django.db import connections
 from django.db.models import F
 
 from accounts.models import ApiKey, IdempotencyRecord, Membership, User
-from conversations import reaper
+from conversations.engine import reaper
 from lib.db import SERVICE, db, scope
 from quotas.models import Hold
 from tests.conversations import rows

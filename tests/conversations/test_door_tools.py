@@ -8,7 +8,7 @@ import openai
 import pytest
 from pydantic import BaseModel
 
-from conversations import abilities
+from conversations.engine import abilities
 from lib.db import db
 from lib.errors import Invalid
 from lib.ids import uuid7

@@ -5,7 +5,7 @@ import asyncio
 import openai
 import pytest
 
-from conversations import reaper
+from conversations.engine import reaper
 from lib.db import SERVICE, db, scope
 from quotas import ledger
 from tests.conversations import rows

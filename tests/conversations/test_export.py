@@ -14,8 +14,8 @@ import pytest
 from django.test import Client
 from markdown_it import MarkdownIt
 
-from conversations.export import background, packing, pdf
-from conversations.export.markdown import contained, markdown
+from conversations.chats.export import background, packing, pdf
+from conversations.chats.export.markdown import contained, markdown
 from conversations.models import Conversation, Export, Message
 from events.models import Notification
 from lib import clock, files

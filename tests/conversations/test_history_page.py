@@ -10,8 +10,8 @@ from django.db import connections
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
-from conversations import listing
-from conversations.listing import Wanted
+from conversations.chats import listing
+from conversations.chats.listing import Wanted
 from conversations.models import Conversation
 from lib import clock
 from lib.db import SERVICE, scope

@@ -11,10 +11,10 @@ import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.db import connections
 
-from conversations import importing
-from conversations.export.chats import collected, envelope
-from conversations.export.packing import as_json
-from conversations.importing import bring
+from conversations.chats import importing
+from conversations.chats.export.chats import collected, envelope
+from conversations.chats.export.packing import as_json
+from conversations.chats.importing import bring
 from conversations.models import Conversation, Message
 from lib.db import SERVICE, scope
 from lib.errors import DomainError

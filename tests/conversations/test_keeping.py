@@ -4,7 +4,7 @@ from uuid import uuid4
 
 import pytest
 
-from conversations import keeping
+from conversations.chats import keeping
 from conversations.models import Conversation, Message, Turn
 from events.models import Event
 from lib.db import SERVICE, db, scope

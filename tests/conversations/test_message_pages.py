@@ -9,9 +9,10 @@ from django.db.models import F
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from conversations import beginning, branches
+from conversations.chats import branches
+from conversations.engine import beginning
+from conversations.engine.turns import Branch, Question
 from conversations.models import Conversation, Message, Turn
-from conversations.turns import Branch, Question
 from lib.db import LEAVE, SERVICE, close_all, scope
 from lib.errors import Conflict
 from providers import offers

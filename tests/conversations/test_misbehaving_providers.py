@@ -7,7 +7,7 @@ from collections import Counter
 import openai
 import pytest
 
-from conversations import reaper
+from conversations.engine import reaper
 from conversations.models import Conversation
 from lib.db import SERVICE, db, scope
 from providers.models import AIProvider, Fallback

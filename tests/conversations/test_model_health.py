@@ -8,7 +8,7 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
-from conversations import health
+from conversations.engine import health
 from conversations.models import Turn
 from events.models import Activity
 from lib.db import SERVICE, Principal, current_alias, scope

@@ -4,8 +4,8 @@ import pytest
 from django.test import Client
 
 from accounts import keys
-from conversations import beginning, handing_over, paying
-from conversations.turns import Question
+from conversations.engine import beginning, handing_over, paying
+from conversations.engine.turns import Question
 from lib.db import SERVICE, scope
 from lib.secret import Secret
 from providers import offers, own_keys

@@ -5,7 +5,8 @@ from urllib.parse import quote
 
 import pytest
 
-from conversations import reading, starters, tuning
+from conversations.chats import reading, starters
+from conversations.engine import tuning
 from conversations.models import BrandTemplate, Conversation
 from lib.db import SERVICE, db, scope
 from lib.errors import Invalid, NotFound

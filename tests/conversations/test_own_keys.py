@@ -8,7 +8,7 @@ import openai
 import pytest
 from django.db import connections
 
-from conversations import reaper
+from conversations.engine import reaper
 from conversations.models import Turn
 from events.models import Notification
 from lib.db import SERVICE, db, scope

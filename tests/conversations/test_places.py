@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from conversations import places
+from conversations.chats import places
 from conversations.models import Message
 from lib.db import scope
 from lib.ids import uuid7

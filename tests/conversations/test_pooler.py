@@ -11,7 +11,7 @@ import psycopg
 import pytest
 from django.db import connections
 
-from conversations import reaper
+from conversations.engine import reaper
 from lib.db import SERVICE, db, scope
 from tests import factories
 from tests.conversations import rows

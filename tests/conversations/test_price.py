@@ -5,10 +5,11 @@ import json
 import pytest
 from django.test import Client
 
-from conversations import beginning, reading
+from conversations.chats import reading
 from conversations.doors import errors
+from conversations.engine import beginning
+from conversations.engine.turns import Question
 from conversations.models import Turn
-from conversations.turns import Question
 from lib.db import SERVICE, scope
 from providers import offers
 from providers.calls import Usage

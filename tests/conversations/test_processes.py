@@ -11,7 +11,7 @@ import redis
 
 from accounts.models import Membership
 from chatsite.embedded.valkey import Valkey
-from conversations import relay
+from conversations.engine import relay
 from conversations.models import Conversation, Message, Turn
 from lib.db import SERVICE, db, scope
 from quotas.models import Entry

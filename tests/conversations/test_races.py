@@ -5,10 +5,10 @@ from datetime import timedelta
 import pytest
 from django.utils import timezone
 
-from conversations import beginning, finishing, reaper, turns
+from conversations.engine import beginning, finishing, reaper, turns
+from conversations.engine.turns import Question
 from conversations.errors import StillAnswering
 from conversations.models import Conversation, Message, Turn
-from conversations.turns import Question
 from lib.db import SERVICE, scope
 from lib.errors import Conflict
 from providers import offers

@@ -10,9 +10,9 @@ from django.db import connections
 from django.db.models import F
 from django.utils import timezone
 
-from conversations import beginning, reaper
+from conversations.engine import beginning, reaper
+from conversations.engine.turns import Question
 from conversations.models import Look, Turn
-from conversations.turns import Question
 from lib.db import SERVICE, close_all, scope
 from lib.errors import Conflict
 from lib.ids import uuid7

@@ -12,9 +12,9 @@ from django.db import connections
 from accounts.models import Brand, Visitor
 from billing.models import Plan
 from billing.plans import assign_plan
-from conversations import reading, retention
+from conversations.chats import reading, retention
+from conversations.chats.retention import Keeping
 from conversations.models import Conversation, Message, Turn
-from conversations.retention import Keeping
 from lib import clock
 from lib.db import SERVICE, scope
 from lib.errors import NotFound

@@ -8,10 +8,10 @@ import pytest
 from django.utils.html import strip_tags
 
 from accounts.models import Brand
-from conversations import search
-from conversations.excerpts import SHOWN, excerpt, marked
+from conversations.chats import search
+from conversations.chats.excerpts import SHOWN, excerpt, marked
+from conversations.chats.search import Filters, find, parse
 from conversations.models import Conversation, Message
-from conversations.search import Filters, find, parse
 from lib.db import SERVICE, scope
 from lib.errors import Invalid
 from tests import factories

@@ -7,7 +7,7 @@ from django.core.cache import cache
 from django.test import Client
 
 from accounts.models import Brand, Membership, User
-from conversations import sharing
+from conversations.chats import sharing
 from conversations.models import Conversation, Message, Share
 from lib import clock
 from lib.db import SERVICE, scope

@@ -2,9 +2,10 @@
 
 import pytest
 
-from conversations import beginning, keeping, titles
+from conversations.chats import keeping, titles
+from conversations.engine import beginning
+from conversations.engine.turns import Question
 from conversations.models import Conversation, Turn
-from conversations.turns import Question
 from lib.db import SERVICE, db, scope
 from providers import breaker, offers
 from providers.models import AIProvider, Price

@@ -5,9 +5,9 @@ from importlib import import_module
 import pytest
 from django.db import connections
 
-from conversations import beginning
+from conversations.engine import beginning
+from conversations.engine.turns import Question
 from conversations.models import Message
-from conversations.turns import Question
 from lib.db import SERVICE, scope
 from tests import factories
 from tests.conversations.test_turns import finish

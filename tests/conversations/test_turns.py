@@ -10,11 +10,12 @@ from django.utils import timezone
 
 from accounts.idempotency import KeyReused
 from accounts.models import IdempotencyRecord
-from conversations import beginning, finishing, reading, reaper, turns
-from conversations.charging import charge
+from conversations.chats import reading
+from conversations.engine import beginning, finishing, reaper, turns
+from conversations.engine.charging import charge
+from conversations.engine.turns import Question
 from conversations.errors import StillAnswering, TooLong
 from conversations.models import Conversation, Message, Turn
-from conversations.turns import Question
 from events.models import Event
 from lib.db import LEAVE, SERVICE, Principal, scope
 from lib.errors import Invalid, NotFound

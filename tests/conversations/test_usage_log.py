@@ -4,9 +4,9 @@ from uuid import UUID
 
 import pytest
 
-from conversations import beginning, handing_over, reaper, turns
+from conversations.engine import beginning, handing_over, reaper, turns
+from conversations.engine.turns import Question
 from conversations.models import Turn
-from conversations.turns import Question
 from events.models import Event
 from lib.db import SERVICE, scope
 from providers import offers

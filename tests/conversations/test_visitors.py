@@ -12,7 +12,7 @@ from accounts.models import Brand, Visitor
 from billing.models import Plan, PlanLimit
 from billing.plans import assign_plan
 from chatsite.isolation.catalogue import walled
-from conversations import pending, retention
+from conversations.chats import pending, retention
 from conversations.models import BrandTemplate, Conversation, Message, PendingMessage
 from lib import clock
 from lib.db import SERVICE, scope

@@ -37,7 +37,7 @@ from billing.models import (
     SubscriptionHistory,
 )
 from chatsite.isolation.catalogue import walled
-from conversations.live import hub
+from conversations.engine.live import hub
 from conversations.models import Attachment, BrandTemplate, Conversation, Export, Message, Share, Turn
 from events import notices, stream
 from events.models import Activity, Alarm, DeadLetter, EmailLog, Event, Notification

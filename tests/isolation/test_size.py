@@ -12,8 +12,9 @@ from uuid import uuid4
 import pytest
 from django.db import connections
 
-from conversations import beginning, finishing, listing, reading, turns
-from conversations.turns import Question
+from conversations.chats import listing, reading
+from conversations.engine import beginning, finishing, turns
+from conversations.engine.turns import Question
 from lib.db import SERVICE, scope
 from providers import offers
 from tests.crowd import BIG, fill

@@ -2,9 +2,9 @@
 
 from uuid import uuid4
 
-from conversations import beginning, finishing
+from conversations.engine import beginning, finishing
+from conversations.engine.turns import Question
 from conversations.models import Conversation, Message, Turn
-from conversations.turns import Question
 from lib.db import SERVICE, scope
 from quotas.models import Bucket, Entry, UsageLog
 from tests.factories import member

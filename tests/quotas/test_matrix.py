@@ -7,9 +7,9 @@ import pytest
 from accounts.models import Brand
 from billing import plans
 from billing.models import Plan
-from conversations import beginning, reaper, turns
+from conversations.engine import beginning, reaper, turns
+from conversations.engine.turns import Question
 from conversations.models import Turn
-from conversations.turns import Question
 from lib.db import SERVICE, scope
 from providers import offers
 from providers.calls import Usage

@@ -4,8 +4,8 @@ from datetime import timedelta
 
 import pytest
 
-from conversations import beginning
-from conversations.turns import Question
+from conversations.engine import beginning
+from conversations.engine.turns import Question
 from events import stream
 from events.models import Event
 from lib import clock

@@ -3,7 +3,7 @@
 import sys
 from typing import Any
 
-from conversations import retention
+from conversations.chats import retention
 from lib.commands import OperatorCommand
 
 

@@ -1,0 +1,69 @@
+"""What the chats that are kept come to: of one member, of a brand, and of each answer of a chat. Runs in the reader's scope.
+
+What was deleted is in none of it; what was used stands in the usage log, deleted chats included.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from django.contrib.postgres.aggregates import ArrayAgg
+from django.db.models import Count, Q, Sum
+from django.db.models.functions import Coalesce
+
+from conversations.chats import listing
+from conversations.models import Conversation
+from lib.db import Principal, send
+
+ANSWERS = """
+select message_id, model, status, prompt_tokens, completion_tokens, cost_microusd, queue_ms, first_token_ms, total_ms,
+       created_at
+from conversation_usage where conversation_id = %(conversation)s order by id desc limit %(most)s
+"""
+MOST_ANSWERS = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """The chats of one member: how many, and what of them can be filtered by."""
+
+    total: int
+    active: int
+    archived: int
+    in_bin: int
+    messages: int
+    models: list[str]  # api_identifiers
+    agents: list[UUID]
+
+
+def of_member(principal: Principal) -> Kept:
+    """One query."""
+    here, bin_ = Q(deleted_at=None), Q(deleted_at__isnull=False)
+    found = listing.owned(principal).aggregate(
+        total=Count("pk", filter=here),
+        active=Count("pk", filter=here & Q(archived_at=None)),
+        archived=Count("pk", filter=here & Q(archived_at__isnull=False)),
+        in_bin=Count("pk", filter=bin_),
+        messages=Coalesce(Sum("message_count", filter=here), 0),
+        models=ArrayAgg("model", distinct=True, filter=~Q(model=""), default=[]),
+        agents=ArrayAgg("agent_id", distinct=True, filter=Q(agent_id__isnull=False), default=[]),
+    )
+    return Kept(**found)
+
+
+def of_brand(brand_id: UUID) -> dict[str, int]:
+    """S0 getConversationStats(): every member's and visitor's chats, but for what is in a bin. Money in micro-dollars."""
+    found: dict[str, int] = Conversation.objects.filter(brand_id=brand_id, deleted_at=None).aggregate(
+        total_conversations=Count("pk"),
+        active_conversations=Count("pk", filter=Q(archived_at=None)),
+        archived_conversations=Count("pk", filter=Q(archived_at__isnull=False)),
+        total_messages=Coalesce(Sum("message_count"), 0),
+        total_tokens_used=Coalesce(Sum("total_tokens_used"), 0),
+        total_cost_microusd=Coalesce(Sum("total_cost_microusd"), 0),
+    )
+    return found
+
+
+def answers(conversation_id: UUID) -> list[Any]:
+    """What each of a chat's answers took, the newest first: S2 `conversation_usage`, times in milliseconds."""
+    return send((ANSWERS, {"conversation": conversation_id, "most": MOST_ANSWERS}))[0]

@@ -1,0 +1,1 @@
+"""The pages of the chat, and what their forms do."""
