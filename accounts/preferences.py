@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from urllib.parse import parse_qsl, urlencode
 from uuid import UUID
-from zoneinfo import available_timezones
 
 from django.conf import settings
 from django.http import HttpRequest
@@ -17,6 +16,7 @@ from django.utils import translation
 from django.utils.translation.trans_real import get_supported_language_variant, parse_accept_lang_header
 
 from accounts.models import Profile
+from lib import zones
 from lib.db import SERVICE, scope
 
 COOKIE = "prefs"
@@ -40,7 +40,7 @@ def of(request: HttpRequest) -> Preferences:
     told = dict(parse_qsl(request.COOKIES.get(COOKIE, "")[:500]))
     return Preferences(
         language=_one_of(told.get("language", ""), dict(settings.LANGUAGES)),
-        zone=_one_of(told.get("zone", ""), available_timezones()),
+        zone=_one_of(told.get("zone", ""), zones.KNOWN),
         theme=_one_of(told.get("theme", ""), Profile.Theme.values),
         announce=_one_of(told.get("announce", ""), Profile.Announce.values) or Profile.Announce.FULL,
         enter_sends=told.get("enter_sends") != "0",
