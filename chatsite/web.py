@@ -59,10 +59,12 @@ class Server(uvicorn.Server):
         log.info("Draining: %d answers are being written.", len(hub.unfinished()))
         relay.reader.let_go()
         await self._wait(settings.LAME_DUCK_S)
+        await _take_in()
         for server in self.servers:
             server.close()
         for listener in sockets or []:
             listener.close()
+        await _take_in()
         for connection in list(self.server_state.connections):
             connection.shutdown()
         until = self._loop.time() + settings.DRAIN_S
@@ -80,6 +82,12 @@ class Server(uvicorn.Server):
     def _is_busy() -> bool:
         """A question may be about to become an answer."""
         return bool(hub.unfinished() or django_application.unanswered)
+
+
+async def _take_in() -> None:
+    """Accept and read what the proxy has sent by now: a busy loop is behind, and what is closed unread is reset."""
+    for _ in range(3):
+        await asyncio.sleep(0)
 
 
 async def warm_up() -> None:
