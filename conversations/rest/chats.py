@@ -24,6 +24,7 @@ from conversations.engine.turns import Question
 from conversations.forms import MOST_CHARACTERS
 from conversations.models import Conversation, Message
 from conversations.rest import recording as recorded
+from conversations.rest.shapes import conversation_as_told, message_as_told
 from lib.db import scope
 from lib.errors import Invalid, NotFound
 
@@ -144,7 +145,7 @@ def conversations(request: BrandRequest) -> HttpResponse:
         after=given.get("after", ""),
         most=_limit(request),
     )
-    return _listed(request, _page(request, wanted), _conversation)
+    return _listed(request, _page(request, wanted), conversation_as_told)
 
 
 @reads
@@ -241,7 +242,7 @@ def _page(request: BrandRequest, wanted: Wanted) -> listing.Page:
 
 def _one(request: BrandRequest, conversation_id: UUID) -> HttpResponse:
     with scope(request.principal):
-        return as_json(_conversation(_readable(request, conversation_id)))
+        return as_json(conversation_as_told(_readable(request, conversation_id)))
 
 
 def _readable(request: BrandRequest, conversation_id: UUID) -> Conversation:
@@ -259,46 +260,8 @@ def _messages(request: BrandRequest, conversation_id: UUID) -> HttpResponse:
         said = _readable(request, conversation_id).messages.filter(is_current=True, deleted_at=None).order_by("id")
         rows = list(said.filter(pk__gt=after)[: most + 1] if after else said[: most + 1])
     shown = rows[:most]
-    answer = as_json([_message(row) for row in shown])
+    answer = as_json([message_as_told(row) for row in shown])
     return _linked(request, answer, str(shown[-1].pk) if len(rows) > most else "")
-
-
-def _conversation(row: Conversation) -> dict[str, Any]:
-    return {
-        "id": row.pk,
-        "title": row.title,
-        "model": row.model,
-        "status": row.status,
-        "archived": row.archived_at is not None,
-        "pinned": row.pinned_at is not None,
-        "settings": row.settings,
-        "context": {"type": row.context_type, "id": row.context_id, "label": row.context_label}
-        if row.context_type
-        else None,
-        "message_count": row.message_count,
-        "total_tokens_used": row.total_tokens_used,
-        "total_cost_microusd": row.total_cost_microusd,
-        "created_at": row.created_at,
-        "updated_at": row.updated_at,
-        "last_message_at": row.last_message_at,
-    }
-
-
-def _message(row: Message) -> dict[str, Any]:
-    return {
-        "id": row.pk,
-        "chat_id": row.conversation_id,
-        "role": row.role,
-        "content": row.content,
-        "status": row.status,
-        "function_call": row.function_call,
-        "ai_provider_id": row.provider_id,
-        "system_prompt_id": row.system_prompt_id,
-        "model": row.model,
-        "token_usage": row.token_usage or None,
-        "tokens_used": row.tokens_used,
-        "created_at": row.created_at,
-    }
 
 
 def _listed(request: BrandRequest, page: listing.Page, told: Callable[[Conversation], Any]) -> HttpResponse:
