@@ -19,6 +19,7 @@ from django.utils.crypto import salted_hmac
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
+from accounts import circumstances
 from accounts.models import Brand, Visitor
 from lib.db import SERVICE, Principal, scope
 from lib.errors import DomainError
@@ -47,6 +48,7 @@ def of_request(request: HttpRequest) -> UUID | None:
 
 
 def principal(brand: Brand, visitor_id: UUID) -> Principal:
+    circumstances.note_visitor(visitor_id)
     return Principal("app_visitor", brand.pk, visitor_id)
 
 

@@ -17,7 +17,7 @@ from accounts.models import Brand
 from billing.models import BillingTransaction, Cycle, Plan, Subscription
 from events import notices
 from events.models import Event, Notification
-from events.reading import published, since_last_look
+from events.reading import unread
 from lib import clock
 from lib.db import SERVICE, scope
 from lib.money import dollars
@@ -193,14 +193,13 @@ SAID: dict[str, Callable[[News], Words | None]] = {
 def look(now: datetime | None = None) -> int:
     """Tell what happened since the last look, and of trials that end within three days. Returns how many were told."""
     now = now or clock.now()
-    with since_last_look(READER, now=now) as since:
+    told = 0
+    for events in unread(READER, SAID):
         with scope(SERVICE):
-            events = list(published(since, SAID).exclude(owner_id=None))
-            keys = {_once(event): event for event in events}
+            keys = {_once(event): event for event in events if event.owner_id}
             known = Notification.objects.filter(once__in=keys, brand_id__in={event.brand_id for event in events})
             for key in known.values_list("once", flat=True):
                 keys.pop(key, None)
-        told = 0
         for event in keys.values():
             try:
                 with scope(SERVICE), preferences.in_language_of(event.owner_id):

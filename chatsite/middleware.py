@@ -28,7 +28,7 @@ from django.utils.functional import SimpleLazyObject, empty
 from django.utils.translation import gettext as _
 from whitenoise.middleware import WhiteNoiseMiddleware
 
-from accounts import brands, preferences
+from accounts import brands, circumstances, preferences
 from chatsite import pages, sign_in_ways
 from lib import hops, metrics
 from lib.db import close_all, database_is_away
@@ -257,6 +257,7 @@ class BrandByHost(_Both):
     @staticmethod
     def attach(request: HttpRequest) -> None:
         request.brand = SimpleLazyObject(lambda: brands.by_host(request.get_host()))  # type: ignore[attr-defined]
+        circumstances.begin(request)
 
     @staticmethod
     def process_exception(request: HttpRequest, error: Exception) -> HttpResponseBase | None:

@@ -1,24 +1,40 @@
 """What happened: one append-only stream for programs, one log for people who must answer for what they did, what people were
 told and mailed, and what is wrong now for those who run the house."""
 
+from typing import ClassVar
+
+from django.contrib.postgres.fields import ArrayField
 from django.db import models
-from django.db.models import Q
+from django.db.models import F, Func, Q
 
 from accounts.models import Brand, BrandOwned, Owned, User
 from lib.ids import uuid7
+from lib.sealed import SealedTextField
 
 
 class Event(BrandOwned):
     """One thing that happened, written in the transaction that did it. Readers (webhooks, notices, statistics) follow."""
+
+    COLUMNS: ClassVar = (
+        *("id", "brand_id", "type", "subject_kind", "subject_id", "owner_id", "data", "created_at", "xid", "seq"),
+    )
 
     type = models.CharField(max_length=60)  # dotted: message.completed; the names stand in docs/events.md
     subject_kind = models.CharField(max_length=40)
     subject_id = models.UUIDField()
     owner_id = models.UUIDField(null=True)  # whose doing it was, when it was a person's
     data = models.JSONField(default=dict)
+    # What events.reading goes by; the database fills both in. Rows of before they were there have 0.
+    xid = models.BigIntegerField(
+        db_default=Func(function="pg_current_xact_id", template="(%(function)s()::text)::bigint")
+    )
+    seq = models.BigIntegerField(db_default=0, editable=False)
 
     class Meta:
-        indexes = [models.Index(fields=["brand", "subject_id", "id"], name="events_of_a_subject")]
+        indexes = [
+            models.Index(fields=["brand", "subject_id", "id"], name="events_of_a_subject"),
+            models.Index(fields=["xid", "seq"], name="events_in_order"),
+        ]
 
     def __str__(self) -> str:
         return self.type
@@ -45,13 +61,14 @@ class Activity(BrandOwned):
 
 
 class Reader(models.Model):
-    """How far somebody who follows the stream has come. What is read again is told once all the same."""
+    """How far somebody who follows the stream has come (events.reading.Place)."""
 
     name = models.CharField(max_length=40, primary_key=True)
-    read_until = models.DateTimeField()
+    place = models.TextField(db_default="1")
+    read_until = models.DateTimeField()  # when that was
 
     def __str__(self) -> str:
-        return f"{self.name} until {self.read_until:%Y-%m-%d %H:%M:%S}"
+        return f"{self.name}, {self.read_until:%Y-%m-%d %H:%M:%S}"
 
 
 class Notification(Owned):
@@ -108,6 +125,98 @@ class NoticePreference(Owned):
 
     def __str__(self) -> str:
         return f"{self.type}: {'bell' if self.in_app else ''} {'mail' if self.by_mail else ''}"
+
+
+class WebhookEndpoint(BrandOwned):
+    """An address of a brand's own that is told of what happens there (S3 `webhooks`), signed by Standard Webhooks."""
+
+    class Off(models.TextChoices):
+        """Why it is switched off."""
+
+        BY_HAND = "by_hand"
+        GONE = "gone"  # it answered 410
+        FAILING = "failing"  # for days on end
+
+    user = models.ForeignKey(User, models.SET_NULL, null=True, related_name="+", db_constraint=False)  # who made it
+    agent_id = models.UUIDField(null=True)  # events of this agent only
+    name = models.CharField(max_length=80)
+    url = models.CharField(max_length=1000)
+    events = ArrayField(models.CharField(max_length=60))  # names, `conversation.*`, or `*`
+    secret = SealedTextField(bind=("pk", "brand_id"))  # whsec_...
+    old_secret = SealedTextField(bind=("pk", "brand_id"), null=True)  # signs too, until then
+    old_secret_until = models.DateTimeField(null=True)
+    custom_headers = SealedTextField(
+        bind=("pk", "brand_id"), null=True
+    )  # a JSON object; a value may be a key of theirs
+    is_active = models.BooleanField(default=True)
+    off_because = models.CharField(max_length=10, choices=Off, blank=True, default="")
+    retry_failed = models.BooleanField(default=True)
+    max_retries = models.PositiveSmallIntegerField(default=9)
+    # Of deliveries that are over, one way or the other; one that is sent again counts again.
+    total_deliveries = models.PositiveBigIntegerField(default=0)
+    successful_deliveries = models.PositiveBigIntegerField(default=0)
+    failed_deliveries = models.PositiveBigIntegerField(default=0)
+    failing_since = models.DateTimeField(null=True)  # the first attempt that failed after the last one that did not
+    last_delivered_at = models.DateTimeField(null=True)
+    updated_at = models.DateTimeField(auto_now=True)
+    # Which key of the ring sealed it, read by the database from the envelope itself.
+    key_id = models.GeneratedField(
+        expression=Func(
+            F("secret"),
+            template="encode(substring(%(expressions)s from 3 for get_byte(%(expressions)s, 1)), 'escape')",
+            output_field=models.TextField(),
+        ),
+        output_field=models.TextField(),
+        db_persist=True,
+    )
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["brand", "id"], name="webhook_of_its_brand")]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class WebhookDelivery(BrandOwned):
+    """One event on its way to one endpoint, and how that went (S3 `webhook_deliveries`)."""
+
+    class Status(models.TextChoices):
+        PENDING = "pending"
+        DELIVERED = "delivered"
+        FAILED = "failed"
+        CANCELLED = "cancelled"  # its endpoint was switched off before
+
+    webhook = models.ForeignKey(WebhookEndpoint, models.CASCADE, related_name="deliveries", db_constraint=False)
+    message_id = models.UUIDField()  # webhook-id: the event's, the same in every attempt and when it is sent again
+    event_type = models.CharField(max_length=60)
+    event_data = models.JSONField()  # the body
+    status = models.CharField(max_length=10, choices=Status, default=Status.PENDING)
+    http_status = models.PositiveSmallIntegerField(null=True)  # of the last attempt; null = there was no answer
+    response_body = models.TextField(blank=True, default="")  # its beginning, 4 kB at most, without secrets of ours
+    error_message = models.CharField(max_length=300, blank=True, default="")
+    attempt_count = models.PositiveSmallIntegerField(default=0)  # since it was queued, or sent again by hand
+    attempts = models.JSONField(default=list)  # of the last 20: at, http_status, ms
+    next_retry_at = models.DateTimeField(null=True)  # while it is pending; whoever sends it moves it on first
+    delivered_at = models.DateTimeField(null=True)
+    duration_ms = models.PositiveIntegerField(null=True)  # of the last attempt
+    replayed_at = models.DateTimeField(null=True)  # when it was sent again by hand; the same for all of one range
+
+    class Meta:
+        verbose_name_plural = "webhook deliveries"
+        constraints = [
+            models.UniqueConstraint(fields=["brand", "webhook", "message_id"], name="one_delivery_of_each_event")
+        ]
+        indexes = [
+            models.Index(fields=["webhook", "next_retry_at"], condition=Q(status="pending"), name="deliveries_waiting"),
+            models.Index(fields=["webhook", "-id"], name="deliveries_of_a_webhook"),
+            models.Index(fields=["brand", "-id"], name="deliveries_of_a_brand"),
+            models.Index(
+                fields=["webhook", "replayed_at"], condition=Q(replayed_at__isnull=False), name="deliveries_sent_again"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.event_type} {self.status}"
 
 
 class EmailLog(models.Model):

@@ -5,6 +5,8 @@ from uuid import UUID
 
 import orjson
 
+from accounts import circumstances
+from events.catalogue import KINDS
 from events.models import Activity
 from lib.db import SERVICE, Statement, opening, send
 from lib.ids import uuid7
@@ -42,7 +44,10 @@ def publish(
     owner_id: UUID | None = None,
     data: dict[str, Any] | None = None,
 ) -> None:
-    """Record that something happened to `subject` (kind, id). Never content: readers may be strangers' servers."""
+    """Record that something happened to `subject` (kind, id). Never content: readers may be strangers' servers.
+
+    name  a type of the catalogue, and `data` as it says there
+    """
     send(publishing(brand_id, name, subject=subject, owner_id=owner_id, data=data))
 
 
@@ -54,8 +59,10 @@ def publishing(
     owner_id: UUID | None = None,
     data: dict[str, Any] | None = None,
 ) -> Statement:
-    """publish() as a statement, for a caller who sends others along."""
+    """publish() as a statement, for a caller who sends others along. What is known of the request stands in `data` too."""
     kind, subject_id = subject
+    if "device" in KINDS[name].optional:
+        data = circumstances.known() | (data or {})
     names = {
         "id": uuid7(),
         "brand": brand_id,

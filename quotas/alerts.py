@@ -17,11 +17,10 @@ from django.utils.translation import gettext as _
 from accounts import preferences
 from accounts.models import Brand, Membership, User
 from events import notices
-from events.models import Notification
-from events.reading import since_last_look
+from events.models import Event, Notification
+from events.reading import unread
 from lib import clock
 from lib.db import SERVICE, scope, send
-from lib.ids import first_at
 from lib.money import dollars
 from quotas.models import Account, Bucket
 from quotas.proof import Drift
@@ -31,7 +30,7 @@ from quotas.words import meter_name
 # nothing to use up, and what was used under an earlier plan's window counts no more.
 NEAR = """
 with active as (
-    select distinct brand_id, owner_id from events_event where id >= %(since)s
+    select distinct brand_id, owner_id from unnest(%(brands)s::uuid[], %(owners)s::uuid[]) as who(brand_id, owner_id)
 ), whose as (
     select brand_id, owner_id from active where owner_id is not null union select brand_id, brand_id from active
 )
@@ -67,9 +66,9 @@ def look(now: datetime | None = None) -> int:
     """Tell of every limit that came near or was reached since the last look. Returns how many people were told."""
     now = now or clock.now()
     told = 0
-    with since_last_look("usage_alerts", now=now) as since:
+    for events in unread("usage_alerts"):
         with scope(SERVICE):
-            alerts = list(_untold(since, now))
+            alerts = list(_untold(events, now))
         for alert in alerts:
             try:
                 told += tell(alert) is not None
@@ -78,8 +77,10 @@ def look(now: datetime | None = None) -> int:
     return told
 
 
-def _untold(since: datetime, now: datetime) -> Iterator[Alert]:
-    (near,) = send((NEAR, {"since": first_at(since), "now": now}))
+def _untold(events: Iterable[Event], now: datetime) -> Iterator[Alert]:
+    active = list({(event.brand_id, event.owner_id) for event in events})
+    who = {"brands": [brand_id for brand_id, _ in active], "owners": [owner_id for _, owner_id in active]}
+    (near,) = send((NEAR, {**who, "now": now}))
     brands = Brand.objects.in_bulk({row.brand_id for row in near})
     of_brand: dict[UUID, list[UUID]] = {}
     managers = Membership.objects.filter(

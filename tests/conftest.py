@@ -11,6 +11,8 @@ import os
 import shutil
 
 import hypothesis
+import jsonschema
+import orjson
 import pytest
 from django.db import connections
 from django.test.utils import setup_databases, teardown_databases
@@ -41,6 +43,24 @@ def pytest_collection_modifyitems(items):
         for marked, package in MISSING.items():
             if package and item.get_closest_marker(marked) and not os.environ.get("CI"):
                 item.add_marker(pytest.mark.skip(reason=f"{package} is not installed: apt-get install {package}"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def published_as_the_catalogue_says():
+    """W-19: whatever a test publishes in this process is what its type says, and no word more."""
+    from events import catalogue, stream
+
+    real = stream.publishing
+    schemas = {name: jsonschema.Draft202012Validator(kind.schema) for name, kind in catalogue.KINDS.items()}
+
+    def publishing(brand_id, name, **said):
+        statement, names = real(brand_id, name, **said)
+        schemas[name].validate(orjson.loads(names["data"]))
+        return statement, names
+
+    stream.publishing = publishing
+    yield
+    stream.publishing = real
 
 
 @pytest.fixture(scope="session")

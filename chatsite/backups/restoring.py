@@ -13,6 +13,7 @@ from chatsite.backups import archive
 from chatsite.backups.programs import Say, conninfo, find, running
 from chatsite.backups.survey import OWNERS, differences, survey
 from chatsite.isolation.catalogue import rows
+from events import settling
 from lib.db import SERVICE, scope
 from lib.errors import Conflict, Invalid
 from lib.operations import grant_exempt
@@ -59,6 +60,7 @@ def restore(path: Path, *, say: Say) -> dict[str, Any]:
     with transaction.atomic(using="owner"), owner.cursor() as cursor:
         _give_back(cursor, manifest["owners"])
         grant_exempt(cursor)
+        settling.settle_in(cursor)
     say("Counting, and proving walls and balances ...")
     with owner.cursor() as cursor:
         cursor.execute("analyze")  # without statistics the first hour of questions would be planned blindly

@@ -67,6 +67,8 @@ RIGHTS = {
     "events_notification": {"app_user": "su", "app_brand": "su", "app_service": "siud"},
     "events_noticepreference": {"app_user": "siud", "app_service": "siud"},
     "events_reader": {"app_service": "siud"},
+    "events_webhookdelivery": {"app_brand": "siu", "app_service": "siud"},
+    "events_webhookendpoint": {"app_brand": "siud", "app_service": "siud"},
     "mfa_authenticator": {"app_door": "siud", "app_service": "siud"},
     "providers_aiprovider": {"app_public": "s", "app_service": "siud"},
     "providers_fallback": {"app_user": "s", "app_visitor": "s", "app_brand": "siud", "app_service": "siud"},

@@ -132,19 +132,19 @@ def test_entries_are_changed_and_deleted_by_nobody(transactional_db):
 def test_events_and_the_audit_log_only_grow(live_world):
     act, alice = live_world.act, live_world.alice
     with scope(member(act, alice)):
-        stream.publish(act.pk, "conversation.started", subject=("conversation", uuid7()), owner_id=alice.pk)
+        stream.publish(act.pk, "member.joined", subject=("user", alice.pk), owner_id=alice.pk)
         stream.record(act.pk, "key.created", actor_id=alice.pk, resource=("api_key", uuid7()))
         for table in ("events_event", "events_activity"):
             assert refused(f"select from {table}") == trial.DENIED
     for principal in (SERVICE, Principal("app_brand", act.pk, alice.pk)):
         with scope(principal):
-            assert Event.objects.filter(type="conversation.started").exists()
+            assert Event.objects.filter(type="member.joined").exists()
             assert Activity.objects.filter(action="key.created").exists()
             for table in ("events_event", "events_activity"):
                 assert refused(f"update {table} set created_at = now()") == trial.DENIED
                 assert refused(f"delete from {table}") == trial.DENIED
     with pytest.raises(ProgrammingError), scope(member(act, alice)):
-        stream.publish(live_world.globex.pk, "conversation.started", subject=("conversation", uuid7()))
+        stream.publish(live_world.globex.pk, "member.joined", subject=("user", alice.pk))
 
 
 @pytest.mark.parametrize("flag", ["is_staff", "is_superuser"])

@@ -70,8 +70,10 @@ def test_no_plan_is_no_limit_that_was_met(world):
 
 @pytest.mark.django_db(transaction=True)
 def test_eight_at_once_tell_it_once(live_world):
-    subject = ("bucket", uuid7())
-    outcomes = together(8, lambda _: stream.publish_once(live_world.act.pk, "quota.refused", subject=subject))
+    subject, data = ("bucket", uuid7()), {"reason": "quota", "meter": None, "limit": 0, "resets_at": None}
+    outcomes = together(
+        8, lambda _: stream.publish_once(live_world.act.pk, "quota.refused", subject=subject, data=data)
+    )
 
     assert sorted(outcomes, key=str) == [False] * 7 + [True]
     assert len(told()) == 1
