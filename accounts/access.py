@@ -17,7 +17,8 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from django.views.decorators.csrf import csrf_exempt
 
-from accounts import brands, keys, visitors
+from accounts import brands, guessing, keys, limits, visitors
+from accounts.limits import Allowance
 from accounts.models import Brand
 from lib.db import Principal, Role, db, in_scope, scope
 from lib.errors import Forbidden, NotAuthenticated, NotFound, WrongMethod
@@ -36,6 +37,7 @@ class BrandRequest(HttpRequest):
     brand: Brand
     principal: Principal
     standing: str
+    allowance: list[Allowance]  # of the key that asks
 
 
 class Declared(Protocol):
@@ -221,8 +223,23 @@ def api_key(needed: str) -> Callable[[View], View]:
 
 
 def key_holder(request: HttpRequest, *needed: str) -> Principal:
-    """The principal of a key that has one of the scopes `needed`."""
-    principal = keys.authenticate(request.headers.get("Authorization", ""), request.headers.get("X-Api-Key", ""))
+    """The principal of a key that has one of the scopes `needed`. The call is counted before its scope is looked at.
+
+    Raises  NotAuthenticated; TooManyCalls, of the key, of its person's plan, or of a network that tries keys
+    """
+    authorization, x_api_key = request.headers.get("Authorization", ""), request.headers.get("X-Api-Key", "")
+    text = keys.sent(authorization, x_api_key)
+    guessing.refuse_who_tries(request, text)
+    try:
+        held = keys.authenticate(authorization, x_api_key)
+    except NotAuthenticated:
+        guessing.note(request, text)
+        raise
+    principal = held.principal
+    left, full = limits.count(held.limits, key_id=principal.key_id)
+    cast(BrandRequest, request).allowance = left
+    if full:
+        raise limits.refuse(full, "person" if full.counter.startswith("person") else "key")
     if not any(principal.may(scope) for scope in needed):
         raise Forbidden(f"This API key lacks the scope {' or '.join(needed)}.")
     return principal

@@ -8,6 +8,7 @@ from django.contrib import admin, messages
 from django.db.models import QuerySet
 from django.http import HttpRequest
 
+from accounts import keys
 from accounts.models import ApiKey, Profile, SupportGrant, User
 from accounts.support import LONGEST
 from lib import clock
@@ -90,7 +91,10 @@ class UserAdmin(admin.ModelAdmin):
 
 @admin.register(ApiKey)
 class ApiKeyAdmin(ReadOnly, admin.ModelAdmin):
-    list_display = ["key_prefix", "name", "brand", "user", "scopes", "is_active", "expires_at", "last_used_at"]
+    list_display = [
+        "key_prefix", "name", "brand", "user", "is_brands", "scopes", "is_active", "expires_at", "last_used_at",
+        "total_requests",
+    ]  # fmt: skip
     list_filter = ["is_active", ("brand", admin.RelatedOnlyFieldListFilter)]
     list_select_related = ["brand", "user"]
     list_per_page = 50
@@ -103,8 +107,7 @@ class ApiKeyAdmin(ReadOnly, admin.ModelAdmin):
 
     @admin.action(description="Revoke for good", permissions=["revoke"])
     def revoke(self, request: HttpRequest, queryset: QuerySet[ApiKey]) -> None:
-        revoked = list(queryset.filter(is_active=True))
-        ApiKey.objects.filter(pk__in=[key.pk for key in revoked]).update(is_active=False)
+        revoked = [key for key in queryset if keys.revoke(key)]
         for key in revoked:
             self.log_change(request, key, "Revoked")
         self.message_user(request, f"{len(revoked)} keys revoked.", messages.SUCCESS)

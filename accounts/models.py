@@ -164,6 +164,8 @@ class Membership(BrandOwned):
 
     user = models.ForeignKey(User, models.CASCADE, related_name="memberships")
     role = models.CharField(max_length=10, choices=Role, default=Role.MEMBER)
+    # As the plan says whenever that changes (quotas.entitle): calls of keys and questions together; null = no limit.
+    rate_limit_per_minute = models.PositiveIntegerField(null=True, blank=True)
 
     class Meta:
         constraints = [
@@ -204,20 +206,36 @@ class Visitor(BrandOwned):
 
 
 class ApiKey(BrandOwned):
-    """A key of one person on one brand. The text is shown once; here stand its prefix and its SHA-256."""
+    """A key of one person on one brand (S3 `api_keys`). The text is shown once; here stand its prefix and its SHA-256.
+
+    One that is the brand's (`is_brands`) was made by an admin, works for as long as that person is one, and has the brand's
+    pool pay. A key that renews another is of its family, and their calls count in one limit.
+    """
 
     user = models.ForeignKey(User, models.CASCADE, related_name="api_keys")
     agent_id = models.UUIDField(null=True, blank=True, help_text="Works for this agent only.")
+    is_brands = models.BooleanField("the brand's", default=False, db_default=False)
+    family_id = models.UUIDField(null=True, blank=True, editable=False)  # the first key's; null: it is the first
     name = models.CharField(max_length=80)
     key_prefix = models.CharField(max_length=16, unique=True)
     key_hash = models.CharField(max_length=64)
     scopes = ArrayField(models.CharField(max_length=40), default=list)
+    allowed_models = ArrayField(
+        models.CharField(max_length=80),
+        default=list,
+        db_default=[],
+        blank=True,
+        help_text="Models that may be asked; empty = all.",
+    )
     rate_limit_per_minute = models.PositiveIntegerField(default=60)
     rate_limit_per_day = models.PositiveIntegerField(default=10_000)
     is_active = models.BooleanField(default=True)
+    # Counted in Redis and added here once a minute (accounts.limits), each batch once: a busy key is no hot row.
     total_requests = models.PositiveBigIntegerField(default=0)
     last_used_at = models.DateTimeField(null=True, blank=True)
+    folded_as = models.UUIDField(null=True, blank=True, editable=False)  # the batch that was added last
     expires_at = models.DateTimeField(null=True, blank=True)
+    revoked_at = models.DateTimeField(null=True, blank=True)
 
     class Meta:
         verbose_name = "API key"

@@ -62,7 +62,7 @@ def furnish(tokens: int) -> list[str]:
             user = User.objects.create(email=f"u{number}@example.com")
             Membership.objects.create(brand=brand, user=user, role="member")
             assign_plan(brand, Plan.objects.get(brand=brand, code="pooled"), user_id=user.pk)
-            made.append(keys.create(brand, user, name="bench", scopes=["chat"])[1])
+            made.append(keys.create(brand, user, name="bench", scopes=["chat"], per_minute=keys.MOST_PER_MINUTE)[1])
     return made
 
 

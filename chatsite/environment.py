@@ -214,6 +214,13 @@ SECTIONS: dict[str, tuple[Variable, ...]] = {
     ),
     "Signing in": (
         Variable(
+            "FAILED_KEYS_PER_MINUTE",
+            int,
+            100,
+            "How many calls with keys that are not valid one network (IPv4 /24, IPv6 /48) may make in a minute. Beyond that "
+            "it gets 429, but for keys that work.",
+        ),
+        Variable(
             "STAFF_NEED_MFA",
             bool,
             False,

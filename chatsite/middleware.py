@@ -28,7 +28,7 @@ from django.utils.functional import SimpleLazyObject, empty
 from django.utils.translation import gettext as _
 from whitenoise.middleware import WhiteNoiseMiddleware
 
-from accounts import brands, circumstances, preferences
+from accounts import brands, circumstances, limits, preferences
 from chatsite import pages, sign_in_ways
 from lib import hops, metrics
 from lib.db import close_all, database_is_away
@@ -158,6 +158,8 @@ class Front(_Both):
     @staticmethod
     def sign(request: HttpRequest, response: HttpResponseBase, began_at: float) -> HttpResponseBase:
         response.headers["X-Request-Id"] = request_id.get()
+        for name, value in limits.headers(getattr(request, "allowance", ()), request.path_info).items():
+            response.headers[name] = value
         response.headers.setdefault("Cache-Control", "no-store")
         _tell(request, response, time.perf_counter() - began_at)
         return response

@@ -191,6 +191,7 @@ CELERY_BEAT_SCHEDULE = {
         ("tend-exports", "conversations.tasks.tend_exports", 60.0),
         ("forget-lost-exports", "conversations.tasks.forget_lost_exports", 3600.0),
         ("forget-old-answers", "accounts.tasks.forget_old_answers", 3600.0),
+        ("add-calls-of-keys", "accounts.tasks.add_calls_of_keys", 60.0),
         ("prove-balances", "quotas.tasks.prove_balances", 24 * 3600.0),
         ("advance-subscriptions", "billing.tasks.advance_subscriptions", 300.0),
     )
@@ -235,8 +236,10 @@ ACCOUNT_LOGIN_ON_EMAIL_CONFIRMATION = True  # in the browser that signed up only
 ACCOUNT_LOGOUT_ON_GET = False
 ACCOUNT_SESSION_REMEMBER = True
 ACCOUNT_PREVENT_ENUMERATION = True
+ACCOUNT_REAUTHENTICATION_TIMEOUT = 600  # seconds for which a proof of who is there counts (accounts/confirming.py)
 ACCOUNT_CHANGE_EMAIL = True  # one address; the new one counts once it is confirmed
 ACCOUNT_EMAIL_NOTIFICATIONS = True  # what changes how somebody gets in is mailed to them
+FAILED_KEYS_PER_MINUTE = env("FAILED_KEYS_PER_MINUTE")
 MFA_SUPPORTED_TYPES = ["totp", "recovery_codes"]
 STAFF_NEED_MFA = env("STAFF_NEED_MFA")
 COUNTRY_HEADER = env("COUNTRY_HEADER")

@@ -41,6 +41,8 @@ class Principal:
               brand shares its history
     owner_id  the user or visitor whose rows these are; the service is nobody, on no brand
     scopes    what an API key may do; None = everything its person may do
+    models    the models that an API key may ask; None = all that are offered
+    for_brand  an API key that is the brand's: its person asks, and the brand's pool pays
     """
 
     role: Role
@@ -48,9 +50,18 @@ class Principal:
     owner_id: UUID = NOBODY
     key_id: UUID | None = None
     scopes: frozenset[str] | None = field(default=None)
+    models: frozenset[str] | None = None
+    for_brand: bool = False
 
     def may(self, scope: str) -> bool:
         return self.scopes is None or scope in self.scopes
+
+    @property
+    def payer(self) -> tuple[str, UUID]:
+        """Whose plan pays for what this one asks: kind and id of an account of the meter."""
+        if self.for_brand:
+            return "brand", self.brand_id
+        return "visitor" if self.role == "app_visitor" else "user", self.owner_id
 
 
 SERVICE = Principal("app_service")

@@ -85,24 +85,32 @@ def known() -> dict[UUID, Offer]:
     return _cache[1]
 
 
-def offers(*kinds: str, own: Collection[UUID] = (), without: Collection[UUID] = ()) -> list[Offer]:
+def offers(
+    *kinds: str, own: Collection[UUID] = (), without: Collection[UUID] = (), only: Collection[str] | None = None
+) -> list[Offer]:
     """The models of these kinds that are offered: the active ones, but for those whose vendor wants a key we have not.
 
     own      the models that the asker's own keys pay for, as own_keys.payable() gave them: these need none of ours
     without  those that the asker's brand does not offer (Brand.withheld_models)
+    only     those that the asker's key may ask, by api_identifier; None = all
     """
-    rows = [row for row in known().values() if row.id not in without]
+    rows = [row for row in known().values() if row.id not in without and (only is None or row.api_identifier in only)]
     return [row for row in rows if row.is_active and row.kind in kinds and (not row.lacks_key or row.id in own)]
 
 
 def offer(
-    wanted: UUID | str | None, kind: str = "chat", *, own: Collection[UUID] = (), without: Collection[UUID] = ()
+    wanted: UUID | str | None,
+    kind: str = "chat",
+    *,
+    own: Collection[UUID] = (),
+    without: Collection[UUID] = (),
+    only: Collection[str] | None = None,
 ) -> Offer:
-    """The model with this id or api_identifier; None = the first one. `own` and `without` as for offers().
+    """The model with this id or api_identifier; None = the first one. `own`, `without` and `only` as for offers().
 
     Raises  NoSuchModel, NoKey, NoPrice
     """
-    offered = offers(kind, own=own, without=without)
+    offered = offers(kind, own=own, without=without, only=only)
     if wanted is None:
         found = next(iter(offered), None)
     else:

@@ -16,7 +16,7 @@ from lib.errors import Invalid
 from lib.ids import uuid7
 from quotas import usage
 from quotas.decision import METERS, Decision, can_user_query, check_conversation_limit
-from quotas.models import Account, Meter, UsageLog
+from quotas.models import Meter, UsageLog
 from quotas.standing import Standing
 
 MOST_AMOUNT = 10**12
@@ -79,7 +79,7 @@ def used(request: BrandRequest) -> HttpResponse:
 
 
 def _asker(request: BrandRequest) -> tuple[str, UUID]:
-    return Account.Kind.USER.value, request.principal.owner_id
+    return request.principal.payer
 
 
 def _told(decision: Decision, request: BrandRequest) -> dict[str, Any]:

@@ -166,11 +166,19 @@ def asking(
     also: Iterable[tuple[str, UUID]],
     now: datetime | None,
 ) -> dict[str, Any]:
-    """The values of DECIDE: each account that applies asks for each meter, in the order of LOCK_RANK."""
+    """The values of DECIDE: each account that applies asks for each meter, in the order of LOCK_RANK.
+
+    A user beside a brand that asks for itself pays nothing: the hold of 0 only says whose turn it is.
+    """
     of_brand = (Account.Kind.BRAND.value, brand.pk)
     accounts = sorted({asker, of_brand, *also}, key=lambda account: LOCK_RANK[account[0]])
     asked = {meter: 0 if own_key else amount for meter, amount in amounts.items()}
-    pairs = [(kind, owner, meter, amount) for kind, owner in accounts for meter, amount in asked.items()]
+    unpaid = Account.Kind.USER.value if asker == of_brand else None
+    pairs = [
+        (kind, owner, meter, 0 if kind == unpaid else amount)
+        for kind, owner in accounts
+        for meter, amount in asked.items()
+    ]
     caps = {asker[0]: settings.CONCURRENT_TURNS["member"], of_brand[0]: settings.CONCURRENT_TURNS["brand"]}
     return {
         "brand": brand.pk,

@@ -11,7 +11,7 @@ from uuid import UUID
 
 from django.utils.translation import gettext as _
 
-from accounts.models import Brand
+from accounts.models import Brand, Membership
 from events import stream
 from lib import clock
 from lib.db import SERVICE, scope
@@ -50,7 +50,8 @@ def entitle(
     than the new limit, only new questions are refused. A new anchor counts from the next window on.
 
     features  what the meter and chat read, see Account.features; `concurrent_turns` (1 or more) stands for the default of
-              CONCURRENT_TURNS, `unit` is the meter that packs and overage stand for
+              CONCURRENT_TURNS, `unit` is the meter that packs and overage stand for; `rate_limit_per_minute` of a user is
+              handed on to the membership, where every call finds it
     Raises    Invalid for a `concurrent_turns` that is no such number
     """
     if not _is_cap(cap := (features or {}).get("concurrent_turns")):
@@ -86,6 +87,10 @@ def entitle(
             if meter not in unchanged
         )
         fit_open_windows(account, now)
+        if kind == Account.Kind.USER:
+            most = (features or {}).get("rate_limit_per_minute")
+            member = Membership.objects.filter(brand=brand, user_id=owner_id)
+            member.exclude(rate_limit_per_minute=most).update(rate_limit_per_minute=most)
         return account
 
 

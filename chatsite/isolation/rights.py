@@ -6,7 +6,7 @@ from chatsite.isolation.catalogue import LOOKED_UP, Proof, listed, rows, walled
 from chatsite.roles import GROUPS, INHERITS, LOGINS, MAY_BECOME, TENANT, TESTER
 from lib.operations import EXEMPT
 
-DEFINERS = {"lookup.standing(uuid,uuid)", "lookup.api_key(text,text)"}
+DEFINERS = {"lookup.standing(uuid,uuid)", "lookup.api_key(text,text)", "lookup.api_key_holder(text,text)"}
 OURS = (*GROUPS, *LOGINS, TESTER)
 PEOPLE = ("app_public", "app_door", *TENANT, "web", "worker", TESTER)
 

@@ -206,8 +206,7 @@ def _once(
 
 
 def _reserve(principal: Principal, brand: Brand, row_id: UUID, amounts: Mapping[str, int], *, purpose: str) -> str:
-    asker = ("visitor" if principal.role == "app_visitor" else "user", principal.owner_id)
-    return ledger.reserve(brand, asker=asker, amounts=amounts, reservation=row_id, purpose=purpose)
+    return ledger.reserve(brand, asker=principal.payer, amounts=amounts, reservation=row_id, purpose=purpose)
 
 
 def _no_such() -> NotFound:

@@ -26,7 +26,7 @@ from conversations.doors.fields import BadField
 from conversations.engine import beginning, finishing, paying, runner, turns
 from conversations.engine.turns import Begun, Finished
 from conversations.models import Turn
-from lib.db import db
+from lib.db import Principal, db
 from providers import breaker, calls, own_keys
 from providers.calls import Embedding, Vectors
 from providers.errors import ProviderError
@@ -111,7 +111,7 @@ async def _call(asked: Embedding, own_key: ProviderKey | None) -> Vectors:
 def _begin(request: HttpRequest) -> tuple[Wanted, Begun]:
     principal = key_holder(request, SCOPE)
     keys = paying.keys_of(principal)
-    wanted = _wanted(exchange.body_of(request), own_keys.payable(keys))
+    wanted = _wanted(exchange.body_of(request), principal, own_keys.payable(keys))
     tokens = sum(
         len(item) if isinstance(item, list) else calls.estimate_tokens([{"content": item}]) for item in wanted.inputs
     )
@@ -119,10 +119,11 @@ def _begin(request: HttpRequest) -> tuple[Wanted, Begun]:
     return wanted, beginning.begin_embedding(principal, brand, wanted.offer, prompt_tokens=tokens, keys=keys)
 
 
-def _wanted(body: bytes, own: Collection[UUID]) -> Wanted:
+def _wanted(body: bytes, principal: Principal, own: Collection[UUID]) -> Wanted:
     asked = fields.json_object(body)
     fields.known(asked, KNOWN)
-    chosen = offer(fields.model(asked), "embedding", own=own)
+    withheld = brands.by_id(principal.brand_id).withheld_models
+    chosen = offer(fields.model(asked), "embedding", own=own, without=withheld, only=principal.models)
     inputs = _inputs(asked.get("input"))
     if chosen.protocol == "demo" and any(isinstance(item, list) for item in inputs):
         raise BadField("input", f"{chosen.name} has no token numbers; send text.")

@@ -70,7 +70,8 @@ def _count(request: HttpRequest) -> int:
     question = messages_input.counted(exchange.body_of(request))
     own = own_keys.payable(paying.keys_of(principal))
     with scope(principal):  # a key of somebody who left opens nothing
-        model = offer(question.model, own=own, without=brands.by_id(principal.brand_id).withheld_models)
+        withheld = brands.by_id(principal.brand_id).withheld_models
+        model = offer(question.model, own=own, without=withheld, only=principal.models)
     messages = question.messages or ()
     abilities.require(model, question.params, question.tool_choice, messages)
     return calls.estimate_tokens(messages, question.tools, image_tokens=model.image_tokens)

@@ -31,6 +31,7 @@ async def models(request: HttpRequest, identifier: str = "") -> HttpResponseBase
 def _models(request: HttpRequest) -> list[dict[str, Any]]:
     principal: Principal = key_holder(request, SCOPE)
     own = own_keys.payable(paying.keys_of(principal))
+    withheld = brands.by_id(principal.brand_id).withheld_models
     with scope(principal):  # a key of somebody who left opens nothing
         return [
             {
@@ -43,5 +44,5 @@ def _models(request: HttpRequest) -> list[dict[str, Any]]:
                 "display_name": row.name,
                 "created_at": f"{datetime.fromtimestamp(made_at(row.id), UTC):%Y-%m-%dT%H:%M:%SZ}",
             }
-            for row in offers("chat", "embedding", own=own, without=brands.by_id(principal.brand_id).withheld_models)
+            for row in offers("chat", "embedding", own=own, without=withheld, only=principal.models)
         ]

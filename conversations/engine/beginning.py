@@ -12,7 +12,7 @@ import orjson
 from django.db import IntegrityError
 from django.utils.translation import gettext as _
 
-from accounts import idempotency
+from accounts import idempotency, limits
 from accounts.keys import READ
 from accounts.models import Brand
 from conversations.engine import attachments, paying
@@ -66,10 +66,10 @@ def begin(
 
     also    accounts that must have room beside the asker's, as ledger.reserve() takes them
     key     the caller's Idempotency-Key; the same key gives the same turn, with `call` None
-    Raises  QuotaExceeded, TooManyRunning, NoSuchModel, NotFound, StillAnswering, TooLong, Conflict, KeyReused; nothing
-            is held then, and nothing is stored
+    Raises  QuotaExceeded, TooManyRunning, TooManyCalls, NoSuchModel, NotFound, StillAnswering, TooLong, Conflict,
+            KeyReused; nothing is held then, and nothing is stored
     """
-    turn_id = uuid7()
+    turn_id, calls_a_minute = uuid7(), None
     if question.messages is not None and not (key or question.after or question.conversation_id):
         ready = prepare(principal, question, turn_id, None, paying.keys_of(principal))
     else:
@@ -94,16 +94,20 @@ def begin(
                 turn_id, first = idempotency.claim(principal, route=route, key=key, request_hash=asked)
                 if first is not None:
                     return _again(principal, turn_id, first)
-            ready = prepare(principal, question, turn_id, loaded[0], loaded[0].own_keys, *attached)
+            keys = None if principal.for_brand else loaded[0].own_keys
+            ready = prepare(principal, question, turn_id, loaded[0], keys, *attached)
+            calls_a_minute = loaded[0].calls_a_minute
     fault("after_claim")
     try:
+        if calls_a_minute is not None and not principal.key_id:  # a key's call was counted when it came
+            _count(principal, calls_a_minute)
         pocket = ledger.reserve(
             brand,
-            asker=("visitor" if principal.role == "app_visitor" else "user", principal.owner_id),
+            asker=principal.payer,
             amounts={"queries": 1, "messages": 1, "conversations": int(ready.opens), "tokens": ready.held_tokens},
             reservation=turn_id,
             own_key=ready.own_key is not None,
-            also=also,
+            also=(*also, *_person(principal)),
         )
         fault("after_reserve")
         ready = replace(ready, pocket=pocket)
@@ -131,6 +135,18 @@ def begin(
     return ready
 
 
+def _person(principal: Principal) -> tuple[tuple[str, UUID], ...]:
+    """Beside a brand that pays: whose turn it is, who must see its hold to begin it."""
+    return (("user", principal.owner_id),) if principal.for_brand else ()
+
+
+def _count(principal: Principal, most: int) -> None:
+    """One question of the member's plan, which says how many in a minute. Raises TooManyCalls."""
+    _left, full = limits.count([limits.of_person(principal.brand_id, principal.owner_id, most)])
+    if full:
+        raise limits.refuse(full, "person")
+
+
 def begin_embedding(
     principal: Principal, brand: Brand, chosen: Offer, *, prompt_tokens: int, keys: Mapping[str, Any] | None = None
 ) -> Begun:
@@ -154,10 +170,11 @@ def begin_embedding(
     try:
         pocket = ledger.reserve(
             brand,
-            asker=("user", principal.owner_id),
+            asker=principal.payer,
             amounts=amounts,
             reservation=ready.turn_id,
             own_key=own_key is not None,
+            also=_person(principal),
         )
         ready = replace(ready, pocket=pocket)
         _store(ready, Question())

@@ -22,6 +22,8 @@ def next_begun(begun: Begun, tried: set[UUID], chain: Sequence[UUID]) -> Begun |
     assert call is not None
 
     def can(offer: Offer) -> bool:
+        if begun.principal.models and offer.api_identifier not in begun.principal.models:
+            return False
         try:
             require(offer, begun.params, call.tool_choice, call.messages)
         except Invalid:

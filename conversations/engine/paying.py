@@ -35,7 +35,12 @@ _without: dict[tuple[UUID, UUID], float] = {}  # members who had none when they 
 
 
 def keys_of(principal: Principal) -> Mapping[str, Any] | None:
-    """The keys of a member whose call loads nothing else. Who has none is not asked about again for a while."""
+    """The keys of a member whose call loads nothing else. Who has none is not asked about again for a while.
+
+    What the brand pays for is paid with no member's key.
+    """
+    if principal.for_brand:
+        return None
     member = (principal.brand_id, principal.owner_id)
     now = time.monotonic()
     if _without.get(member, 0) > now:

@@ -88,7 +88,8 @@ def prepare(
     is_new = is_stored and (conversation_id is None or is_fork)
     said, new, asked, so_far = _told(question, rows, loaded)
     own_models = own_keys.payable(keys)
-    chosen = offer(model, own=own_models, without=brands.by_id(principal.brand_id).withheld_models)
+    withheld = brands.by_id(principal.brand_id).withheld_models
+    chosen = offer(model, own=own_models, without=withheld, only=principal.models)
     require(chosen, question.params, question.tool_choice, new)
     told = {name: settings[name] for name in ("temperature", "top_p") if name in settings}
     if is_page:

@@ -24,7 +24,7 @@ select c.id, c.title, c.is_counted, c.provider_id, c.system_prompt_id, c.system_
                      from m) end) as history,
        (select prompt_text from providers_systemprompt
         where id = coalesce(%(prompt)s::uuid, c.system_prompt_id) and is_active) as prompt_text,
-       {own_keys} as own_keys {more}
+       {own} {more}
 from (select 1) one {after}
 left join conversations_conversation c on c.id = {conversation} and c.deleted_at is null
      and (%(only_key)s::uuid is null or c.source = 'api' and {by_key})
@@ -39,8 +39,13 @@ _OF_A_CHAT = {
     "by_key": """not exists (
          select from conversations_turn where conversation_id = c.id and api_key_id is distinct from %(only_key)s::uuid)""",
 }
-LOAD = _LOAD.format(**_OF_A_CHAT, own_keys=KEYS)
-LOAD_FOR_VISITOR = _LOAD.format(**_OF_A_CHAT, own_keys="null::json")  # who has no keys, and no right to look for any
+# The member's own keys, and how often their plan lets them ask. A visitor has neither, and no right to look.
+_MEMBERS = f"""{KEYS} as own_keys,
+       (select rate_limit_per_minute from accounts_membership
+        where brand_id = %(brand)s and user_id = %(owner)s) as calls_a_minute"""  # noqa: S608
+_VISITORS = "null::json as own_keys, null::int as calls_a_minute"
+LOAD = _LOAD.format(**_OF_A_CHAT, own=_MEMBERS)
+LOAD_FOR_VISITOR = _LOAD.format(**_OF_A_CHAT, own=_VISITORS)
 # The way from the first message of a chat to this one, itself included.
 _PATH = """path as (
             select id, parent_id from conversations_message where id = {leaf}
@@ -49,7 +54,7 @@ _PATH = """path as (
 _ON_PATH = "id in (select id from path)"
 # What a program continues by naming an answer: the conversation up to there. Later messages make it a fork.
 LOAD_AFTER = _LOAD.format(
-    own_keys=KEYS,
+    own=_MEMBERS,
     path=_PATH.format(leaf="a.id") + ",",
     until=_ON_PATH,
     more="""
@@ -76,8 +81,8 @@ _BESIDE = _OF_A_CHAT | {
 left join conversations_message b on b.id = %(beside)s""",
     "conversation": "b.conversation_id",
 }
-LOAD_BESIDE = _LOAD.format(**_BESIDE, own_keys=KEYS)
-LOAD_BESIDE_FOR_VISITOR = _LOAD.format(**_BESIDE, own_keys="null::json")
+LOAD_BESIDE = _LOAD.format(**_BESIDE, own=_MEMBERS)
+LOAD_BESIDE_FOR_VISITOR = _LOAD.format(**_BESIDE, own=_VISITORS)
 
 NEW_CONVERSATION = """
 insert into conversations_conversation (id, brand_id, owner_id, title, model, provider_id, system_prompt_id, source,
@@ -186,7 +191,8 @@ returning id
 UNWELCOME = """
 select t.id from conversations_turn t left join accounts_apikey k on k.id = t.api_key_id
 where t.id = any(%(ids)s) and (lookup.standing(t.brand_id, t.owner_id) is null
-      or (t.api_key_id is not null and not coalesce(k.is_active and (k.expires_at is null or k.expires_at > now()), false)))
+      or (t.api_key_id is not null and not coalesce(k.is_active and (k.expires_at is null or k.expires_at > now())
+          and (not k.is_brands or lookup.standing(t.brand_id, t.owner_id) in ('admin', 'owner')), false)))
 """
 
 # The reaper knew the last checkpoint only; whoever wrote the answer has seen more of it.

@@ -12,7 +12,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 RIGHTS = {
     "account_emailaddress": {"app_door": "siud", "app_service": "siud"},
     "account_emailconfirmation": {"app_door": "siud", "app_service": "siud"},
-    "accounts_apikey": {"app_user": "s", "app_brand": "siu", "app_service": "siud", "app_lookup": "s"},
+    "accounts_apikey": {"app_user": "siu", "app_brand": "siu", "app_service": "siud", "app_lookup": "s"},
     "accounts_brand": {"app_public": "s", "app_service": "siud", "app_lookup": "s"},
     "accounts_idempotencyrecord": {
         "app_user": "siud",

@@ -241,7 +241,7 @@ def scene(world, caplog):
             scopes = ["conversations:read", "conversations:write"]
             if actor != "key_wrong_scope":
                 scopes += ["chat", "messages:record"]
-            key, made.keys[actor] = keys.create(brand, user, name=actor, scopes=scopes)
+            key, made.keys[actor] = keys.create(brand, user, name=actor, scopes=scopes, per_minute=keys.MOST_PER_MINUTE)
             if actor == "key_revoked":
                 ApiKey.objects.filter(pk=key.pk).update(is_active=False)
         Membership.objects.filter(user=eve).delete()

@@ -15,9 +15,10 @@ class Command(OperatorCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         super().add_arguments(parser)
+        scopes = ", ".join([*keys.SCOPES, *keys.BRAND_SCOPES])
         parser.add_argument("--brand", required=True, help="slug of the brand: act")
         parser.add_argument("--user", required=True, help="e-mail address of a member")
-        parser.add_argument("--scopes", default="chat", help=f"comma-separated: {', '.join(keys.SCOPES)}")
+        parser.add_argument("--scopes", default="chat", help=f"comma-separated: {scopes}")
         parser.add_argument("--name", default="made on the command line", help="what the key is for")
 
     def work(self, **options: Any) -> dict[str, Any]:
