@@ -2,18 +2,16 @@
 
 from typing import cast
 
-from allauth.account.internal.flows.reauthentication import did_recently_reauthenticate
 from django import forms
 from django.contrib.auth import logout
-from django.http import HttpResponse, HttpResponseRedirect
+from django.http import HttpResponse
 from django.shortcuts import render
-from django.urls import reverse
-from django.utils.http import urlencode
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from django.views.decorators.http import require_http_methods
 
 from accounts.access import BrandRequest, member_goes_out
+from accounts.confirming import confirmed
 from accounts.models import User
 from chatsite import erasing
 from lib.errors import DomainError
@@ -29,12 +27,10 @@ class LeavingForm(forms.Form):
 
 @member_goes_out
 @require_http_methods(["GET", "HEAD", "POST"])
+@confirmed
 def page(request: BrandRequest) -> HttpResponse:
     """Raises nothing: a refusal is said on the page, and nothing was deleted then."""
     user = User.objects.get(pk=cast(User, request.user).pk)
-    if not did_recently_reauthenticate(request):
-        way = "account_reauthenticate" if user.has_usable_password() else "mfa_reauthenticate"
-        return HttpResponseRedirect(f"{reverse(way)}?{urlencode({'next': reverse('delete-account')})}")
     form, refused = LeavingForm(request.POST if request.method == "POST" else None), ""
     if request.method == "POST" and form.is_valid():
         if form.cleaned_data["email"].strip().lower() != user.email:

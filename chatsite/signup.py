@@ -17,7 +17,7 @@ from django.utils.http import urlencode
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_POST
 
-from accounts import brands, preferences, visitors
+from accounts import brands, confirming, preferences, visitors
 from accounts.access import BrandRequest, declare
 from accounts.models import Brand, Membership, Profile, User
 from billing.plans import assign_default_plan
@@ -71,6 +71,17 @@ class Adapter(DefaultAccountAdapter):
         return super().get_login_redirect_url(request)
 
     get_signup_redirect_url = get_login_redirect_url
+
+    def is_reauthentication_required(self, *, app: str, **flow: Any) -> bool:
+        """Ours decides, also for who has no password and no second step, whom allauth would let through."""
+        confirming.require(self.request)
+        return False
+
+    def get_reauthentication_methods(self, user: Any) -> list[dict[str, Any]]:
+        ways: list[dict[str, Any]] = super().get_reauthentication_methods(user)
+        if ways or not user.is_authenticated:
+            return ways
+        return [{"id": "mail_code", "description": _("Use a code by mail"), "url": reverse("confirm-by-mail")}]
 
     def get_email_confirmation_url(self, request: BrandRequest, emailconfirmation: Any) -> str:
         """The link says whose chats go over with it, because it may be opened on another device."""

@@ -6,6 +6,7 @@ from billing import webhooks
 from chatsite import (
     avatars,
     brand_settings,
+    confirming_by_mail,
     leaving,
     metrics,
     own_keys,
@@ -15,6 +16,7 @@ from chatsite import (
     signup,
     staying,
 )
+from chatsite.api_keys import pages as api_keys
 
 handler400, handler403 = "chatsite.pages.bad_request", "chatsite.pages.permission_denied"
 handler404, handler500 = "chatsite.pages.not_found", "chatsite.pages.server_error"
@@ -26,6 +28,7 @@ urlpatterns = [
     path("v1/", include("conversations.doors.urls")),
     path("api/v1/", include("conversations.rest.chats")),
     path("api/v1/", include("quotas.api")),
+    path("account/confirm-by-mail/", confirming_by_mail.page, name="confirm-by-mail"),
     path("account/stay/", staying.stay, name="stay-signed-in"),
     path("account/", include("allauth.account.urls")),
     path("account/second-factor/", include("allauth.mfa.urls")),
@@ -45,6 +48,10 @@ urlpatterns = [
     path("settings/sessions/end/", sign_in_ways.end, name="end-session"),
     path("join/", include(([path("", signup.join_view, name="join")], "accounts"))),
     path("stand-in/", include("billing.standin.urls")),
+    path("settings/api-keys/", api_keys.own, name="api-keys"),
+    path("settings/api-keys/change/", api_keys.change_own, name="change-api-key"),
+    path("manage/api-keys/", api_keys.of_brand, name="manage-api-keys"),
+    path("manage/api-keys/change/", api_keys.change_of_brand, name="change-brand-api-key"),
     path("settings/keys/", own_keys.page, name="own-keys"),
     path("settings/keys/change/", own_keys.change, name="change-own-key"),
     path("admin/", admin.site.urls),

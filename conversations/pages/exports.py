@@ -14,6 +14,7 @@ from django.views.decorators.http import require_GET, require_POST, require_safe
 
 from accounts import preferences
 from accounts.access import BrandRequest, brand_member, member_goes_out
+from accounts.confirming import confirmed
 from conversations import tasks
 from conversations.chats import listing, retention, sharing
 from conversations.chats.export import background, packing
@@ -89,6 +90,7 @@ def your_data(request: BrandRequest) -> HttpResponse:
 
 @brand_member
 @require_POST
+@confirmed
 def take_everything(request: BrandRequest) -> HttpResponse:
     export = background.ask_for_everything(request.principal)
     tasks.go_on_with_export.delay_on_commit(str(export.pk))

@@ -53,6 +53,14 @@ def signed_in(who=BOB, **headers):
     return client
 
 
+def a_while_ago(client):
+    """It is an hour since this one signed in."""
+    session = client.session
+    for record in session["account_authentication_methods"]:
+        record["at"] -= 3600
+    session.save()
+
+
 def profile_of(user):
     with scope(SERVICE):
         return Profile.objects.get(user=user)
@@ -165,6 +173,7 @@ def test_who_set_up_a_second_step_gets_in_by_it_alone_staff_too(world, name, dja
     confirmed(user)
     who = {"login": user.email, "password": factories.PASSWORD}
     here = signed_in(who)
+    a_while_ago(here)
     page = here.get("/account/second-factor/totp/activate/", follow=True)
     assert "enter your password again" in page.content.decode()  # it was a while ago that this was proved
     page = here.post("/account/reauthenticate/?next=/account/second-factor/totp/activate/", {
@@ -306,6 +315,7 @@ def test_who_deletes_the_account_is_found_nowhere_afterwards(world, django_captu
         n for n in before if "canary" in before[n]
     }
 
+    a_while_ago(bob)
     assert bob.get("/settings/delete-account/").headers["Location"].startswith("/account/reauthenticate/")
     bob.post("/account/reauthenticate/", {"password": factories.PASSWORD})
     wrong = bob.post("/settings/delete-account/", {"email": "bob@example.com"})

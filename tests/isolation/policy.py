@@ -227,7 +227,7 @@ ROUTES: dict[str, "Rule"] = {
     "conversations:cancel-export": Member(POST, 303, own=True),
     "conversations:import": Member(POST, 400),
     "conversations:your-data": Member(READ),
-    "conversations:take-everything": Member(POST, 303),
+    "conversations:take-everything": Member(POST, 302),  # to the password first
     "conversations:share": Member(READ, own=True),
     "conversations:make-link": Member(POST, 303, own=True, body=(("days", "7"),)),
     "conversations:revoke-share": Member(POST, 303, own=True),
@@ -238,6 +238,10 @@ ROUTES: dict[str, "Rule"] = {
     "conversations:manage-templates": Admin(READ),
     "conversations:change-brand-template": Admin(POST, 303, body=(("do", "add"), ("title", "A"), ("text", "B"))),
     "stay-signed-in": Member(POST, 204),
+    "api-keys": Member(READ),
+    "change-api-key": Member(POST, 302, body=(("do", "make"),)),  # to the password first
+    "manage-api-keys": Admin(READ),
+    "change-brand-api-key": Admin(POST, 302, body=(("do", "make"),)),
     "pricing": anybody(safe(200), safe(200)),
     "plan-and-usage": Member(READ),
     "notifications": Member(READ),
@@ -300,6 +304,7 @@ ROUTES: dict[str, "Rule"] = {
     "stand-in:portal": anybody({**safe(404), "POST": 404}, {**safe(404), "POST": 404}),
     "stand-in:invoice": anybody(safe(404), safe(404)),
     "accounts:join": anybody({"POST": 302}, {"POST": 302}),
+    "confirm-by-mail": anybody({**safe(302), "POST": 302}, {**safe(302), "POST": 302}),  # who has a password uses that
     "healthz": anybody(every(200), every(200)),
     "readyz": anybody(every(200), every(200)),
     "metrics": anybody(every(404), every(404)),  # but for who has the operator's token
