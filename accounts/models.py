@@ -82,6 +82,11 @@ class Brand(models.Model):
         db_default=True,
         help_text="Members may share a chat by a link. Off: all links are closed at once.",
     )
+    mail_tracking = models.BooleanField(
+        default=False,
+        db_default=False,
+        help_text="Note which mails are opened and whose links are followed. Never of mails about signing in.",
+    )
     default_plan = models.CharField(max_length=40, blank=True, help_text="Code of the plan a new member gets.")
     withheld_models = ArrayField(
         models.UUIDField(), default=list, db_default=[], blank=True, editable=False

@@ -51,7 +51,7 @@ class BrandAdmin(admin.ModelAdmin):
     fieldsets = [
         (None, {"fields": ["name", "slug", "domain", "zone", "is_active"]}),
         ("Look", {"fields": ["hue", "chroma", "roundness"]}),
-        ("Members", {"fields": ["open_sign_up", "default_plan", "shared_history", "sharing_on"]}),
+        ("Members", {"fields": ["open_sign_up", "default_plan", "shared_history", "sharing_on", "mail_tracking"]}),
         ("Visitors", {"fields": ["anonymous_allowance", "anonymous_per_network", "anonymous_per_day"]}),
         ("Keeping", {"fields": ["retention_days"]}),
     ]

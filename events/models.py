@@ -98,12 +98,20 @@ class Notification(Owned):
     agent_id = models.UUIDField(null=True)  # which agent it is about
     once = models.CharField(max_length=120, blank=True)  # told once for each person; "" = as often as it happens
     read_at = models.DateTimeField(null=True)
+    count = models.PositiveIntegerField(default=1, db_default=1)  # of how many this one tells
+    grouping = models.CharField(
+        max_length=80, blank=True, default="", db_default=""
+    )  # while it may come to tell of more
+    head_id = models.UUIDField(null=True)  # the notice that tells of this one too; it is shown nowhere else
 
     class Meta:
         constraints = [
             models.UniqueConstraint(
                 fields=["brand", "owner_id", "once"], condition=~Q(once=""), name="told_once_to_each_person"
-            )
+            ),
+            models.UniqueConstraint(
+                fields=["brand", "owner_id", "grouping"], condition=~Q(grouping=""), name="one_open_group_of_notices"
+            ),
         ]
         indexes = [models.Index(fields=["brand", "owner_id", "-id"], name="notifications_of_a_person")]
 
@@ -112,11 +120,17 @@ class Notification(Owned):
 
 
 class NoticePreference(Owned):
-    """How one person wants to hear of one kind of thing on one brand. No row: by both ways."""
+    """How one person wants to hear of one kind of thing on one brand. No row: as events.choices has it for everybody."""
+
+    class Digest(models.TextChoices):
+        DAILY = "daily"
+        WEEKLY = "weekly"
 
     type = models.CharField(max_length=40, choices=Notification.Type)
     in_app = models.BooleanField(default=True)
     by_mail = models.BooleanField(default=True)
+    digest = models.CharField(max_length=10, choices=Digest, blank=True, default="", db_default="")  # "" = at once
+    digested_until = models.DateTimeField(null=True)  # what is newer has been in no digest
 
     class Meta:
         constraints = [
@@ -229,8 +243,12 @@ class EmailLog(models.Model):
         QUEUED = "queued"
         SENT = "sent", "sent: the mail server took it"
         FAILED = "failed", "failed: not sent, and will not be"
+        SUPPRESSED = "suppressed", "suppressed: not sent, because its address is blocked"
         DELIVERED = "delivered"  # this and what follows only a provider that reports back can tell
-        BOUNCED = "bounced"
+        OPENED = "opened"
+        CLICKED = "clicked"
+        BOUNCED = "bounced", "bounced: it came back"
+        COMPLAINED = "complained", "complained: its reader called it spam"
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     created_at = models.DateTimeField(auto_now_add=True)
@@ -264,10 +282,40 @@ class EmailLog(models.Model):
         indexes = [
             models.Index(fields=["next_attempt_at"], condition=Q(status="queued"), name="mails_waiting"),
             models.Index(fields=["created_at"], condition=Q(status="failed"), name="mails_failed"),
+            models.Index(fields=["brand", "-id"], name="mails_of_a_brand"),
+            models.Index(
+                fields=["provider_message_id"], condition=~Q(provider_message_id=""), name="mails_by_their_provider"
+            ),
         ]
 
     def __str__(self) -> str:
         return f"{self.email_type} to {self.to_email}"
+
+
+class BlockedAddress(models.Model):
+    """Mail to this address came back or was not wanted, so none is sent to it until somebody lifts that.
+
+    Of the house and not of a brand: a mail server that is written to in vain thinks worse of all of us.
+    """
+
+    class Reason(models.TextChoices):
+        BOUNCED = "bounced", "mail to it came back for good"
+        COMPLAINED = "complained", "its reader called a mail of ours spam"
+        UNSUBSCRIBED = "unsubscribed", "its reader told the mail provider to stop"
+
+    address = models.EmailField(max_length=320, primary_key=True)  # in small letters
+    reason = models.CharField(max_length=12, choices=Reason)
+    detail = models.CharField(max_length=300, blank=True)  # what the other mail server said
+    mail_id = models.UUIDField(null=True)  # the mail that showed it
+    blocked_at = models.DateTimeField()
+    lifted_at = models.DateTimeField(null=True)  # since then it is written to again, unless blocked_at is later
+    lifted_by = models.ForeignKey(User, models.SET_NULL, null=True, related_name="+", db_constraint=False)
+
+    class Meta:
+        verbose_name_plural = "blocked addresses"
+
+    def __str__(self) -> str:
+        return f"{self.address} {self.reason}"
 
 
 class Alarm(models.Model):

@@ -61,6 +61,7 @@ RIGHTS = {
     "django_session": {"app_door": "siud", "app_service": "siud"},
     "events_activity": {"app_user": "i", "app_brand": "si", "app_service": "si"},
     "events_alarm": {"app_service": "siud"},
+    "events_blockedaddress": {"app_service": "siud"},
     "events_deadletter": {"app_service": "siud"},
     "events_emaillog": {"app_service": "siud"},
     "events_event": {"app_user": "i", "app_visitor": "i", "app_brand": "si", "app_service": "si"},

@@ -1,0 +1,17 @@
+from django.db import migrations, models
+
+
+class Migration(migrations.Migration):
+    dependencies = [("accounts", "0006_sharing_on")]
+
+    operations = [
+        migrations.AddField(
+            "brand",
+            "mail_tracking",
+            models.BooleanField(
+                db_default=False,
+                default=False,
+                help_text="Note which mails are opened and whose links are followed. Never of mails about signing in.",
+            ),
+        ),
+    ]
