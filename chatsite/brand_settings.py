@@ -24,7 +24,11 @@ from providers.offers import offers
 SECTIONS = (
     ("brand", _("Brand"), ("name", "zone")),
     ("look", _("Look"), ("hue", "chroma", "roundness")),
-    ("people", _("Members and their chats"), ("open_sign_up", "shared_history", "sharing_on", "retention_days")),
+    (
+        "people",
+        _("Members and their chats"),
+        ("open_sign_up", "shared_history", "sharing_on", "retention_days", "mail_tracking"),
+    ),
     ("visitors", _("Visitors"), ("anonymous_allowance", "anonymous_per_network", "anonymous_per_day")),
 )
 
@@ -46,6 +50,7 @@ class BrandSettingsForm(forms.ModelForm):
             "shared_history": _("All members read all chats"),
             "sharing_on": _("Members may share a chat by a link"),
             "retention_days": _("Days that chats are kept"),
+            "mail_tracking": _("Note which mails are opened"),
             "anonymous_allowance": _("Questions for one visitor"),
             "anonymous_per_network": _("Questions a day for one network"),
             "anonymous_per_day": _("Questions a day for all visitors"),
@@ -60,6 +65,9 @@ class BrandSettingsForm(forms.ModelForm):
             "shared_history": _("Off: each member reads their own."),
             "sharing_on": _("Off: all links are closed at once."),
             "retention_days": _("Empty: as long as the plan says. The shorter of the two holds; pinned chats stay."),
+            "mail_tracking": _(
+                "And whose links are followed. Deliveries show it. Never of mails about signing in. Tell your members of it."
+            ),
             "anonymous_allowance": _("In all, without an account. 0: nobody asks without one."),
             "anonymous_per_network": _("For all visitors of one network together."),
             "anonymous_per_day": _("For all visitors of this brand together."),

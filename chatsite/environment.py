@@ -208,9 +208,32 @@ SECTIONS: dict[str, tuple[Variable, ...]] = {
         Variable(
             "EMAIL_BACKEND",
             str,
-            "(Django's smtp; on the machine of a developer: the terminal)",
+            "(EMAIL_PROVIDER's, or Django's smtp; on the machine of a developer: the terminal)",
             "Dotted path of another way to send mail.",
         ),
+        Variable(
+            "EMAIL_PROVIDER",
+            str,
+            "",
+            "A mail provider whose API is used instead of EMAIL_URL: brevo, mailersend, mailgun, mailjet, postmark, resend "
+            "or sparkpost. It also reports what was delivered, and what came back ([mail.md](mail.md)).",
+        ),
+        Variable(
+            "EMAIL_PROVIDER_OPTIONS",
+            str,
+            "{}",
+            'Its options as one JSON object, under the names of django-anymail: `{"api_key": "…"}`, and for Mailgun '
+            '`"sender_domain"` too.',
+        ),
+        Variable(
+            "EMAIL_WEBHOOK_SECRET",
+            str,
+            "",
+            "What the provider proves itself with when it calls `https://…/mail/reports/<provider>/`: its signing key "
+            "(mailgun, mailersend, resend), or `user:password` that stands in the address you gave it. Empty: none reports.",
+        ),
+        Variable("EMAIL_LOG_DAYS", int, 90, "Days that the log of mails is kept."),
+        Variable("NOTICES_DAYS", int, 365, "Days that people's notices behind the bell are kept."),
     ),
     "Signing in": (
         Variable(

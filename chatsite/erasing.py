@@ -25,7 +25,7 @@ from accounts.models import Invitation, Membership, User
 from billing import leaving
 from conversations.models import Turn
 from events import stream
-from events.models import EmailLog
+from events.models import BlockedAddress, EmailLog
 from lib import files
 from lib.db import SERVICE, on_commit, scope
 from lib.errors import Conflict
@@ -133,6 +133,7 @@ def _personal(user: User) -> int:
         EmailAddress.objects.filter(user_id=user.pk),
         Invitation.objects.filter(email__in=addresses),
         EmailLog.objects.filter(mailed),
+        BlockedAddress.objects.filter(pk__in=[address.lower() for address in addresses]),
         LogEntry.objects.filter(user_id=user.pk),
     ]
     count = sum(rows.delete()[0] for rows in gone)

@@ -1,7 +1,7 @@
 """/settings/: what a person tells of themselves, and how they want the product. Each field is saved by itself."""
 
 import re
-from typing import Any
+from typing import Any, cast
 
 from django import forms
 from django.conf import settings
@@ -16,9 +16,10 @@ from django.views.decorators.http import require_POST, require_safe
 
 from accounts import preferences
 from accounts.access import BrandRequest, member_goes_out
-from accounts.models import Profile
+from accounts.models import Profile, User
 from chatsite import sign_in_ways
-from events import notices
+from events import choices
+from events.delivery import blocked
 from lib.db import Principal, scope
 from lib.errors import Invalid
 from lib.zones import ZONES
@@ -104,14 +105,26 @@ def change(request: BrandRequest) -> HttpResponse:
 def notify(request: BrandRequest) -> HttpResponse:
     """Save by which ways one kind of notice comes."""
     with scope(request.principal):
-        kind = request.POST.get("kind", "")
-        if kind not in notices.CHOSEN:
+        kind, mail = request.POST.get("kind", ""), request.POST.get("mail", choices.AT_ONCE)
+        if kind not in choices.KINDS or mail not in choices.BY_MAIL:
             raise Invalid(gettext("There is no such kind of notice."))
-        in_app, by_mail = "in_app" in request.POST, "by_mail" in request.POST
-        notices.prefer(request.principal, kind, in_app=in_app, by_mail=by_mail)
+        choices.choose(request.principal, kind, in_app="in_app" in request.POST, mail=mail)
     if "HX-Request" in request.headers:
         return render(request, "settings/_said.html", {"error": "", "said": f"said-{kind}"})
     messages.success(request, gettext("Saved"))
+    return HttpResponseRedirect(f"{reverse('settings')}#notices", status=303)
+
+
+@member_goes_out
+@require_POST
+def try_address_again(request: BrandRequest) -> HttpResponse:
+    """Somebody says that mails arrive at their address again."""
+    try:
+        blocked.lift_own(cast(User, request.user))
+    except blocked.TooSoon as refused:
+        messages.error(request, refused.detail)
+    else:
+        messages.success(request, gettext("We send you mails again."))
     return HttpResponseRedirect(f"{reverse('settings')}#notices", status=303)
 
 
@@ -121,6 +134,7 @@ def _profile(principal: Principal) -> Profile:
 
 
 def _page(request: BrandRequest, refused: tuple[str, str, str] | None = None) -> HttpResponse:
+    stopped = blocked.of(cast(User, request.user).email)
     ways = sign_in_ways.of(request)  # at the door: nobody inside a scope sees a session
     with scope(request.principal) as request.standing:
         profile = _profile(request.principal)
@@ -130,7 +144,9 @@ def _page(request: BrandRequest, refused: tuple[str, str, str] | None = None) ->
             "zone": preferences.of_profile(profile).zone or request.brand.zone,
             "fields": {name: _field(name, profile, request, refused) for name in LABELS},
             "refused": {"name": refused[0], "label": LABELS[refused[0]], "error": refused[2]} if refused else None,
-            "kinds": notices.preferred(request.principal),
+            "kinds": choices.matrix(request.principal, runs_the_brand=request.standing in ("owner", "admin")),
+            "by_mail": choices.BY_MAIL.items(),
+            "blocked": blocked.WHY[stopped.reason] if stopped else "",
             **ways,
         }
         return render(request, "settings/settings.html", context, status=422 if refused else 200)

@@ -186,6 +186,7 @@ CELERY_BEAT_SCHEDULE = {
         ("tell-of-limits", "quotas.tasks.tell_of_limits", 20.0),
         ("tell-of-billing", "billing.tasks.tell_of_billing", 20.0),
         ("send-waiting-mail", "events.tasks.send_waiting_mail", 30.0),
+        ("sweep-told", "events.tasks.sweep_told", 24 * 3600.0),
         ("report-overage", "billing.tasks.report_overage", 300.0),
         ("apply-stripe-events", "billing.tasks.apply_waiting_stripe_events", 60.0),
         ("tend-exports", "conversations.tasks.tend_exports", 60.0),
@@ -204,6 +205,12 @@ CELERY_BEAT_SCHEDULE |= {
         ("reset-monthly-overages", "quotas.tasks.reset_monthly_overages"),
         ("cleanup-expired-conversations", "conversations.tasks.cleanup_expired_conversations"),
     )
+}
+# Every quarter of an hour, because 8:00 comes at a quarter of UTC's in some zones.
+CELERY_BEAT_SCHEDULE["send-digests"] = {
+    "task": "chatsite.tasks.send_digests",
+    "schedule": crontab(minute="3,18,33,48"),
+    "options": {"expires": 900.0},
 }
 
 # Who is asking
@@ -254,8 +261,15 @@ SOCIALACCOUNT_PROVIDERS = {
     if client_id
 }
 INSTALLED_APPS[-1:-1] = [f"allauth.socialaccount.providers.{name}" for name in SOCIALACCOUNT_PROVIDERS]
+EMAIL_PROVIDER, EMAIL_WEBHOOK_SECRET = env("EMAIL_PROVIDER"), env("EMAIL_WEBHOOK_SECRET")
+ANYMAIL = {
+    f"{EMAIL_PROVIDER}_{name}".upper(): value for name, value in json.loads(env("EMAIL_PROVIDER_OPTIONS")).items()
+}
 EMAIL_BACKEND = env(
-    "EMAIL_BACKEND", default=f"django.core.mail.backends.{'console' if DEVELOPMENT else 'smtp'}.EmailBackend"
+    "EMAIL_BACKEND",
+    default=f"anymail.backends.{EMAIL_PROVIDER}.EmailBackend"
+    if EMAIL_PROVIDER
+    else f"django.core.mail.backends.{'console' if DEVELOPMENT else 'smtp'}.EmailBackend",
 )
 EMAIL_CONFIG = env.email_url_config(env("EMAIL_URL"))
 EMAIL_HOST, EMAIL_PORT = EMAIL_CONFIG["EMAIL_HOST"], EMAIL_CONFIG["EMAIL_PORT"]
@@ -264,6 +278,8 @@ EMAIL_USE_TLS = EMAIL_CONFIG.get("EMAIL_USE_TLS", False)
 EMAIL_USE_SSL = EMAIL_CONFIG.get("EMAIL_USE_SSL", False)
 DEFAULT_FROM_EMAIL = env("DEFAULT_FROM_EMAIL")
 EMAIL_TIMEOUT = 10
+ANYMAIL["REQUESTS_TIMEOUT"] = 10  # the same, for a provider's API
+EMAIL_LOG_DAYS, NOTICES_DAYS = env("EMAIL_LOG_DAYS"), env("NOTICES_DAYS")
 ADMINS = [(address, address) for address in env("ADMINS")]  # hear of alerts (events/alarms.py), never of requests
 
 # Browser

@@ -42,6 +42,7 @@ urlpatterns = [
     path("manage/settings/change/", brand_settings.change, name="change-brand"),
     path("settings/change/", own_settings.change, name="change-setting"),
     path("settings/notices/", own_settings.notify, name="change-notices"),
+    path("settings/address/again/", own_settings.try_address_again, name="try-address-again"),
     path("settings/picture/", avatars.change, name="change-avatar"),
     path("settings/delete-account/", leaving.page, name="delete-account"),
     path("avatars/<uuid:brand_id>/<str:name>/", avatars.show, name="avatar"),

@@ -1,12 +1,16 @@
 """What happened, for staff to read: the stream for programs, the audit log, and what is wrong now."""
 
+from typing import cast
+
 from django.contrib import admin, messages
 from django.db.models import QuerySet
 from django.http import HttpRequest
 
+from accounts.models import User
 from accounts.owned import OwnedAdmin
-from events import dead_letters
-from events.models import Activity, Alarm, DeadLetter, EmailLog, Event, Notification
+from events import dead_letters, mail
+from events.delivery import blocked
+from events.models import Activity, Alarm, BlockedAddress, DeadLetter, EmailLog, Event, Notification
 from lib.admin import ReadOnly
 
 
@@ -57,6 +61,41 @@ class EmailLogAdmin(ReadOnly, admin.ModelAdmin):
     search_help_text = "An address, a type, or a Message-ID."
     ordering = ["-id"]
     show_full_result_count = False
+    actions = ["send_again"]
+
+    def has_send_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("events.change_emaillog")
+
+    @admin.action(description="Send again what was given up", permissions=["send"])
+    def send_again(self, request: HttpRequest, queryset: QuerySet[EmailLog]) -> None:
+        sent = [row for row in queryset.select_related("brand") if mail.send_again(row)]
+        for row in sent:
+            self.log_change(request, row, "Sent again")
+        self.message_user(request, f"{len(sent)} mails are on their way again.", messages.SUCCESS)
+
+
+@admin.register(BlockedAddress)
+class BlockedAddressAdmin(ReadOnly, admin.ModelAdmin):
+    """Where no mail is sent any more, but what is about signing in. Lifted, an address is written to again."""
+
+    list_display = ["address", "reason", "detail", "blocked_at", "lifted_at", "lifted_by"]
+    list_filter = ["reason", ("lifted_at", admin.EmptyFieldListFilter)]
+    list_select_related = ["lifted_by"]
+    list_per_page = 50
+    search_fields = ["=address"]
+    ordering = ["-blocked_at"]
+    show_full_result_count = False
+    actions = ["lift"]
+
+    def has_lift_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("events.change_blockedaddress")
+
+    @admin.action(description="Write to these addresses again", permissions=["lift"])
+    def lift(self, request: HttpRequest, queryset: QuerySet[BlockedAddress]) -> None:
+        lifted = [row for row in queryset if blocked.lift(row.address, by=cast(User, request.user).pk)]
+        for row in lifted:
+            self.log_change(request, row, "Lifted")
+        self.message_user(request, f"{len(lifted)} addresses are written to again.", messages.SUCCESS)
 
 
 @admin.register(Notification)

@@ -1,11 +1,11 @@
 """The one door through which mail leaves: `send()`, in the transaction that is the reason for it.
 
 The row of the log is the order to the postman. It is stored with whatever caused it or not at all, and sent after the commit
-by a worker; if that fails, again and again for some hours (events.postman). Every mail here is about what its reader did or
-pays for, so there is nothing to unsubscribe from.
+by a worker; if that fails, again and again for some hours (events.postman). What becomes of it then is events.delivery's.
 """
 
 from collections.abc import Mapping
+from datetime import timedelta
 from email.utils import formataddr, parseaddr
 from functools import partial
 from typing import Any
@@ -14,10 +14,12 @@ from uuid import UUID
 from django.conf import settings
 from django.core.cache import cache
 from django.db.models.functions import Now
+from django.utils import translation
 from django.utils.translation import get_language
 
 from accounts import preferences
 from accounts.models import Brand
+from events.delivery import blocked
 from events.models import EmailLog
 from events.postman import SECRETS_FOR_S, rendered, secrets_of
 from events.tasks import send_mail
@@ -36,17 +38,55 @@ def send(
     user_id: UUID | None = None,
     email_type: str = "",
     once: str = "",
+    after: timedelta | None = None,
 ) -> EmailLog:
     """Mail `to`, in the name of a brand or (None) of the house, once the open transaction has committed.
 
     template  a path without its end: `mail/notice` stands for notice_subject.txt and notice_message.txt; the HTML is made
               from the text
-    context   plain JSON, kept in the log; the subject is made of nothing else
+    context   plain JSON, kept in the log; the subject is made of nothing else. `stops` names the kind of notice that its
+              reader can have no more of by one click
     secrets   links and tokens that open something: kept in memory until the mail is sent, never in a row
     once      a mail of this brand with the same key is the same mail: the first one is returned, and none is sent
+    after     how long it waits at least, and can be rewritten meanwhile; half a minute later than that
     """
     with preferences.in_language_of(user_id):
-        return _queued(brand_id, to, template, context, secrets or {}, user_id, email_type, once)
+        return _queued(brand_id, to, template, context, secrets or {}, user_id, email_type, once, after)
+
+
+def rewrite(brand_id: UUID, once: str, context: Mapping[str, Any]) -> bool:
+    """Let a mail that nobody has tried to send say something else. Returns whether there was one. In service scope."""
+    waiting = EmailLog.objects.select_for_update(of=("self",)).select_related("brand")
+    mail = waiting.filter(brand_id=brand_id, once=once, status=EmailLog.Status.QUEUED, attempts=0).first()
+    if mail is None:
+        return False
+    with translation.override(mail.template_data["language"]):
+        mail.template_data = {**mail.template_data, **context}
+        mail.subject = _subject(mail.template_id, mail.brand, mail.template_data)
+    mail.save(update_fields=["template_data", "subject"])
+    return True
+
+
+def can_send_again(mail: EmailLog) -> bool:
+    """Whether it surely never left, can be written once more, and its address is not blocked (any more)."""
+    never_left = mail.status in (EmailLog.Status.FAILED, EmailLog.Status.SUPPRESSED)
+    return never_left and "secrets" not in mail.template_data and blocked.stops(mail) is None
+
+
+def send_again(mail: EmailLog) -> bool:
+    """Queue once more what was given up, as if it had been written now. Returns False for what can_send_again() denies."""
+    if not can_send_again(mail):
+        return False
+    with scope(SERVICE):
+        given_up = EmailLog.objects.filter(pk=mail.pk, status=mail.status)
+        if not given_up.update(status=EmailLog.Status.QUEUED, attempts=0, error="", next_attempt_at=Now()):
+            return False
+        on_commit(partial(send_mail.delay, str(mail.pk)))
+    return True
+
+
+def _subject(template: str, brand: Brand | None, context: Mapping[str, Any]) -> str:
+    return " ".join(rendered(f"{template}_subject.txt", brand, context).split())[:300]
 
 
 def _queued(
@@ -58,6 +98,7 @@ def _queued(
     user_id: UUID | None,
     email_type: str,
     once: str,
+    after: timedelta | None,
 ) -> EmailLog:
     """In the language that the mail is written in, which the postman finds in its data."""
     context = {**context, "language": get_language()}
@@ -68,12 +109,12 @@ def _queued(
         user_id=user_id,
         to_email=to,
         from_email=formataddr((" ".join(brand.name.split())[:SENDER_CHARS] if brand else name, address)),
-        subject=" ".join(rendered(f"{template}_subject.txt", brand, context).split())[:300],
+        subject=_subject(template, brand, context),
         email_type=email_type or template.rpartition("/")[2],
         template_id=template,
         template_data={**context, **({"secrets": sorted(secrets)} if secrets else {})},
         once=once,
-        next_attempt_at=Now(),
+        next_attempt_at=Now() + after if after else Now(),
     )
     with scope(SERVICE):
         EmailLog.objects.bulk_create([mail], ignore_conflicts=bool(once))
@@ -81,5 +122,6 @@ def _queued(
             return first
         if secrets:
             cache.set(secrets_of(mail.pk), dict(secrets), SECRETS_FOR_S)
-        on_commit(partial(send_mail.delay, str(mail.pk)))
+        if after is None:
+            on_commit(partial(send_mail.delay, str(mail.pk)))
     return mail

@@ -1,27 +1,28 @@
-"""What one person should know: behind the bell of the page, and by mail where it cannot wait for the next visit."""
+"""What one person should know: behind the bell of the page, and by mail where it cannot wait for the next visit.
 
+Nobody gets a storm of it: what a kind has many of (events.choices) becomes one notice that counts, and one mail, within
+GROUPED_FOR.
+"""
+
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from django.db.models import QuerySet
-from django.utils.translation import gettext_lazy as _
+from django.db.models import F, QuerySet
+from django.utils.translation import gettext as _
 
 from accounts.models import User
-from events import mail
-from events.models import NoticePreference, Notification
+from events import choices, mail
+from events.models import EmailLog, Notification
 from lib import clock
-from lib.db import SERVICE, Principal, scope
+from lib.db import SERVICE, Principal, scope, send
+from lib.ids import first_at
 
 MOST_COUNTED = 100
+GROUPED_FOR = timedelta(hours=1)
+GATHERED_FOR = timedelta(minutes=2)  # before the mail of a group leaves, so that a burst is in it
+ALONE = "select pg_advisory_xact_lock(hashtextextended(%(key)s, 0))"
 Type, Priority = Notification.Type, Notification.Priority
-# What a person may choose for; all else comes by every way it has.
-CHOSEN = {
-    Type.USAGE_LIMIT: _("A limit comes near or is reached"),
-    Type.BILLING_UPDATE: _("Plan and payments"),
-    Type.KEY_UPDATE: _("A key of yours is refused by its vendor"),
-    Type.SYSTEM: _("Work that ran in the background is done"),
-}
-BY_BELL_ALONE = {Type.KEY_UPDATE, Type.SYSTEM}  # of these no mails are sent anyway
 
 
 def notify(
@@ -34,17 +35,20 @@ def notify(
     priority: str = Priority.NORMAL,
     action_url: str = "",
     action_label: str = "",
+    all_url: str = "",
     agent_id: UUID | None = None,
     once: str = "",
 ) -> Notification | None:
     """Put a notice behind a person's bell, with the caller's commit. Source: S3 create_notification().
 
     action_url  a path of this site
+    all_url     where the notice of a group leads instead: the list that this one stands in
     once        a person hears of the same key once on a brand, whoever races to tell it
-    Returns     None when that had been told before
+    Returns     None when that had been told before; with head_id when another notice tells of it too
     """
-    if action_url and (not action_url.startswith("/") or action_url.startswith(("//", "/\\"))):
-        raise ValueError(f"{action_url} is no path of this site")
+    for url in (action_url, all_url):
+        if url and (not url.startswith("/") or url.startswith(("//", "/\\"))):
+            raise ValueError(f"{url} is no path of this site")
     notice = Notification(
         brand_id=brand_id,
         owner_id=user_id,
@@ -58,11 +62,49 @@ def notify(
         once=once,
     )
     with scope(SERVICE):
-        if _is_unwanted("in_app", notice):
+        if not choices.wanted(notice).in_app:
             notice.read_at = clock.now()  # it keeps the second mail away all the same, and rings no bell
+        head = _head(notice)
         Notification.objects.bulk_create([notice], ignore_conflicts=bool(once))
-        is_new = not once or Notification.objects.filter(pk=notice.pk).exists()
-    return notice if is_new else None
+        if once and not Notification.objects.filter(pk=notice.pk).exists():
+            return None
+        if head:
+            _tell_of_one_more(head, notice, all_url)
+    return notice
+
+
+def _head(notice: Notification) -> Notification | None:
+    """The notice that tells of this one too. None: it is told by itself, and perhaps of those that follow.
+
+    One transaction at a time looks for it, so whoever tells several groups of people in one, does so in one order.
+    """
+    kind = choices.KINDS.get(notice.type)
+    if kind is None or not kind.many or notice.priority == Priority.URGENT:
+        return None
+    key = f"{notice.type}:{notice.agent_id or ''}"
+    send((ALONE, {"key": f"{notice.brand_id}:{notice.owner_id}:{key}"}))
+    group = Notification.objects.filter(brand_id=notice.brand_id, owner_id=notice.owner_id, grouping=key)
+    head = group.first()
+    if head and head.created_at > clock.now() - GROUPED_FOR:
+        notice.head_id, notice.read_at = head.pk, clock.now()
+        return head
+    if head:
+        group.update(grouping="")
+    notice.grouping = key
+    return None
+
+
+def _tell_of_one_more(head: Notification, notice: Notification, all_url: str) -> None:
+    """In the language of whoever calls, which is their reader's."""
+    count = head.count + 1
+    now_said = {
+        "title": str(choices.KINDS[head.type].many % {"count": count})[:120],
+        "message": (_("The last one: %(title)s") % {"title": notice.title})[:600],
+        "action_url": all_url,
+        "action_label": _("See them all")[:60] if all_url else "",
+    }
+    Notification.objects.filter(pk=head.pk).update(count=F("count") + 1, **now_said)
+    mail.rewrite(head.brand_id, _cause(head), _in_a_mail(Notification(pk=head.pk, type=head.type, **now_said)))
 
 
 def tell(
@@ -75,9 +117,11 @@ def tell(
     priority: str = Priority.HIGH,
     action_url: str = "",
     action_label: str = "",
+    all_url: str = "",
+    agent_id: UUID | None = None,
     once: str = "",
 ) -> Notification | None:
-    """notify(), and the same words by mail. One without the other is never stored.
+    """notify(), and the same words by mail, unless their reader chose otherwise. One without the other is never stored.
 
     Returns  None when it had been told before; no second mail is sent then either
     """
@@ -91,52 +135,47 @@ def tell(
             priority=priority,
             action_url=action_url,
             action_label=action_label,
+            all_url=all_url,
+            agent_id=agent_id,
             once=once,
         )
-        if notice is None:
-            return None
-        if _is_unwanted("by_mail", notice):
+        if notice is None or notice.head_id or choices.wanted(notice).mail != choices.AT_ONCE:
             return notice
         to = User.objects.filter(pk=user_id, is_active=True).values_list("email", flat=True).first()
-        if to:
-            said = {"title": notice.title, "message": notice.message, "path": action_url, "action_label": action_label}
-            mail.send(brand_id, to, "mail/notice", said, user_id=user_id, email_type=type)
+        if to and not (notice.grouping and _was_mailed_of_late(notice)):
+            mail.send(
+                brand_id,
+                to,
+                "mail/notice",
+                _in_a_mail(notice),
+                user_id=user_id,
+                email_type=type,
+                once=_cause(notice) if notice.grouping else "",
+                after=GATHERED_FOR if notice.grouping else None,
+            )
         return notice
 
 
-def prefer(principal: Principal, kind: str, *, in_app: bool, by_mail: bool) -> None:
-    """By which ways one kind of notice comes to this person on this brand. Inside the person's scope."""
-    NoticePreference.objects.update_or_create(
-        brand_id=principal.brand_id,
-        owner_id=principal.owner_id,
-        type=kind,
-        defaults={"in_app": in_app, "by_mail": by_mail},
-    )
+def _was_mailed_of_late(head: Notification) -> bool:
+    """Who reads each notice as it comes is not mailed each either."""
+    since = first_at(clock.now() - GROUPED_FOR)
+    mails = EmailLog.objects.filter(brand_id=head.brand_id, pk__gte=since, user_id=head.owner_id, email_type=head.type)
+    return mails.filter(once__startswith="notices:").exists()
 
 
-def preferred(principal: Principal) -> list[dict[str, Any]]:
-    """Every kind that can be chosen for, with what was chosen. Inside the person's scope."""
-    rows = NoticePreference.objects.filter(brand_id=principal.brand_id, owner_id=principal.owner_id)
-    chosen = {row.type: row for row in rows}
-    none = NoticePreference()
-    return [
-        {
-            "kind": kind.value,
-            "name": name,
-            "in_app": chosen.get(kind, none).in_app,
-            "by_mail": chosen.get(kind, none).by_mail,
-            "has_mail": kind not in BY_BELL_ALONE,
-        }
-        for kind, name in CHOSEN.items()
-    ]
+def _cause(head: Notification) -> str:
+    return f"notices:{head.pk}"
 
 
-def _is_unwanted(way: str, notice: Notification) -> bool:
-    """Whether this person switched this way off for this kind. What is urgent comes all the same. In service scope."""
-    if notice.type not in CHOSEN or notice.priority == Priority.URGENT:
-        return False
-    rows = NoticePreference.objects.filter(brand_id=notice.brand_id, owner_id=notice.owner_id, type=notice.type)
-    return rows.filter(**{way: False}).exists()
+def _in_a_mail(notice: Notification) -> dict[str, str]:
+    return {
+        "title": notice.title,
+        "message": notice.message,
+        "path": notice.action_url,
+        "action_label": notice.action_label,
+        # Which kind its reader can stop by one click.
+        "stops": notice.type if notice.type in choices.KINDS and notice.priority != Priority.URGENT else "",
+    }
 
 
 def unread(principal: Principal) -> int:
@@ -151,14 +190,20 @@ def recent(principal: Principal, *, most: int = 20) -> list[Notification]:
 
 def mark_read(principal: Principal, notice_id: UUID) -> bool:
     """Returns whether there was such a notice, unread. Another person's is none."""
-    return bool(_own(principal).filter(pk=notice_id, read_at=None).update(read_at=clock.now()))
+    return bool(_own(principal).filter(pk=notice_id, read_at=None).update(**_read()))
 
 
 def mark_all_read(principal: Principal) -> int:
     """Returns how many were unread."""
-    return _own(principal).filter(read_at=None).update(read_at=clock.now())
+    return _own(principal).filter(read_at=None).update(**_read())
+
+
+def _read() -> dict[str, Any]:
+    """What comes after it was read is news again, and no part of it."""
+    return {"read_at": clock.now(), "grouping": ""}
 
 
 def _own(principal: Principal) -> QuerySet[Notification]:
     """An admin's scope shows the whole brand; the bell rings for one person."""
-    return Notification.objects.filter(brand_id=principal.brand_id, owner_id=principal.owner_id)
+    mine = Notification.objects.filter(brand_id=principal.brand_id, owner_id=principal.owner_id)
+    return mine.filter(head_id=None)

@@ -12,10 +12,11 @@ from smtplib import SMTPDataError, SMTPException, SMTPRecipientsRefused
 from typing import Any
 from uuid import UUID
 
+from anymail.exceptions import AnymailError, AnymailRequestsAPIError
 from django.conf import settings
 from django.core.cache import cache
 from django.core.mail import EmailMultiAlternatives
-from django.db.models import F
+from django.db.models import Case, F, Value, When
 from django.db.models.functions import Now
 from django.template import Context
 from django.template.loader import get_template
@@ -23,6 +24,7 @@ from django.utils.translation import override
 
 from accounts import brands
 from accounts.models import Brand
+from events.delivery import blocked, stopping, trails
 from events.models import EmailLog
 from lib.colour import srgb
 from lib.db import SERVICE, scope
@@ -53,26 +55,22 @@ def deliver(mail_id: UUID) -> bool:
     try:
         if mail.attempts > len(PAUSES) + 1:  # each attempt ended without a word: its worker died
             raise Undeliverable("Every attempt ended with its worker.")
+        if stopped := blocked.stops(mail):
+            _note(mail, status=EmailLog.Status.SUPPRESSED, error=stopped.get_reason_display())
+            return False
         message = written(mail)
         message.send()
     except Undeliverable as error:
         _note(mail, status=EmailLog.Status.FAILED, error=str(error))
         return False
-    except (SMTPException, OSError) as error:
+    except (SMTPException, OSError, AnymailError) as error:
         said = blotted(f"{type(error).__name__}: {error}")
         if _is_final(error) or mail.attempts > len(PAUSES):
             _note(mail, status=EmailLog.Status.FAILED, error=said)
         else:
             _note(mail, next_attempt_at=Now() + PAUSES[mail.attempts - 1], error=said)
         return False
-    _note(
-        mail,
-        status=EmailLog.Status.SENT,
-        sent_at=Now(),
-        error="",
-        provider=settings.EMAIL_BACKEND.split(".")[-2],
-        provider_message_id=message.extra_headers["Message-ID"],
-    )
+    _note_that_it_left(mail, message)
     cache.delete(secrets_of(mail.pk))
     return True
 
@@ -115,28 +113,42 @@ def written(mail: EmailLog) -> EmailMultiAlternatives:
         raise Undeliverable(
             "Its link was kept for an hour, in memory only. Whoever waits for it can ask for a new one."
         )
-    with override(mail.template_data.get("language") or settings.LANGUAGE_CODE):
-        text = rendered(f"{mail.template_id}_message.txt", mail.brand, {**mail.template_data, **secrets})
+    language, stop_link = mail.template_data.get("language") or settings.LANGUAGE_CODE, stopping.link(mail)
+    with override(language):
+        data = {**mail.template_data, **secrets, "stop_link": stop_link}
+        text = rendered(f"{mail.template_id}_message.txt", mail.brand, data)
     host = mail.brand.domain if mail.brand else "chatsite.invalid"
-    message = EmailMultiAlternatives(
-        mail.subject,
-        text,
-        mail.from_email,
-        [mail.to_email],
-        headers={"Message-ID": f"<{mail.pk}@{host}>", "Auto-Submitted": "auto-generated"},
-    )
-    message.attach_alternative(in_the_brands_look(text, mail.brand), "text/html")
+    headers = {"Message-ID": f"<{mail.pk}@{host}>", "Auto-Submitted": "auto-generated"}
+    if stop_link:  # RFC 8058; what is urgent or about signing in has none
+        headers |= {"List-Unsubscribe": f"<{stop_link}>", "List-Unsubscribe-Post": "List-Unsubscribe=One-Click"}
+    message = EmailMultiAlternatives(mail.subject, text, mail.from_email, [mail.to_email], headers=headers)
+    message.attach_alternative(in_the_brands_look(text, mail.brand, language, trails.of(mail)), "text/html")
+    message.metadata = {"mail": str(mail.pk)}  # type: ignore[attr-defined]  # a provider reports with it
     return message
 
 
-def in_the_brands_look(text: str, brand: Brand | None) -> str:
-    """The same words as HTML: a line that is an address becomes a link, everything else is shown as it is."""
+def in_the_brands_look(text: str, brand: Brand | None, language: str, trail: trails.Trail | None = None) -> str:
+    """The same words as HTML: a line that is an address becomes a link, everything else is shown as it is.
+
+    trail  notes that it is opened and its links are followed, but for the one that stops such mails
+    """
+
+    def marked(line: str) -> tuple[str, str]:
+        if not line.startswith(("https://", "http://")):
+            return line, ""
+        return line, trail.link(line) if trail and "/mail/stop/" not in line else line
+
     paragraphs = [
-        [(line, line.startswith(("https://", "http://"))) for line in map(str.strip, paragraph.splitlines())]
-        for paragraph in re.split(r"\n\s*\n", text)
+        [marked(line) for line in map(str.strip, paragraph.splitlines())] for paragraph in re.split(r"\n\s*\n", text)
     ]
     accent = srgb(0.46, float(brand.chroma), brand.hue) if brand else srgb(0.46, 0, 0)  # --accent-text by day
-    look = {"brand": brand, "accent": accent, "paragraphs": paragraphs}
+    look = {
+        "brand": brand,
+        "accent": accent,
+        "paragraphs": paragraphs,
+        "language": language,
+        "pixel": trail.pixel() if trail else "",
+    }
     return get_template("mail/frame.html").render(look)
 
 
@@ -144,17 +156,34 @@ def _is_final(error: Exception) -> bool:
     """Whether the server refused this address or this mail for good, and not us for now."""
     if isinstance(error, SMTPRecipientsRefused):
         return all(code >= 500 for code, _ in error.recipients.values())
+    if isinstance(error, AnymailError):  # its provider refused the recipient, or cannot send such a mail at all
+        return not isinstance(error, AnymailRequestsAPIError)
     return isinstance(error, SMTPDataError) and error.smtp_code >= 500
 
 
-def _note(mail: EmailLog, **found: Any) -> None:
-    found["error"] = found["error"][:300]
+def _note_that_it_left(mail: EmailLog, message: EmailMultiAlternatives) -> None:
+    """Its provider may have reported on it already: then the state is further than SENT, and stays."""
+    status = getattr(message, "anymail_status", None)
+    known_as = (status.message_id if status else None) or message.extra_headers["Message-ID"]
+    left = Case(When(status=EmailLog.Status.QUEUED, then=Value(EmailLog.Status.SENT)), default=F("status"))
     with scope(SERVICE):
-        EmailLog.objects.filter(pk=mail.pk, status=EmailLog.Status.QUEUED).update(**found)
-    said = {
-        "task": mail.email_type,
-        "attempts": mail.attempts,
-        "outcome": found.get("status", "later"),
-        "reason": found["error"],
-    }
-    log.log(logging.WARNING if found["error"] else logging.INFO, "mail", extra=said)
+        EmailLog.objects.filter(pk=mail.pk).update(
+            status=left,
+            sent_at=Now(),
+            error=Case(When(status=EmailLog.Status.QUEUED, then=Value("")), default=F("error")),
+            provider=settings.EMAIL_BACKEND.split(".")[-2],
+            provider_message_id=str(known_as)[:200],
+        )
+    _say(mail, EmailLog.Status.SENT)
+
+
+def _note(mail: EmailLog, *, error: str, **found: Any) -> None:
+    with scope(SERVICE):
+        waiting = EmailLog.objects.filter(pk=mail.pk, status=EmailLog.Status.QUEUED)
+        waiting.update(**found, error=error[:300])
+    _say(mail, found.get("status", "later"), error[:300])
+
+
+def _say(mail: EmailLog, outcome: str, error: str = "") -> None:
+    said = {"task": mail.email_type, "attempts": mail.attempts, "outcome": outcome, "reason": error}
+    log.log(logging.WARNING if error else logging.INFO, "mail", extra=said)

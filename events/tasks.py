@@ -2,7 +2,7 @@ from uuid import UUID
 
 from celery import shared_task
 
-from events import postman
+from events import postman, sweeping
 
 
 @shared_task(scoped=False)  # type: ignore[call-overload]  # talks to the mail server between short transactions
@@ -15,3 +15,9 @@ def send_mail(mail_id: str) -> bool:
 def send_waiting_mail() -> int:
     """Send what could not be sent at once, as each one's time comes. Returns how many the mail server took."""
     return postman.deliver_waiting()
+
+
+@shared_task(scoped=False, periodic=True)  # type: ignore[call-overload]  # a transaction for each batch
+def sweep_told() -> int:
+    """Forget mails and notices whose time is over. Returns how many."""
+    return sum(sweeping.sweep().values())

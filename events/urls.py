@@ -3,9 +3,17 @@
 from django.urls import path
 
 from events import pages
+from events.delivery import desk, doors
 
 urlpatterns = [
     path("notifications/", pages.notifications, name="notifications"),
     path("notifications/read/", pages.read_all, name="read-notifications"),
     path("notifications/<uuid:notice_id>/read/", pages.read, name="read-notification"),
+    path("mail/seen/<str:token>.gif", doors.opened, name="mail-opened"),
+    path("mail/to/<str:token>/", doors.follow, name="mail-link"),
+    path("mail/stop/<str:token>/", doors.stop, name="stop-mails"),
+    path("mail/reports/<slug:provider>/", doors.report, name="mail-reports"),
+    path("manage/deliveries/", desk.page, name="deliveries"),
+    path("manage/deliveries/mail/<uuid:mail_id>/", desk.mail, name="delivery-of-mail"),
+    path("manage/deliveries/mail/<uuid:mail_id>/again/", desk.mail_again, name="send-mail-again"),
 ]

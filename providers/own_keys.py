@@ -159,7 +159,7 @@ def refused(key: ProviderKey, failure: ProviderError) -> None:
         return
     vendor = VENDORS[key.vendor].name
     with preferences.in_language_of(key.owner_id):
-        notices.notify(
+        notices.tell(
             key.brand_id,
             key.owner_id,
             notices.Type.KEY_UPDATE,

@@ -271,15 +271,19 @@ def test_a_kind_of_notice_that_was_switched_off_rings_no_bell_and_sends_no_mail(
 
     bob = signed_in()
     assert tell("usage_limit") == (1, 1)
-    bob.post("/settings/notices/", {"kind": "usage_limit", "in_app": "on"})
+    bob.post("/settings/notices/", {"kind": "usage_limit", "in_app": "on", "mail": "never"})
     assert tell("usage_limit") == (2, 1)
-    bob.post("/settings/notices/", {"kind": "usage_limit", "by_mail": "on"}, headers=HTMX)
+    bob.post("/settings/notices/", {"kind": "usage_limit", "mail": "at_once"}, headers=HTMX)
     assert tell("usage_limit") == (2, 2)
-    bob.post("/settings/notices/", {"kind": "usage_limit"})
+    bob.post("/settings/notices/", {"kind": "usage_limit", "mail": "weekly"})
     assert tell("usage_limit") == (2, 2)
+    assert '<option value="weekly" selected>' in bob.get("/settings/").content.decode()
     assert tell("usage_limit", priority="urgent") == (3, 3)
     assert tell("billing_update") == (4, 4)  # another kind
-    assert bob.post("/settings/notices/", {"kind": "new_lead"}).status_code == 400
+    assert bob.post("/settings/notices/", {"kind": "new_wish"}).status_code == 400
+    assert bob.post("/settings/notices/", {"kind": "system", "mail": "hourly"}).status_code == 400
+    assert "A visitor left an address" not in bob.get("/settings/").content.decode()  # he does not run the brand
+    assert "A visitor left an address" in signed_in(ALICE).get("/settings/").content.decode()
 
 
 def everything():

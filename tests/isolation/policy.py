@@ -247,6 +247,15 @@ ROUTES: dict[str, "Rule"] = {
     "notifications": Member(READ),
     "read-notifications": Member(POST, 303),
     "read-notification": Member(POST, 303, own=True),
+    # Nobody can guess a signed address, and no mail provider is set up here.
+    "mail-opened": anybody({"GET": 404}, {"GET": 404}),
+    "mail-link": anybody({"GET": 404}, {"GET": 404}),
+    "stop-mails": anybody({**safe(404), "POST": 404}, {**safe(404), "POST": 404}),
+    "mail-reports": anybody({"POST": 404}, {"POST": 404}),
+    "deliveries": Admin(READ),
+    "delivery-of-mail": Admin(READ, own=True),
+    "send-mail-again": Admin(POST, 409, own=True),  # it is on its way
+    "try-address-again": Member(POST, 303),
     "overage": Member(POST, 400, body=(("cap", "ten"),)),
     "change-plan": Member(READ | POST, 303),
     "cancel-plan": Member(READ | POST, 400),  # nobody here pays for anything that could be cancelled
@@ -262,7 +271,7 @@ ROUTES: dict[str, "Rule"] = {
     "change-brand": Admin(POST, 422),
     "settings": Member(READ),
     "change-setting": Member(POST, 303, body=(("field", "company_name"), ("company_name", "Ferrow"))),
-    "change-notices": Member(POST, 303, body=(("kind", "system"), ("in_app", "on"))),
+    "change-notices": Member(POST, 303, body=(("kind", "system"), ("in_app", "on"), ("mail", "daily"))),
     "change-avatar": Member(POST, 422),
     "avatar": anybody(safe(404), safe(404)),  # a guessed address; with the right one, whoever has it
     "end-session": Member(POST, 303, body=(("session", "others"),)),
@@ -371,6 +380,7 @@ PAGES = {
     "conversations_turn": "",
     "events_activity": "",
     "events_alarm": "",
+    "events_blockedaddress": "",
     "events_deadletter": "",
     "events_emaillog": "",
     "events_event": "",

@@ -40,7 +40,7 @@ from chatsite.isolation.catalogue import walled
 from conversations.engine.live import hub
 from conversations.models import Attachment, BrandTemplate, Conversation, Export, Message, Share, Turn
 from events import notices, stream
-from events.models import Activity, Alarm, DeadLetter, EmailLog, Event, Notification
+from events.models import Activity, Alarm, BlockedAddress, DeadLetter, EmailLog, Event, Notification
 from lib.db import SERVICE, scope
 from lib.ids import uuid7
 from providers.models import Fallback, Place, ProviderKey, SystemPrompt
@@ -301,6 +301,9 @@ def scene(world, caplog):
         first[Entry] = Entry.objects.filter(brand=world.act, kind="use", used_delta__gt=0).first()
         first[Group] = Group.objects.create(name="helpers")
         first[Alarm] = Alarm.objects.create(name="dead_letters", checked_at=timezone.now())
+        first[BlockedAddress] = BlockedAddress.objects.create(
+            address="gone@example.com", reason="bounced", blocked_at=timezone.now()
+        )
         first[DeadLetter] = DeadLetter.objects.create(task="billing.tasks.push_plan", reason="failed")
         first[StripeEvent] = StripeEvent.objects.create(
             pk="evt_1", type="invoice.paid", livemode=False, created=timezone.now(), received_at=timezone.now(), body={}
@@ -309,6 +312,7 @@ def scene(world, caplog):
         brand_account = Account.objects.get(brand=world.act, kind="brand")
     made.rows = {
         "export_id": export.pk, "share_id": share.pk, "token": "0" * 40,
+        "mail_id": first[EmailLog].pk, "provider": "postmark",
         "notice_id": notice.pk, "attachment_id": attachment.pk, "brand_id": world.act.pk, "plan_id": first[Plan].pk,
         "message_id": turn.message_id, "question_id": question.pk,
         "conversation_id": conversation.pk, "turn_id": turn.pk, "response_id": f"resp_{turn.pk.hex}",

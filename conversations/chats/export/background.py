@@ -187,7 +187,7 @@ def _end(export: Export, state: str, *, file_key: str = "", size_bytes: int = 0,
 def _tell(export: Export, state: str, error: str) -> None:
     if state == Export.State.DONE:
         many = ngettext("%(n)d chat is ready.", "%(n)d chats are ready.", export.total) % {"n": export.total}
-        notices.notify(
+        notices.tell(
             export.brand_id,
             export.owner_id,
             notices.Type.SYSTEM,
@@ -195,10 +195,11 @@ def _tell(export: Export, state: str, error: str) -> None:
             message=many + " " + _("It can be downloaded for 24 hours."),
             action_url=reverse("conversations:your-data") + "#exports",
             action_label=_("To the download"),
+            priority=notices.Priority.NORMAL,
             once=f"export:{export.pk}",
         )
     else:
-        notices.notify(
+        notices.tell(
             export.brand_id,
             export.owner_id,
             notices.Type.SYSTEM,
@@ -206,6 +207,7 @@ def _tell(export: Export, state: str, error: str) -> None:
             message=error,
             action_url=reverse("conversations:your-data") + "#exports",
             action_label=_("Begin it again"),
+            priority=notices.Priority.NORMAL,
             once=f"export:{export.pk}",
         )
 

@@ -2,7 +2,7 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-    dependencies = [("accounts", "0006_sharing_on")]
+    dependencies = [("accounts", "0007_keys_of_a_brand")]
 
     operations = [
         migrations.AddField(
