@@ -171,6 +171,7 @@ class Membership(BrandOwned):
     role = models.CharField(max_length=10, choices=Role, default=Role.MEMBER)
     # As the plan says whenever that changes (quotas.entitle): calls of keys and questions together; null = no limit.
     rate_limit_per_minute = models.PositiveIntegerField(null=True, blank=True)
+    suspended_at = models.DateTimeField(null=True, blank=True)  # standing is gone until this is null again
 
     class Meta:
         constraints = [
@@ -191,6 +192,13 @@ class Invitation(BrandOwned):
     invited_by = models.ForeignKey(User, models.CASCADE, related_name="+")
     expires_at = models.DateTimeField()
     accepted_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["brand", "email"], condition=Q(accepted_at=None), name="one_open_invitation_per_address"
+            )
+        ]
 
     def __str__(self) -> str:
         return self.email

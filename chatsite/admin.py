@@ -16,7 +16,7 @@ from accounts import brands
 from accounts.models import Brand, Membership
 from billing.models import Plan, Subscription
 from billing.plans import assign_plan, catalogue_names, compare_catalogue, install_catalogue
-from chatsite.signup import join
+from chatsite.members.joining import join
 from lib.db import on_commit
 from lib.money import dollars
 
@@ -157,7 +157,7 @@ def _pool_in_force(brand: Brand) -> bool:
 
 @admin.register(Membership)
 class MembershipAdmin(admin.ModelAdmin):
-    list_display = ["user", "brand", "role", "created_at"]
+    list_display = ["user", "brand", "role", "suspended_at", "created_at"]
     list_filter = ["role", ("brand", admin.RelatedOnlyFieldListFilter)]
     list_select_related = ["user", "brand"]
     list_per_page = 50

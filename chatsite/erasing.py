@@ -59,8 +59,8 @@ def check(user: User) -> None:
         raise NotYet(_("You are staff. Ask a colleague to take that from you first; then you can delete your account."))
     with scope(SERVICE):
         mine = Membership.objects.filter(user=user, role=Membership.Role.OWNER).select_related("brand")
-        others = Membership.objects.filter(role=Membership.Role.OWNER, user__is_active=True).exclude(user=user)
-        shared = set(others.values_list("brand_id", flat=True))
+        others = Membership.objects.filter(role=Membership.Role.OWNER, user__is_active=True, suspended_at=None)
+        shared = set(others.exclude(user=user).values_list("brand_id", flat=True))
         alone = [row.brand.name for row in mine if row.brand_id not in shared]
         is_answering = Turn.objects.filter(owner_id=user.pk, status__in=["pending", "streaming"]).exists()
     if alone:

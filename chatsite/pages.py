@@ -19,9 +19,10 @@ from django.utils.translation import gettext as _
 from accounts import preferences
 from accounts.access import NotAMember, public
 from accounts.brands import NoBrand
+from accounts.models import Membership
 from conversations.doors import errors as door_errors
 from conversations.engine import runner
-from lib.db import close_all, database_is_away
+from lib.db import SERVICE, close_all, database_is_away, scope
 from lib.errors import (
     DomainError,
     Forbidden,
@@ -74,7 +75,7 @@ def refusal(request: HttpRequest, error: DomainError) -> HttpResponseBase:
     elif isinstance(error, NotAuthenticated):
         return redirect(_sign_in(request))
     elif isinstance(error, NotAMember):
-        response = render(request, "accounts/join.html", status=404)
+        response = render(request, "accounts/join.html", {"is_suspended": _is_suspended(request)}, status=404)
     else:
         context = {"error": error, "request_id": getattr(request, "request_id", "")}
         template = {403: "403.html", 404: "404.html", 503: "503.html"}.get(error.status, "400.html")
@@ -86,6 +87,13 @@ def refusal(request: HttpRequest, error: DomainError) -> HttpResponseBase:
     if retry_after := error.extra.get("retry_after"):
         response.headers["Retry-After"] = str(int(retry_after) or 1)
     return response
+
+
+def _is_suspended(request: HttpRequest) -> bool:
+    """Whether somebody who has no standing here is a member whom the brand's admins keep out."""
+    with scope(SERVICE):
+        rows = Membership.objects.filter(brand=request.brand, user_id=request.user.pk)  # type: ignore[attr-defined]
+        return rows.exclude(suspended_at=None).exists()
 
 
 def _sign_in(request: HttpRequest) -> str:

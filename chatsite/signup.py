@@ -9,25 +9,25 @@ from allauth.account.adapter import DefaultAccountAdapter
 from allauth.account.models import EmailAddress
 from allauth.socialaccount.adapter import DefaultSocialAccountAdapter
 from django.core import signing
+from django.core.exceptions import ValidationError
 from django.db import IntegrityError
 from django.http import HttpResponse
-from django.shortcuts import redirect
 from django.urls import reverse
 from django.utils.http import urlencode
 from django.utils.translation import gettext as _
-from django.views.decorators.http import require_POST
 
 from accounts import brands, confirming, preferences, visitors
-from accounts.access import BrandRequest, declare
-from accounts.models import Brand, Membership, Profile, User
-from billing.plans import assign_default_plan
+from accounts.access import BrandRequest
+from accounts.models import Brand, Invitation, Membership, Profile, User
 from chatsite import sign_in_ways
+from chatsite.members import inviting
+from chatsite.members.joining import join
 from conversations.chats import pending
-from events import mail, stream
+from events import mail
 from events.models import EmailLog
 from lib import clock
 from lib.db import SERVICE, scope
-from lib.errors import Conflict, Forbidden, NotAuthenticated
+from lib.errors import Conflict
 from lib.ids import first_at
 
 MOST_IN_AN_HOUR = 10  # mails that anybody can have sent to one address: confirm it, reset the password
@@ -56,7 +56,22 @@ class Adapter(DefaultAccountAdapter):
     }
 
     def is_open_for_signup(self, request: BrandRequest) -> bool:
-        return request.brand.open_sign_up
+        return request.brand.open_sign_up or invitation_of(request) is not None
+
+    def clean_email(self, email: str) -> str:
+        """Where one needs an invitation, the account is for the address that was invited."""
+        email = super().clean_email(email)
+        request = self.request
+        if request.resolver_match.url_name == "account_signup" and not request.brand.open_sign_up:
+            invitation = invitation_of(request)
+            if invitation is None or invitation.email != email.lower():
+                raise ValidationError(_("Your invitation is for another address: sign up with the one it was sent to."))
+        return email
+
+    def is_email_verified(self, request: BrandRequest, email: str) -> bool:
+        """Whoever came by an invitation reads the mailbox that it was sent to."""
+        proved: str = getattr(request, "proved_address", "")
+        return proved == email.lower() or bool(super().is_email_verified(request, email))
 
     def save_user(self, request: BrandRequest, user: User, form: Any, commit: bool = True) -> User:
         user = super().save_user(request, user, form, commit=False)
@@ -66,7 +81,7 @@ class Adapter(DefaultAccountAdapter):
     def get_login_redirect_url(self, request: BrandRequest) -> str:
         """Who was here as a visitor, or wrote something that waits, goes on with that."""
         user_id = cast(User, request.user).pk
-        if request.COOKIES.get(visitors.COOKIE) or pending.is_to_send(request.brand.pk, user_id):
+        if visitors.has_cookie(request) or pending.is_to_send(request.brand.pk, user_id):
             return reverse("conversations:welcome")
         return super().get_login_redirect_url(request)
 
@@ -135,7 +150,7 @@ def _adopt_by_link(brand: Brand, user_id: UUID, told: str) -> None:
     except signing.BadSignature:
         return
     with scope(SERVICE):
-        is_member = Membership.objects.filter(brand=brand, user_id=user_id).exists()
+        is_member = Membership.objects.filter(brand=brand, user_id=user_id, suspended_at=None).exists()
     if is_member and for_user == str(user_id):
         pending.adopt(brand.pk, UUID(visitor_id), user_id)
 
@@ -151,7 +166,14 @@ def admit(request: BrandRequest, user: User) -> None:
         with scope(SERVICE):
             user.save()
             Profile.objects.create(user=user, language=preferences.language(request))
-            join(request.brand, user)
+            invitation = invitation_of(request)
+            if invitation and invitation.email == user.email:
+                inviting.accept(request.brand, invitation.token_hash, user)
+                request.proved_address = user.email  # type: ignore[attr-defined]
+            elif request.brand.open_sign_up:
+                join(request.brand, user)
+            else:
+                raise inviting.OtherAddress
     except IntegrityError as error:
         if "accounts_user_email" not in str(error):
             raise
@@ -159,33 +181,16 @@ def admit(request: BrandRequest, user: User) -> None:
         raise Conflict(_("This sign-up is being worked on already. Check your mail, or sign in.")) from None
 
 
+def invitation_of(request: BrandRequest) -> Invitation | None:
+    """What this browser was invited by, while that can be used."""
+    token_hash = request.session.get(inviting.SESSION, "")
+    if not token_hash:
+        return None
+    with scope(SERVICE):
+        return inviting.find(request.brand, token_hash)
+
+
 def _mailed_of_late(email: str) -> int:
     with scope(SERVICE):
         of_late = EmailLog.objects.filter(pk__gte=first_at(clock.now() - timedelta(hours=1)))
         return of_late.filter(to_email__iexact=email, template_id__startswith="account/").count()
-
-
-def join(brand: Brand, user: User, role: str = Membership.Role.MEMBER) -> Membership:
-    """Make a person a member with the brand's default plan; a member already stays as is. In the service scope."""
-    with scope(SERVICE):
-        membership, is_new = Membership.objects.get_or_create(brand=brand, user=user, defaults={"role": role})
-        if is_new:
-            assign_default_plan(brand, user.pk)
-            stream.publish(brand.pk, "member.joined", subject=("user", user.pk), owner_id=user.pk)
-        return membership
-
-
-@require_POST
-def join_view(request: BrandRequest) -> HttpResponse:
-    """Somebody who has an account on another brand joins this one."""
-    if not request.user.is_authenticated:
-        raise NotAuthenticated(_("Sign in first, then join."))
-    if not request.brand.open_sign_up:
-        raise Forbidden(_("This brand is by invitation only. Ask its admin for one."))
-    user = User.objects.get(pk=request.user.pk)
-    with scope(SERVICE):
-        join(request.brand, user)
-    return redirect("conversations:new")  # which leads on to what they did as a visitor
-
-
-declare(join_view, "account")

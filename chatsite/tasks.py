@@ -1,6 +1,9 @@
+from uuid import UUID
+
 from celery import shared_task
 
 from chatsite import watch
+from chatsite.members import parting
 from events import digest
 
 
@@ -14,3 +17,9 @@ def look_around() -> int:
 def send_digests() -> int:
     """Send what was collected for those whose 8:00 has come. Returns how many mails that made."""
     return digest.send_due()
+
+
+@shared_task(scoped=False)  # type: ignore[call-overload]  # talks to Stripe between short transactions
+def member_left(brand_id: str, user_id: str) -> bool:
+    """End what renews of somebody who was put out of a brand. False = they are back, and nothing was done."""
+    return parting.part(UUID(brand_id), UUID(user_id))

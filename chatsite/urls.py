@@ -13,10 +13,10 @@ from chatsite import (
     own_settings,
     pages,
     sign_in_ways,
-    signup,
     staying,
 )
 from chatsite.api_keys import pages as api_keys
+from chatsite.members import pages as members
 
 handler400, handler403 = "chatsite.pages.bad_request", "chatsite.pages.permission_denied"
 handler404, handler500 = "chatsite.pages.not_found", "chatsite.pages.server_error"
@@ -47,7 +47,10 @@ urlpatterns = [
     path("settings/delete-account/", leaving.page, name="delete-account"),
     path("avatars/<uuid:brand_id>/<str:name>/", avatars.show, name="avatar"),
     path("settings/sessions/end/", sign_in_ways.end, name="end-session"),
-    path("join/", include(([path("", signup.join_view, name="join")], "accounts"))),
+    path("join/", include("chatsite.members.urls")),
+    path("manage/members/", members.page, name="manage-members"),
+    path("manage/members/change/", members.change, name="change-member"),
+    path("manage/members/invite/", members.invite, name="change-invitation"),
     path("stand-in/", include("billing.standin.urls")),
     path("settings/api-keys/", api_keys.own, name="api-keys"),
     path("settings/api-keys/change/", api_keys.change_own, name="change-api-key"),

@@ -87,6 +87,7 @@ def _untold(events: Iterable[Event], now: datetime) -> Iterator[Alert]:
         brand_id__in={row.brand_id for row in near if row.kind == Account.Kind.BRAND},
         role__in=[Membership.Role.OWNER, Membership.Role.ADMIN],
         user__is_active=True,
+        suspended_at=None,
     )
     for brand_id, user_id in managers.values_list("brand_id", "user_id"):
         of_brand.setdefault(brand_id, []).append(user_id)

@@ -268,6 +268,9 @@ ROUTES: dict[str, "Rule"] = {
     "manage-plan": Admin(READ),
     "own-keys": Member(READ),
     "manage-settings": Admin(READ),
+    "manage-members": Admin(READ),
+    "change-member": Admin(POST, 400),
+    "change-invitation": Admin(POST, 400),
     "change-brand": Admin(POST, 422),
     "settings": Member(READ),
     "change-setting": Member(POST, 303, body=(("field", "company_name"), ("company_name", "Ferrow"))),
@@ -314,6 +317,7 @@ ROUTES: dict[str, "Rule"] = {
     "stand-in:invoice": anybody(safe(404), safe(404)),
     "accounts:join": anybody({"POST": 302}, {"POST": 302}),
     "confirm-by-mail": anybody({**safe(302), "POST": 302}, {**safe(302), "POST": 302}),  # who has a password uses that
+    "accounts:invited": anybody({**safe(404), "POST": 404}, {**safe(404), "POST": 404}),  # nobody can guess a link
     "healthz": anybody(every(200), every(200)),
     "readyz": anybody(every(200), every(200)),
     "metrics": anybody(every(404), every(404)),  # but for who has the operator's token

@@ -9,7 +9,7 @@ from accounts.models import Brand, Membership, User
 from billing.models import Plan
 from billing.plans import assign_plan, catalogue_names, install_catalogue
 from chatsite.admin import HOST
-from chatsite.signup import join
+from chatsite.members.joining import join
 from events import stream
 from lib.commands import OperatorCommand
 from lib.errors import Invalid, NotFound

@@ -1,0 +1,39 @@
+"""How somebody becomes a member of a brand: membership and plan together, so that nobody is ever half a member."""
+
+from django.http import HttpResponse
+from django.shortcuts import redirect
+from django.utils.translation import gettext as _
+from django.views.decorators.http import require_POST
+
+from accounts.access import BrandRequest, declare
+from accounts.models import Brand, Membership, User
+from billing.plans import assign_default_plan
+from events import stream
+from lib.db import SERVICE, scope
+from lib.errors import Forbidden, NotAuthenticated
+
+
+def join(brand: Brand, user: User, role: str = Membership.Role.MEMBER) -> Membership:
+    """Make a person a member with the brand's default plan; a member already stays as is. In the service scope."""
+    with scope(SERVICE):
+        membership, is_new = Membership.objects.get_or_create(brand=brand, user=user, defaults={"role": role})
+        if is_new:
+            assign_default_plan(brand, user.pk)
+            stream.publish(brand.pk, "member.joined", subject=("user", user.pk), owner_id=user.pk)
+        return membership
+
+
+@require_POST
+def join_view(request: BrandRequest) -> HttpResponse:
+    """Somebody who has an account on another brand joins this one."""
+    if not request.user.is_authenticated:
+        raise NotAuthenticated(_("Sign in first, then join."))
+    if not request.brand.open_sign_up:
+        raise Forbidden(_("This brand is by invitation only. Ask its admin for one."))
+    user = User.objects.get(pk=request.user.pk)
+    with scope(SERVICE):
+        join(request.brand, user)
+    return redirect("conversations:new")  # which leads on to what they did as a visitor
+
+
+declare(join_view, "account")
