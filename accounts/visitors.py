@@ -26,6 +26,7 @@ from lib.errors import DomainError
 from lib.ids import uuid7
 
 COOKIE = "visitor"
+HOST_COOKIE = f"__Host-{COOKIE}"  # over TLS: a browser takes it from this very host only, not from a neighbour's
 KNOWN_FOR = timedelta(days=30)  # since the last question
 NEW_PER_HOUR = 60  # of one network: how many rows a stranger who throws cookies away can make
 PREFIX_BITS = {4: 24, 6: 48}
@@ -38,13 +39,25 @@ class TooManyVisitors(DomainError):
 
 def of_request(request: HttpRequest) -> UUID | None:
     """Whose cookie this is. One that was forged, is too old or is another brand's is nobody's, and never an error."""
-    if COOKIE not in request.COOKIES:
+    name = _sent(request)
+    if name is None:
         return None
-    text = request.get_signed_cookie(COOKIE, default="", salt=_salt(_brand(request)), max_age=KNOWN_FOR)
+    text = request.get_signed_cookie(name, default="", salt=_salt(_brand(request)), max_age=KNOWN_FOR)
     try:
         return UUID(text)
     except ValueError:
         return None
+
+
+def has_cookie(request: HttpRequest) -> bool:
+    """Whether this browser was given a name once; whose it is, or whether it is good for anything, nobody has looked."""
+    return _sent(request) is not None
+
+
+def _sent(request: HttpRequest) -> str | None:
+    """The cookie to read: the plain one, from before there was the other, goes on until the next question."""
+    names = (HOST_COOKIE, COOKIE) if settings.SESSION_COOKIE_SECURE else (COOKIE,)
+    return next((name for name in names if name in request.COOKIES), None)
 
 
 def principal(brand: Brand, visitor_id: UUID) -> Principal:
@@ -85,7 +98,7 @@ def network_of(request: HttpRequest) -> UUID:
 def remember(response: HttpResponseBase, brand: Brand, visitor_id: UUID) -> None:
     """Give the browser its name, for another KNOWN_FOR."""
     response.set_signed_cookie(
-        COOKIE,
+        HOST_COOKIE if settings.SESSION_COOKIE_SECURE else COOKIE,
         visitor_id.hex,
         salt=_salt(brand),
         max_age=KNOWN_FOR,
@@ -96,7 +109,8 @@ def remember(response: HttpResponseBase, brand: Brand, visitor_id: UUID) -> None
 
 
 def forget(response: HttpResponseBase) -> None:
-    response.delete_cookie(COOKIE, samesite="Lax")
+    for name in (HOST_COOKIE, COOKIE) if settings.SESSION_COOKIE_SECURE else (COOKIE,):
+        response.delete_cookie(name, samesite="Lax")
 
 
 def _refuse_a_flood(brand: Brand, network_id: UUID) -> None:
