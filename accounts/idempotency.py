@@ -6,6 +6,8 @@ from typing import Any
 from uuid import UUID
 
 from django.db.models import Q
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from accounts.models import IdempotencyRecord
 from lib import clock
@@ -25,8 +27,7 @@ returning id
 
 
 class KeyReused(DomainError):
-    """The Idempotency-Key was used for a different request."""
-
+    says = gettext_lazy("This Idempotency-Key was used for a different request. Use a new key for a new request.")
     status, code = 422, "idempotency_key_reused"
 
 
@@ -41,7 +42,7 @@ def claim(principal: Principal, *, route: str, key: str, request_hash: str) -> t
     Raises   Conflict (409, retry_after) while the first request runs; KeyReused (422) for another request
     """
     if not 1 <= len(key) <= 255 or "\x00" in key:
-        raise Invalid("An Idempotency-Key has 1 to 255 characters.")
+        raise Invalid(_("An Idempotency-Key has 1 to 255 characters."))
     now = clock.now()
     names = {
         "id": uuid7(),
@@ -65,13 +66,13 @@ def claim(principal: Principal, *, route: str, key: str, request_hash: str) -> t
     if first is None:  # too old, or given back since our insert met it
         return claim(principal, route=route, key=key, request_hash=request_hash)
     if first.request_hash != request_hash:
-        raise KeyReused("This Idempotency-Key was used for a different request. Use a new key for a new request.")
+        raise KeyReused
     if first.status is not None:
         return first.pk, first.body
     stale = Q(pk=first.pk, status=None, created_at__lt=now - TAKE_OVER_AFTER)
     if IdempotencyRecord.objects.filter(stale).update(created_at=now):
         return first.pk, None
-    raise Conflict("The same request is being worked on. Ask again in a moment for its answer.", retry_after=1)
+    raise Conflict(_("The same request is being worked on. Ask again in a moment for its answer."), retry_after=1)
 
 
 def keep(record_id: UUID, body: dict[str, Any], *, status: int = 200) -> None:

@@ -13,6 +13,7 @@ from uuid import UUID
 
 from django.conf import settings
 from django.db.models import Exists, OuterRef, Q, QuerySet
+from django.utils.translation import gettext as _
 
 from accounts.models import Brand
 from billing.models import Cycle, Plan, PlanLimit, Subscription, SubscriptionHistory
@@ -228,8 +229,11 @@ def _meant(brand: Brand, owner_id: UUID, facts: Facts, current: Subscription | N
 def _begin(brand: Brand, owner_id: UUID, facts: Facts, current: Subscription | None, now: datetime) -> Subscription:
     if current and current.provider_subscription_id:
         raise AlreadySubscribed(
-            f"{current.plan.name} is being paid for already. Change or cancel that subscription first: a second one "
-            "would be charged and give nothing.",
+            _(
+                "%(plan)s is being paid for already. Change or cancel that subscription first: a second one would be "
+                "charged and give nothing."
+            )
+            % {"plan": current.plan.name},
         )
     if current:
         Subscription.objects.filter(pk=current.pk).update(ended_at=now)
