@@ -8,6 +8,7 @@ from uuid import UUID
 from django.db.models import QuerySet
 from django.utils.translation import gettext as _
 
+from accounts import brands
 from lib.db import Principal, opening
 from lib.errors import Invalid
 from providers import breaker
@@ -19,12 +20,13 @@ MOST = 5  # models in one chain: a member waits for each of them
 LEAST_ANSWER_TOKENS = 256  # a model with less room than this for its answer, or than was asked for, is passed over
 
 CHAIN = """
-select provider_id from providers_fallback where brand_id = %(brand)s order by position, id limit %(most)s
+select f.provider_id from providers_fallback f join accounts_brand b on b.id = f.brand_id
+where f.brand_id = %(brand)s and f.provider_id <> all (b.withheld_models) order by f.position, f.id limit %(most)s
 """
 
 
 def chain(principal: Principal, brand_id: UUID) -> list[UUID]:
-    """The brand's models in order; empty: this brand wants no fallback."""
+    """The brand's models in order, but for those it withholds by now; empty: this brand wants no fallback."""
     with opening(principal, (CHAIN, {"brand": brand_id, "most": MOST})) as (rows,):
         return [row.provider_id for row in rows]
 
@@ -82,7 +84,7 @@ def _of(brand_id: UUID) -> QuerySet[Fallback]:
 
 def add(brand_id: UUID, provider_id: UUID) -> None:
     """Put a model at the end of the chain; one that is there already stays where it is. Raises NoSuchModel, Invalid."""
-    if provider_id not in {row.id for row in offers("chat")}:
+    if provider_id not in {row.id for row in offers("chat", without=brands.by_id(brand_id).withheld_models)}:
         raise NoSuchModel(_("This model is not offered (any more). Choose another one."))
     chain = _of(brand_id).select_for_update()
     if len(chain) >= MOST:
