@@ -68,10 +68,13 @@ class Adapter(DefaultAccountAdapter):
                 raise ValidationError(_("Your invitation is for another address: sign up with the one it was sent to."))
         return email
 
-    def is_email_verified(self, request: BrandRequest, email: str) -> bool:
-        """Whoever came by an invitation reads the mailbox that it was sent to."""
-        proved: str = getattr(request, "proved_address", "")
-        return proved == email.lower() or bool(super().is_email_verified(request, email))
+    def pre_login(self, request: BrandRequest, user: User, **flow: Any) -> HttpResponse | None:
+        """Whoever came by an invitation reads the mailbox that it was sent to: nothing is left to be confirmed."""
+        if proved := getattr(request, "proved_address", ""):
+            confirmed = {"verified": True, "primary": True}
+            EmailAddress.objects.update_or_create(user_id=user.pk, email=proved, defaults=confirmed)
+        response: HttpResponse | None = super().pre_login(request, user, **flow)
+        return response
 
     def save_user(self, request: BrandRequest, user: User, form: Any, commit: bool = True) -> User:
         user = super().save_user(request, user, form, commit=False)
