@@ -13,6 +13,10 @@ class TooLong(TooLarge):
     code = "too_long"
 
 
+class TooMuchSaid(TooLarge):
+    """A chat holds more than can be read back for its next question."""
+
+
 class Dismissed(DomainError):
     says = gettext_lazy(
         "Your right to ask here was withdrawn while this was being answered. What had arrived is charged."

@@ -47,6 +47,7 @@ class Conversation(Owned):
     deleted_at = models.DateTimeField(null=True)  # in the bin for 30 days
     pinned_at = models.DateTimeField(null=True)  # kept, whatever the plan says
     titled_at = models.DateTimeField(null=True)  # a better title than the first words was tried, once
+    continues_id = models.UUIDField(null=True)  # the chat whose summary this one begins with
     # S1: what the person was looking at
     context_type = models.CharField(max_length=40, blank=True, default="", db_default="")
     context_id = models.CharField(max_length=120, blank=True, default="", db_default="")
@@ -86,6 +87,9 @@ class Conversation(Owned):
             ),
             models.Index(
                 fields=["brand", "owner_id"], condition=Q(pinned_at__isnull=False), name="conversations_pinned"
+            ),
+            models.Index(
+                fields=["continues_id"], condition=Q(continues_id__isnull=False), name="conversations_that_continue"
             ),
             models.Index(
                 fields=["brand", "last_message_at"], condition=Q(owner_kind="visitor"), name="conversations_of_visitors"

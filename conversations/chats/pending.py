@@ -85,6 +85,19 @@ def keep(principal: Principal, question: Question) -> PendingMessage:
         )
 
 
+def lay_aside(principal: Principal, conversation_id: UUID, text: str) -> None:
+    """Put what a member wrote elsewhere into the composer of one of their chats; only they send it. In no scope."""
+    with scope(SERVICE):
+        PendingMessage.objects.create(
+            brand_id=principal.brand_id,
+            owner_id=principal.owner_id,
+            text=text,
+            conversation_id=conversation_id,
+            returned_at=Now(),
+            expires_at=clock.now() + KEPT_FOR,
+        )
+
+
 def drop(principal: Principal, conversation_id: UUID | None) -> None:
     """The visitor asked in this chat after all: nothing waits there any more. In no scope."""
     with scope(principal):

@@ -12,7 +12,7 @@ from accounts.models import Brand, Profile
 from conversations.chats import listing, places, retention
 from conversations.engine import attachments
 from conversations.engine.turns import Finished
-from conversations.errors import TooLong
+from conversations.errors import TooLong, TooMuchSaid
 from conversations.models import Conversation, Correction, Message, Turn
 from lib import clock
 from lib.db import Principal, send, serve
@@ -63,6 +63,13 @@ def conversation(principal: Principal, conversation_id: UUID) -> Conversation:
     if found is None:
         raise NotFound(_("This chat is not here (any more)."))
     return found
+
+
+def neighbours(principal: Principal, conversation: Conversation) -> dict[str, Conversation | None]:
+    """The chat whose summary this one begins with, and the newest that begins with a summary of this one."""
+    readable = own(principal).only("id", "title")
+    before = readable.filter(pk=conversation.continues_id).first() if conversation.continues_id else None
+    return {"before": before, "after": readable.filter(continues_id=conversation.pk).order_by("-id").first()}
 
 
 def messages(principal: Principal, conversation_id: UUID, until: UUID | None = None) -> list[dict[str, Any]]:
@@ -175,6 +182,7 @@ def shown(
     content = message.content or partial
     return {
         "id": message.pk,
+        "chat_id": message.conversation_id,
         "role": message.role,
         "content": content,
         "html": render(content) if is_answer and content else "",
@@ -247,6 +255,7 @@ def ended(
     owed_microusd: int = 0,
     versions: int = 1,
     request_id: str = "",
+    chat_id: UUID | None = None,
 ) -> dict[str, Any]:
     """An answer that has just ended, without asking the database for what the runner knows.
 
@@ -256,6 +265,7 @@ def ended(
     tokens = finished.prompt_tokens + finished.completion_tokens
     return {
         "id": message_id,
+        "chat_id": chat_id,
         "role": "assistant",
         "content": finished.text,
         "html": render(finished.text) if finished.text else "",
@@ -332,12 +342,12 @@ def meters(decision: Decision, brand: Brand, now: datetime | None = None) -> lis
     ]
 
 
-def note(refused: DomainError | None) -> dict[str, Any]:
+def note(refused: DomainError | None, conversation_id: UUID | None = None) -> dict[str, Any]:
     """Why nothing can be asked now, and the ways on, for `_note.html`; what will pass by itself needs no note."""
     if isinstance(refused, own_keys.OwnKeyRefused | CannotOpen):
         return {"ways": ["keys"]}
-    if isinstance(refused, TooLong):
-        return {"ways": ["new_chat"]}
+    if isinstance(refused, TooLong | TooMuchSaid):
+        return {"ways": ["summary", "new_chat"], "chat_id": conversation_id} if conversation_id else {}
     if refused is None or refused.status != QuotaExceeded.status:
         return {}
     cost = refused.extra.get("overage_price_microusd")

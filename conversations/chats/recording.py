@@ -104,18 +104,22 @@ def add_message_with_quota(
     tokens_used: int,
     model: str = "",
     metadata: Mapping[str, Any] | None = None,
+    function_call: Mapping[str, Any] | None = None,
     key: str = "",
 ) -> dict[str, Any]:
     """Record one message. An assistant's counts as one message of the plan and as `tokens_used` tokens.
 
-    metadata  the caller's own, told again as it is; nothing here reads it
-    key       the caller's Idempotency-Key; the same key gives the same message
+    metadata       the caller's own, told again as it is; nothing here reads it
+    function_call  of an assistant {"calls": [{"id", "name", "arguments"}]}, which tools it called; of a function
+                   {"call_id"}, whose result `content` is. The next question of this conversation tells models of both
+    key            the caller's Idempotency-Key; the same key gives the same message
     Raises    NotFound for a conversation that is not the caller's; QuotaExceeded, TooManyRunning, Conflict, KeyReused;
               nothing is stored or charged then
     Source    S0 add_message_with_quota()
     """
     is_charged = role == Message.Role.ASSISTANT
-    asked = idempotency.fingerprint(conversation_id, role, content, tokens_used, model, repr(metadata))
+    told = (conversation_id, role, content, tokens_used, model, repr(metadata))
+    asked = idempotency.fingerprint(*told, repr(function_call)) if function_call else idempotency.fingerprint(*told)
 
     def store(message_id: UUID) -> dict[str, Any]:
         here = Conversation.objects.filter(
@@ -143,6 +147,7 @@ def add_message_with_quota(
             tokens_used=tokens_used,
             is_charged=is_charged,
             metadata={"recorded": dict(metadata or {})},
+            function_call=dict(function_call) if function_call else None,
         )
         if is_charged:
             send(
@@ -165,6 +170,7 @@ def add_message_with_quota(
             "is_charged": is_charged,
             "model": model,
             "metadata": dict(metadata or {}),
+            **({"function_call": dict(function_call)} if function_call else {}),
             "created_at": made.created_at.isoformat(),
         }
 

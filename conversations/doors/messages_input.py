@@ -89,7 +89,7 @@ def _question(asked: dict[str, Any], *, max_tokens: int | None, params: dict[str
     if (wanted_format := _format(asked.get("output_config"))) is not None:
         params["response_format"] = wanted_format
     told = _listed("tools", asked, fields.MOST_TOOLS)
-    tools = fields.tools_named_once("tools", [_tool(f"tools.{number}", tool) for number, tool in enumerate(told)])
+    tools = fields.tools_named_once("tools", [tool(f"tools.{number}", each) for number, each in enumerate(told)])
     choice, is_parallel = _tool_choice(asked.get("tool_choice"), tools)
     if not is_parallel:
         params["parallel_tool_calls"] = False
@@ -227,22 +227,23 @@ def _picture(at: str, source: Any) -> dict[str, Any]:
     return fields.image(f"{at}.data", f"data:{kind};base64,{data}", None)
 
 
-def _tool(at: str, tool: Any) -> dict[str, Any]:
-    kind = fields.mapping(at, tool).get("type")
+def tool(at: str, given: Any) -> dict[str, Any]:
+    """What a model may call, as providers.Call takes it. Raises BadField."""
+    kind = fields.mapping(at, given).get("type")
     if kind not in (None, "custom"):
         told = f"{str(kind)[:80]} runs on Anthropic's servers or by its rules, and is not supported here"
         raise BadField(f"{at}.type", f"{at}.type: {told}; only custom tools are.")
-    _only(at, tool, TOOL)
+    _only(at, given, TOOL)
     made: dict[str, Any] = {
-        "name": fields.tool_name(f"{at}.name", tool.get("name")),
-        "parameters": fields.schema(f"{at}.input_schema", tool.get("input_schema")),
+        "name": fields.tool_name(f"{at}.name", given.get("name")),
+        "parameters": fields.schema(f"{at}.input_schema", given.get("input_schema")),
     }
     if made["parameters"].get("type", "object") != "object":
         raise BadField(f"{at}.input_schema", f'{at}.input_schema must be a schema of type "object".')
-    if tool.get("description") is not None:
-        made["description"] = fields.text(f"{at}.description", tool["description"])
-    if tool.get("strict") is not None:
-        made["strict"] = fields.boolean(f"{at}.strict", tool["strict"])
+    if given.get("description") is not None:
+        made["description"] = fields.text(f"{at}.description", given["description"])
+    if given.get("strict") is not None:
+        made["strict"] = fields.boolean(f"{at}.strict", given["strict"])
     return made
 
 

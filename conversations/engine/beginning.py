@@ -16,7 +16,14 @@ from accounts import idempotency, limits
 from accounts.keys import READ
 from accounts.models import Brand
 from conversations.engine import attachments, paying
-from conversations.engine.preparing import MOST_EXCHANGE, MOST_HISTORY, MOST_HISTORY_BYTES, PROMPT_MARGIN, prepare
+from conversations.engine.preparing import (
+    MOST_EXCHANGE,
+    MOST_HISTORY,
+    MOST_HISTORY_BYTES,
+    MOST_SUMMARISED,
+    PROMPT_MARGIN,
+    prepare,
+)
 from conversations.engine.statements import (
     ANSWER,
     ASKED,
@@ -76,11 +83,15 @@ def begin(
         names = {
             "brand": principal.brand_id,
             "owner": principal.owner_id,
-            "conversation": question.conversation_id,
+            "conversation": question.conversation_id or question.continues,
             "after": question.after,
             "beside": question.branch and question.branch.message_id,
             "prompt": question.prompt_id,
-            "most": MOST_HISTORY if question.messages is None else MOST_EXCHANGE,
+            "most": MOST_EXCHANGE
+            if question.messages is not None
+            else MOST_SUMMARISED
+            if question.continues
+            else MOST_HISTORY,
             "most_bytes": MOST_HISTORY_BYTES,
             "only_key": None if principal.may(READ) else principal.key_id,
         }
@@ -231,8 +242,9 @@ def _store(ready: Begun, question: Question) -> None:
             said = [*ready.said, answer]
             parents = [None, *(row["id"] for row in said)]
             names["said"] = _json([{**row, "parent_id": parent} for row, parent in zip(said, parents, strict=False)])
-            sent |= {"tools": [dict(tool) for tool in question.tools], "tool_choice": question.tool_choice}
-            sent["asked"] = dict(question.asked)
+            sent |= {"tool_choice": question.tool_choice, "asked": dict(question.asked)}
+        if not is_page or ready.call.tools:
+            sent["tools"] = [dict(tool) for tool in ready.call.tools]
         names |= {
             "conversation": ready.conversation_id,
             "question": ready.question_id,
@@ -252,6 +264,7 @@ def _store(ready: Begun, question: Question) -> None:
             "context_type": question.about.type,
             "context_id": question.about.id,
             "context_label": question.about.label,
+            "continues": question.continues,
             "model": ready.offer.api_identifier,
             "model_name": ready.offer.name,
             "prompt": ready.prompt_id,

@@ -14,16 +14,17 @@ from conversations.engine.handing_over import next_begun
 from conversations.engine.history import Messages
 from conversations.engine.tuning import Context
 from conversations.engine.turns import Begun, Branch, Question
-from conversations.errors import StillAnswering, TooLong
+from conversations.errors import StillAnswering, TooLong, TooMuchSaid
 from lib import clock
 from lib.db import Principal
-from lib.errors import Conflict, NotFound, TooLarge
+from lib.errors import Conflict, NotFound
 from lib.ids import uuid7
 from providers import breaker, calls, fallback, own_keys
 from providers.calls import Call
 from providers.offers import offer
 
 MOST_HISTORY = 400  # messages read back at most; what does not fit into the model's window is dropped anyway
+MOST_SUMMARISED = 100  # of a chat that was too much to go on with, for the summary that a new one begins with
 MOST_EXCHANGE = 4000  # of a program's, where nothing is dropped unless it says so
 MOST_HISTORY_BYTES = 16 * 1024**2  # of either: pictures are large, and a fork copies them
 TOOLS_TOKENS = 600  # held for what a vendor says around tools; Anthropic's words for them are up to 500
@@ -52,16 +53,17 @@ def prepare(
     attached  the rows of LOAD_FILES
     """
     settings: Mapping[str, Any] = question.settings
+    tools: Sequence[Mapping[str, Any]] = question.tools
     title, system, rows = "", question.system or question.own_prompt, []
     model, prompt_id, conversation_id = question.model, question.prompt_id, question.conversation_id
     is_page = question.messages is None
     if loaded:
-        if (conversation_id or question.after or question.branch) and loaded.id is None:
+        if (conversation_id or question.after or question.branch or question.continues) and loaded.id is None:
             raise _no_such(question)
         if question.after and loaded.after_status == "pending":
             raise StillAnswering(_("The answer that this continues is still being written. Wait for it."))
         if loaded.history is None:
-            raise TooLarge(
+            raise TooMuchSaid(
                 _(
                     "This conversation holds more than %(most)s MB of texts and pictures, too much to go "
                     "on with. Start a new one, and leave out pictures that are not needed any more."
@@ -80,9 +82,12 @@ def prepare(
                 loaded.settings or {},
                 Context(loaded.context_type, loaded.context_id, loaded.context_label),
             )
+            tools = tools or settings.get("tools") or ()  # as a program defined them for this chat
         if not question.after:
             system = tuning.told(system or loaded.system_prompt or loaded.prompt_text or "", about)
         _require_branch(question, loaded)
+        if question.continues:
+            conversation_id, title = None, _("%(title)s, continued") % {"title": title}
     is_fork = bool(question.after and loaded.is_fork)  # what was said after that answer stays as it is
     is_stored = is_page or question.is_stored
     is_new = is_stored and (conversation_id is None or is_fork)
@@ -93,7 +98,7 @@ def prepare(
     require(chosen, question.params, question.tool_choice, new)
     told = {name: settings[name] for name in ("temperature", "top_p") if name in settings}
     if is_page:
-        tuning.require(chosen, told if conversation_id else settings)
+        tuning.require(chosen, told if loaded and loaded.id else settings)
     own_key = own_keys.paying(principal, chosen, keys)
     max_tokens = min(question.max_tokens or settings.get("max_tokens") or chosen.max_tokens, chosen.max_tokens)
     file_text, files, last = "", list[dict[str, Any]](), new
@@ -109,18 +114,22 @@ def prepare(
     first: Messages = ({"role": "system", "content": system},) if system else ()
     is_cut = False
     if is_page or question.is_fitted:
-        extra = calls.estimate_tokens((), question.tools)
+        window = chosen.context_window // (2 if question.continues else 1)  # what was too long must not be so again
+        budget = window - max_tokens - calls.estimate_tokens((), tools)
         whole = said
-        said = history.fitting(first, whole, last, chosen.context_window - max_tokens - extra, chosen.image_tokens)
+        said = history.fitting(first, whole, last, budget, chosen.image_tokens)
         is_cut = len(said) < len(whole) or len(rows) == MOST_HISTORY
     messages = (*first, *(message for _, message in said), *last)
-    prompt_tokens = calls.estimate_tokens(messages, question.tools, image_tokens=chosen.image_tokens)
+    prompt_tokens = calls.estimate_tokens(messages, tools, image_tokens=chosen.image_tokens)
     if schema := question.params.get("response_format"):
         prompt_tokens += calls.estimate_tokens((), (schema,))
     if prompt_tokens + max_tokens > chosen.context_window:
         raise TooLong(
-            _("This is too long for %(model)s: about %(tokens)s tokens. Shorten it; your text is kept.")
-            % {"model": chosen.name, "tokens": f"{prompt_tokens:,}"}
+            _(
+                "This is too long for %(model)s: about %(tokens)s tokens, and it reads %(most)s with its answer. Shorten it, "
+                "or choose a model that reads more; your text is kept."
+            )
+            % {"model": chosen.name, "tokens": f"{prompt_tokens:,}", "most": f"{chosen.context_window:,}"}
         )
     asked_for: dict[str, Any] = {**told, **question.params}
     ready = Begun(
@@ -134,10 +143,10 @@ def prepare(
             max_tokens=max_tokens,
             base_url=paying.address(chosen, own_key),
             params={**chosen.params, **asked_for},
-            tools=question.tools,
+            tools=tuple(tools),
             tool_choice=question.tool_choice,
         ),
-        held_tokens=int(prompt_tokens * PROMPT_MARGIN) + max_tokens + (TOOLS_TOKENS if question.tools else 0),
+        held_tokens=int(prompt_tokens * PROMPT_MARGIN) + max_tokens + (TOOLS_TOKENS if tools else 0),
         prompt_tokens=prompt_tokens,
         started_at=clock.now(),
         params=asked_for,
@@ -165,7 +174,7 @@ def prepare(
         so_far=so_far,
         prompt_id=UUID(str(prompt_id)) if prompt_id else None,
         history=sent,
-        memory_begins=str(went[0]) if is_cut and went else "",
+        memory_begins=str(went[0]) if is_cut and went and not question.continues else "",
         title=title or history.title_of(new) or _("New chat"),
         is_new=is_new,
         opens=is_new or not loaded.is_counted,

@@ -87,10 +87,11 @@ LOAD_BESIDE_FOR_VISITOR = _LOAD.format(**_BESIDE, own=_VISITORS)
 NEW_CONVERSATION = """
 insert into conversations_conversation (id, brand_id, owner_id, title, model, provider_id, system_prompt_id, source,
                                         metadata, message_count, is_counted, settings, system_prompt,
-                                        context_type, context_id, context_label, created_at, updated_at, last_message_at)
+                                        context_type, context_id, context_label, continues_id,
+                                        created_at, updated_at, last_message_at)
 values (%(conversation)s, %(brand)s, %(owner)s, %(title)s, %(model)s, %(provider)s, %(prompt)s, %(source)s,
         %(metadata)s, %(messages)s, false, %(settings)s, %(own_prompt)s,
-        %(context_type)s, %(context_id)s, %(context_label)s, now(), now(), now())
+        %(context_type)s, %(context_id)s, %(context_label)s, %(continues)s, now(), now(), now())
 returning id
 """
 # A visitor who signs up at this moment has no row any more: then there is nobody whose chat it could be.

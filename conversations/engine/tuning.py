@@ -1,7 +1,7 @@
 """What a member sets for one chat: how freely and how long it answers, in what role, and what it is about (S0, S1)."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -20,6 +20,7 @@ from providers.offers import Offer
 UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 MOST_PROMPT = 20_000  # characters
 MOST_TOKENS = 1_000_000
+MOST_TOOLS_BYTES = 32_000
 KIND = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,39}")
 CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 MOST_CONTEXT_ID, MOST_LABEL = 120, 200  # characters, as the columns have them
@@ -156,20 +157,46 @@ class TuningForm(forms.Form):
 def tune(
     principal: Principal, conversation_id: UUID, *, settings: Mapping[str, Any], system_prompt: str
 ) -> Conversation:
-    """Store both for the questions to come; empty ones are the model's and the brand's own again. In an open scope."""
-    return _update(principal, conversation_id, settings=dict(settings), system_prompt=system_prompt)
+    """Store both for the questions to come; empty ones are the model's and the brand's own again. In an open scope.
+
+    Tools are a program's to define, and stay as they are.
+    """
+    found = _locked(principal, conversation_id)
+    kept = {name: value for name, value in found.settings.items() if name not in NAMES}
+    return _update(found, settings={**kept, **settings}, system_prompt=system_prompt)
 
 
-def _update(principal: Principal, conversation_id: UUID, **values: Any) -> Conversation:
+def define_tools(principal: Principal, conversation_id: UUID, tools: Sequence[Mapping[str, Any]]) -> Conversation:
+    """What the models of this chat may call from the next question on, whoever asks it; none = nothing. In an open scope.
+
+    tools   {"name", "description", "parameters", "strict"}, as conversations.doors.tools reads them
+    Raises  Invalid, NotFound
+    """
+    if len(orjson.dumps(tools := [dict(tool) for tool in tools])) > MOST_TOOLS_BYTES:
+        raise Invalid(f"Tools may have {MOST_TOOLS_BYTES:,} bytes together: they are sent with every question.")
+    found = _locked(principal, conversation_id)
+    kept = {name: value for name, value in found.settings.items() if name != "tools"}
+    return _update(found, settings={**kept, **({"tools": tools} if tools else {})})
+
+
+def _locked(principal: Principal, conversation_id: UUID) -> Conversation:
     chats = Conversation.objects.filter(brand_id=principal.brand_id, owner_id=principal.owner_id, deleted_at=None)
-    if not chats.filter(pk=conversation_id).update(**values):
+    found: Conversation | None = chats.select_for_update(no_key=True).filter(pk=conversation_id).first()
+    if found is None:
         raise NotFound(_("This chat is not here (any more)."))
-    return chats.get(pk=conversation_id)
+    return found
+
+
+def _update(found: Conversation, **values: Any) -> Conversation:
+    for name, value in values.items():
+        setattr(found, name, value)
+    Conversation.objects.filter(pk=found.pk).update(**values)
+    return found
 
 
 def forget_context(principal: Principal, conversation_id: UUID) -> Conversation:
     """The chat is not about anything from now on; what was said stays."""
-    return _update(principal, conversation_id, context_type="", context_id="", context_label="")
+    return _update(_locked(principal, conversation_id), context_type="", context_id="", context_label="")
 
 
 def shown(conversation: Conversation | None) -> dict[str, Any]:
@@ -177,7 +204,9 @@ def shown(conversation: Conversation | None) -> dict[str, Any]:
     settings = conversation.settings if conversation else {}
     system_prompt = conversation.system_prompt if conversation else ""
     told = {name: settings.get(name, "") for name in NAMES}
-    return {**told, "system_prompt": system_prompt, "is_tuned": bool(settings or system_prompt)}
+    is_tuned = bool(system_prompt) or any(value != "" for value in told.values())
+    tools = [tool["name"] for tool in settings.get("tools", ())]
+    return {**told, "system_prompt": system_prompt, "is_tuned": is_tuned, "tools": tools}
 
 
 def sent(given: Mapping[str, str]) -> dict[str, Any]:

@@ -43,6 +43,8 @@ class Question:
     after        the turn whose answer a program continues; with `conversation_id` it continues that one's end
     system       a program's instructions for this answer; no later one has them
     branch       of a page: instead of going on at the end of its conversation
+    continues    of a page: a chat that is told to the model, as much of it as half a window holds, though what is asked
+                 begins a new one
     is_stored    keep a program's messages and the answer as a conversation of its person
     is_fitted    drop the oldest messages of a program's conversation that do not fit, instead of refusing
     metadata     of a program, for the conversation
@@ -65,6 +67,7 @@ class Question:
     after: UUID | None = None
     system: str = ""
     branch: Branch | None = None
+    continues: UUID | None = None
     is_stored: bool = False
     is_fitted: bool = False
     metadata: Mapping[str, Any] = field(default_factory=dict)
@@ -77,7 +80,7 @@ class Question:
     def fingerprint(self) -> str:
         """What makes two requests with one Idempotency-Key the same."""
         if self.messages is None:
-            branch = (self.branch,) if self.branch else ()
+            branch = tuple(each for each in (self.branch, self.continues) if each)
             chat = (dict(self.settings), self.own_prompt, self.about)
             beside = (*branch, *chat) if any(chat) else branch
             return idempotency.fingerprint(

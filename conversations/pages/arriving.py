@@ -39,7 +39,7 @@ async def welcome(request: BrandRequest) -> HttpResponse:
     elif not url_has_allowed_host_and_scheme(there, allowed_hosts=None):
         there = reverse("conversations:new")
     response = HttpResponseRedirect(there)
-    if request.COOKIES.get(visitors.COOKIE):
+    if visitors.has_cookie(request):
         visitors.forget(response)
     return response
 

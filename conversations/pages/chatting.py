@@ -77,7 +77,7 @@ def _decide(request: HttpRequest, principal: Principal, conversation_id: UUID | 
 @require_safe
 def member_new(request: BrandRequest) -> HttpResponse:
     """A new chat; an embedding site's link may say what it is about, a starter's what is asked. Nothing is stored."""
-    if request.COOKIES.get(visitors.COOKIE):
+    if visitors.has_cookie(request):
         return _welcome(request)
     page = _page(request, None) | composing.opened(request.principal, request.GET) | _waiting(request.principal, None)
     return render(request, "conversations/chat.html", page)
@@ -103,7 +103,7 @@ def _welcome(request: BrandRequest) -> HttpResponseRedirect:
 @brand_member
 @require_safe
 def member_detail(request: BrandRequest, conversation_id: UUID) -> HttpResponse:
-    if request.COOKIES.get(visitors.COOKIE):
+    if visitors.has_cookie(request):
         return _welcome(request)
     found = reading.conversation(request.principal, conversation_id)
     return render(request, "conversations/chat.html", _page(request, found))
@@ -132,6 +132,7 @@ def _page(request: BrandRequest, conversation: Any) -> dict[str, Any]:
         "timings": stats.answers(conversation.pk) if conversation and request.standing in ("admin", "owner") else (),
         "undo": browsing.undoable(principal, request.GET),
         "conversation": conversation,
+        **(reading.neighbours(principal, conversation) if conversation else {}),
         "messages": messages,
         "part": part,
         "earlier": places.earlier(principal, conversation.pk, messages) if conversation else None,
@@ -213,7 +214,9 @@ def _turn(request: BrandRequest, form: QuestionForm, begun: Begun, is_first: boo
         "is_new": is_first,  # also when it was sent before: the page that asks shows a new chat
         "question": reading.question(begun.question_id, form.cleaned_data["text"], begun.files),
         "answer": reading.pending(begun.answer_id, begun.turn_id, begun.offer.name),
+        "handed": form.cleaned_data["attachment"],
         "memory_begins": begun.memory_begins,
+        "chat_id": begun.conversation_id,
     }
     context["is_visitor"] = is_visitor = begun.principal.role == "app_visitor"
     if is_first:
@@ -237,7 +240,7 @@ async def refused_in_words(
             "sign_in": refused.status == 401,
             "retry": refused.status >= 500 or refused.status in (409, 429),
             "request_id": getattr(request, "request_id", ""),
-            **reading.note(refused),
+            **reading.note(refused, conversation_id),
         }
         note: str = await db(
             render_to_string, "conversations/_note.html", context, request
@@ -259,7 +262,7 @@ async def refused_in_words(
         page = {**_page(request, found), "error": refused.detail, "draft": draft}
         if found is None and form:
             page |= {"about": form.cleaned_data.get("about"), "tuning": tuning.sent(request.POST)}
-        page |= reading.note(refused)
+        page |= reading.note(refused, conversation_id)
         return render_to_string("conversations/chat.html", page, request)
 
     def drawn() -> str:
@@ -308,7 +311,14 @@ async def _live_frames(request: HttpRequest, live: Live, offset: int) -> AsyncGe
         with suppress(DomainError, DatabaseError):  # the receipt then says it without the sum
             owed = await as_asker(request, reading.owed, begun.turn_id)
     told = (begun.instead_of, begun.pocket, owed, begun.versions)
-    message = reading.ended(live.begun.answer_id, begun.offer.name, live.finished, *told, request_id=begun.request_id)
+    message = reading.ended(
+        live.begun.answer_id,
+        begun.offer.name,
+        live.finished,
+        *told,
+        request_id=begun.request_id,
+        chat_id=begun.conversation_id,
+    )
     yield event("done", await _article(request, message), live.body.length)
 
 

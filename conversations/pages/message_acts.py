@@ -108,47 +108,40 @@ async def go_on(request: BrandRequest, message_id: UUID) -> HttpResponse:
     return await _ask(request, Question(branch=Branch(Branch.ON, message_id)), message_id)
 
 
-@member_or_visitor_asks
-@require_POST
-async def summarise(request: BrandRequest, message_id: UUID) -> HttpResponse:
-    """Ask, as a question like any other, for a summary of the chat of this message: what is newest is forgotten last."""
-    conversation_id = await as_asker(request, _chat_of, message_id)
-    text = _(
-        "Summarise our conversation so far, so that we can go on from your summary: what I wanted, what was decided, "
-        "which facts and figures matter, and what is still open."
-    )
-    return await _ask(request, Question(text=text, conversation_id=conversation_id), message_id)
-
-
-def _chat_of(principal: Principal, message_id: UUID) -> UUID:
-    found, _told = reading.message(principal, message_id)
-    return found.conversation_id
-
-
 async def _ask(request: BrandRequest, question: Question, message_id: UUID) -> HttpResponse:
     try:
-        runner.accept()
-        begun = await asyncio.shield(_begun(request, question, message_id))  # also when the browser is gone
+        begun = await begin(request, question, of=message_id)
     except DomainError as refused:
         return await _refused(request, refused, message_id)
+    return await shown(request, begun)
+
+
+async def begin(request: BrandRequest, question: Question, *, of: UUID) -> Begun:
+    """Ask, also when the browser is gone meanwhile; `of` is the message or the chat that the page's button belongs to."""
+    runner.accept()
+    return await asyncio.shield(_begun(request, question, of))
+
+
+async def shown(request: BrandRequest, begun: Begun) -> HttpResponse:
+    """The thread with what has begun in it, or the way there."""
     assert begun.conversation_id is not None
     if "HX-Request" not in request.headers:
         return HttpResponseRedirect(f"{_chat(begun.conversation_id)}#message-{begun.answer_id}", status=303)
     return await as_asker(request, _thread, request, begun.conversation_id)
 
 
-async def _begun(request: BrandRequest, question: Question, message_id: UUID) -> Begun:
-    begun = await db(_begin, request, question, message_id)
+async def _begun(request: BrandRequest, question: Question, of: UUID) -> Begun:
+    begun = await db(_begin, request, question, of)
     if begun.call is not None:
         runner.start(begun)
     return begun
 
 
-def _begin(request: BrandRequest, question: Question, message_id: UUID) -> Begun:
-    """A page has one key for all its messages: with the message's id it is that message's, so a double click is one."""
+def _begin(request: BrandRequest, question: Question, of: UUID) -> Begun:
+    """A page has one key for all its buttons: with the id of what each is for it is that one's, so a double click is one."""
     given = request.POST.get("idempotency_key", "") or request.headers.get("Idempotency-Key", "")
-    key = f"{given[:200]} {message_id}" if given else ""
-    route = question.branch.way if question.branch else "summarise"
+    key = f"{given[:200]} {of}" if given else ""
+    route = question.branch.way if question.branch else "summary" if question.continues else "summarise"
     if UNSTORABLE.search(key):
         raise Invalid(_("An Idempotency-Key is plain text of 1 to 200 characters."))
     if not request.user.is_authenticated:

@@ -23,7 +23,7 @@ customElements.define("chat-composer", class extends HTMLElement {
     addEventListener("popstate", () => location.pathname === this.path || location.reload());
 
     this.text.value ||= this.outbox.draft;
-    for (const item of this.outbox.items) this.mark(this.show(item), item.why);
+    for (const item of this.outbox.items) this.park(item, item.why);
     if (finePointer.matches && !document.querySelector(".msg")) this.text.focus();
     this.drawButtons();
     this.drawOffline();
@@ -75,7 +75,7 @@ customElements.define("chat-composer", class extends HTMLElement {
   }
 
   submit(event) {
-    if (event.target !== this.form) return;
+    if (event.target !== this.form || event.submitter?.hasAttribute("formaction")) return; // what does not ask goes its own way
     event.preventDefault();
     const text = this.text.value.trim();
     if (this.stream || this.sending || !text) return;
@@ -120,9 +120,9 @@ customElements.define("chat-composer", class extends HTMLElement {
       outbox.put(item);
       return this.signIn((page) => page.ask(this, item));
     }
-    bubble.remove();
     outbox.take(item.key);
     this.giveBack(item);
+    bubble.remove();
     if (said) await htmx.swap({ text: html, target: byId("thread"), sourceElement: form, swap: "none" });
     else this.tell(words.refused);
   }
@@ -158,9 +158,23 @@ customElements.define("chat-composer", class extends HTMLElement {
   // The question stays where it is, with Send again and Edit, also after a reload.
   wait(item, why) {
     this.outbox.put({ ...item, why });
-    this.mark(this.show(item), why);
+    this.park(item, why);
     this.isFlushing = false;
     if (finePointer.matches) this.text.focus();
+  }
+
+  park(item, why) { // with its files: the next question has its own
+    const bubble = this.show(item);
+    for (const [name, value] of item.fields) {
+      const file = name === "attachment" && byId(`file-${value}`);
+      if (file) this.carry(file, bubble, true);
+    }
+    this.mark(bubble, why);
+  }
+
+  carry(file, to, isParked) {
+    file.querySelector("[data-remove]").hidden = isParked;
+    to[isParked ? "prepend" : "append"](file);
   }
 
   show(item) {
@@ -182,13 +196,14 @@ customElements.define("chat-composer", class extends HTMLElement {
   rewrite(bubble) {
     const item = this.outbox.items.find(({ key }) => key === bubble.dataset.key);
     this.outbox.take(bubble.dataset.key);
-    bubble.remove();
     this.giveBack(item);
+    bubble.remove();
     this.text.focus();
     this.drawOffline();
   }
 
   giveBack(item) {
+    for (const file of document.querySelectorAll(`[data-key="${CSS.escape(item.key)}"] .attach`)) this.carry(file, byId("files"), false);
     this.text.value = this.text.value.trim() ? `${item.text}\n\n${this.text.value}` : item.text;
     this.outbox.draft = this.text.value;
     if (finePointer.matches) this.text.focus();
