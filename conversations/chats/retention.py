@@ -22,7 +22,7 @@ from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
-from django.db.models import Exists, Q
+from django.db.models import Exists, OuterRef, Q
 from django.db.models.functions import Now
 from django.utils.formats import date_format
 from django.utils.translation import gettext as _
@@ -100,6 +100,16 @@ def readable(principal: Principal) -> Q:
 def listed(principal: Principal) -> Q:
     """A chat that lists and search may show: none is, where history is kept for 0 days, but for what is pinned."""
     return Q(pinned_at__isnull=False) | ~_without_history(principal)
+
+
+def listed_to_others(brand_id: UUID) -> Q:
+    """A chat that its brand's admins, and where history is shared its members, may see: what is kept for 0 days is nobody's
+    history, but for what is pinned."""
+    account = Account.objects.filter(
+        brand_id=brand_id, owner_id=OuterRef("owner_id"), kind=Account.Kind.USER, features__retention_days=0
+    )
+    none = Q(Exists(account)) | Q(Exists(Brand.objects.filter(pk=brand_id, retention_days=0)))
+    return Q(pinned_at__isnull=False) | ~none
 
 
 # When

@@ -15,7 +15,7 @@ from django.views.decorators.http import require_safe
 
 from accounts.access import BrandRequest, admin_goes_out, brand_admin, brand_reader
 from accounts.models import Brand, Profile, User
-from conversations.chats import listing, reading, stats
+from conversations.chats import listing, reading, retention, stats
 from conversations.chats.listing import Wanted
 from conversations.models import Conversation
 from events import stream
@@ -81,7 +81,7 @@ def _list(request: BrandRequest) -> dict[str, Any]:
     given, brand_id = place.cleaned_data, request.principal.brand_id
     wanted = Wanted(show="archived" if given["archived"] else "active", after=given["after"])
     with scope(request.principal) as standing:
-        chats = Conversation.objects.filter(brand_id=brand_id)
+        chats = Conversation.objects.filter(retention.listed_to_others(brand_id), brand_id=brand_id)
         if given["owner"]:
             chats = chats.filter(owner_id=given["owner"])
         page = listing.page(chats, wanted)
@@ -106,7 +106,8 @@ def _list(request: BrandRequest) -> dict[str, Any]:
 def _chat(request: BrandRequest, conversation_id: UUID) -> dict[str, Any]:
     principal = request.principal
     with scope(principal) as standing:
-        found = Conversation.objects.filter(brand_id=principal.brand_id, pk=conversation_id, deleted_at=None).first()
+        kept = Conversation.objects.filter(retention.listed_to_others(principal.brand_id), deleted_at=None)
+        found = kept.filter(brand_id=principal.brand_id, pk=conversation_id).first()
         if found is None:
             raise NotFound(_("This chat is not here (any more)."))
         is_admin = principal.role == "app_brand"

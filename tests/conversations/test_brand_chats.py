@@ -6,6 +6,8 @@ from django.test import Client
 
 from accounts import brands
 from accounts.models import Brand
+from billing.models import Plan
+from billing.plans import assign_plan
 from conversations.chats import judging, stats
 from conversations.models import Conversation, Message, Turn
 from events.models import Activity
@@ -34,9 +36,16 @@ def lines():
         return list(Activity.objects.filter(brand__slug="act", action="conversation.read").order_by("id"))
 
 
+def plan(world, code):
+    """bob's: free keeps no history."""
+    with scope(SERVICE):
+        assign_plan(world.act, Plan.objects.get(brand=world.act, code=code), user_id=world.bob.pk)
+
+
 @pytest.fixture
 def chats(world):
     said = [("user", "Of the board"), ("assistant", "So **it** is")]
+    plan(world, "basic")
     return {
         user: make_conversation(brand, user, f"Of {user}", said=said)
         for brand, user in ((world.act, world.alice), (world.act, world.bob), (world.globex, world.charlie))
@@ -149,3 +158,29 @@ def test_an_admin_reads_any_chat_of_the_brand_and_that_is_on_record(world, chats
             "total_messages": 2, "total_tokens_used": 33, "total_cost_microusd": 1500,
         }  # fmt: skip
     assert "$0.0015" in alice.get("/manage/").content.decode()
+
+
+def test_chats_of_whom_the_plan_keeps_no_history_are_in_nobodys_list(world, chats):
+    """MISSION, a history of 0 days: no list, for the brand's admins neither; what is pinned is kept, and shown."""
+    plan(world, "free")
+    share(world.act)
+    alice, bob, bobs = browser(world.alice), browser(world.bob), chats[world.bob]
+
+    def shown():
+        lists = [
+            client.get(path).content.decode() for client, path in ((alice, "/manage/conversations/"), (bob, SHARED))
+        ]
+        pages = [client.get(f"{path}{bobs.pk}/").status_code for client, path in (
+            (alice, "/manage/conversations/"), (alice, SHARED))]  # fmt: skip
+        assert all("Of alice@example.com" in page for page in lists)
+        return ["Of bob@example.com" in page for page in lists], pages
+
+    assert shown() == ([False, False], [404, 404])
+    assert bob.get(f"/c/{bobs.pk}/").status_code == 200, "its person reads it for a day"
+    with scope(SERVICE):
+        Conversation.objects.filter(pk=bobs.pk).update(pinned_at="2026-11-21T10:00Z")
+    assert shown() == ([True, True], [200, 200])
+    with scope(SERVICE):
+        Conversation.objects.filter(pk=bobs.pk).update(pinned_at=None)
+        Brand.objects.filter(pk=world.act.pk).update(retention_days=0)
+    assert alice.get("/manage/conversations/").context["rows"] == []
