@@ -30,6 +30,7 @@ from providers.offers import offers
 MOST_BYTES = 20 * 1024**2  # of the file
 MOST_UNPACKED_BYTES = 100 * 1024**2  # of all that a ZIP holds; each document in it is at most MOST_BYTES
 MOST_CHATS, MOST_MESSAGES, MOST_LETTERS = 1000, 5000, 1_000_000  # in a file, in a chat, in a message
+MOST_PROMPT = 32_000  # letters of its instructions, as of a conversation that a program records
 MOST_IN_ALL = 50_000  # messages of a file: all of them are in memory before the first is stored
 MOST_BRACKETS = 1_000_000  # of a document: an empty list is two letters, and 64 bytes once it is read
 HOME = UUID("5f1f7a2e-8a54-4b0e-9d52-6f2f0f7ac5b1")  # of ids that are made of where a chat began
@@ -153,7 +154,7 @@ def _read(
         brand_id=principal.brand_id,
         owner_id=principal.owner_id,
         title=plain(_text(chat["title"], 1000), 200) or _("Imported chat"),
-        system_prompt=_text(chat.get("system_prompt", ""), 100_000),
+        system_prompt=_prompt(chat.get("system_prompt", "")),
         settings=_settings(chat.get("settings") or {}),
         metadata={ORIGIN: str(origin)},
         is_counted=False,  # its plan was charged nothing for it
@@ -167,6 +168,13 @@ def _read(
     messages = _messages(conversation, chat["messages"])
     conversation.message_count = sum(message.is_current for message in messages)
     return conversation, messages
+
+
+def _prompt(given: Any) -> str:
+    """Instructions that were cut would say something else, so those that are too long are refused."""
+    if len(found := _text(given, MOST_LETTERS)) > MOST_PROMPT:
+        raise ValueError("too long")
+    return found
 
 
 CONTEXT = {"type": 40, "id": 120, "label": 200}

@@ -10,7 +10,7 @@ from django.http.response import HttpResponseBase
 from django.shortcuts import render
 from django.urls import reverse
 from django.utils.translation import gettext as _
-from django.views.decorators.http import require_GET, require_POST, require_safe
+from django.views.decorators.http import require_GET, require_http_methods, require_POST, require_safe
 
 from accounts import preferences
 from accounts.access import BrandRequest, brand_member, member_goes_out
@@ -48,9 +48,14 @@ def one(request: BrandRequest, conversation_id: UUID) -> HttpResponse:
 
 
 @member_goes_out
-@require_POST
+@require_http_methods(["GET", "HEAD", "POST"])
 def many(request: BrandRequest) -> HttpResponse:
-    """The chats that `id` names, or `all` that the history shows at the address `back`; the form in `as`."""
+    """The chats that `id` names, or `all` that the history shows at the address `back`; the form in `as`.
+
+    Whoever only looks, or comes back after signing in again, is led to where chats are chosen.
+    """
+    if request.method != "POST":
+        return HttpResponseRedirect(reverse("conversations:history"), status=303)
     form = _form(request.POST.get("as", ""))
     with scope(request.principal):
         ids = _wanted(request)

@@ -5,7 +5,7 @@ from django.http import HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
-from django.views.decorators.http import require_POST
+from django.views.decorators.http import require_http_methods
 
 from accounts.access import BrandRequest, member_goes_out
 from conversations.chats import importing
@@ -14,9 +14,11 @@ from lib.errors import Invalid, TooLarge
 
 
 @member_goes_out
-@require_POST
+@require_http_methods(["GET", "HEAD", "POST"])
 def bring(request: BrandRequest) -> HttpResponse:
-    """Take a file of chats. What was found stands on the page that follows."""
+    """Take a file of chats. What was found stands on the page that follows; whoever only looks is led to its form."""
+    if request.method != "POST":
+        return HttpResponseRedirect(reverse("conversations:your-data") + "#import", status=303)
     file = request.FILES.get("file")
     if file is None:
         raise Invalid(_("No file was chosen, so there is nothing to import."))

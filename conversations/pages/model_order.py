@@ -96,7 +96,7 @@ def _page(request: BrandRequest, refused: DomainError | None = None) -> HttpResp
         "standing": request.standing,
         "order": order.in_order(request.principal.brand_id, offers("chat", without=request.brand.withheld_models)),
         "places": chain,
-        "choices": [row for row in offers("chat") if row.id not in taken],
+        "choices": [row for row in offers("chat", without=request.brand.withheld_models) if row.id not in taken],
         "is_full": len(chain) >= fallback.MOST,
         "error": refused.detail if refused else "",
         **health.context(request.GET.get("period", ""), brand_id=request.principal.brand_id),

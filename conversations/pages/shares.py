@@ -8,6 +8,7 @@ from django.http import HttpResponse, HttpResponseRedirect
 from django.shortcuts import render
 from django.urls import reverse
 from django.utils.safestring import mark_safe
+from django.utils.translation import get_language
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET, require_POST, require_safe
 
@@ -65,7 +66,7 @@ def shared(request: BrandRequest, token: str) -> HttpResponse:
         found = sharing.find(request.brand, token)
     except sharing.NotShared:
         return _private(render(request, "conversations/shared_gone.html", {"brand": request.brand}, status=404))
-    key = f"share-drawn:{found['id']}"
+    key = f"share-drawn:{found['id']}:{get_language()}"  # the words around code are the reader's
     drawn = cache.get(key)
     if drawn is None:
         drawn = [

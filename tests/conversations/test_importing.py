@@ -183,6 +183,7 @@ def test_files_that_are_none_store_nothing(world, bob, monkeypatch):
         file(chats="x"), file("x"), file({}), file(good, {**good, "id": "../x"}), file({**good, "created_at": "yesterday"}),
         file({**good, "messages": {}}), file({**good, "messages": [{**message, "role": "root"}]}),
         file({**good, "messages": [{**message, "content": None}]}), file({**good, "context": "x"}),
+        file({**good, "system_prompt": "x" * 32_001}),
         file({**good, "messages": [{**message, "function_call": {"calls": [{"id": 1}]}}]}),
         file({**good, "messages": [message] * 5001}), file(*[{**good, "id": str(uuid4())} for _ in range(1001)]),
         file({**good, "settings": "x"}), file({**good, "title": 5}), b"x" * (20 * 1024**2 + 1),

@@ -90,6 +90,18 @@ def test_a_link_shows_the_copy_and_nothing_else(world, bob, talk):
     assert "Cookie" not in signed_in.headers.get("Vary", "")
 
 
+def test_a_page_is_kept_for_each_language_by_itself(world, bob, talk):
+    """Around code and tables stand words of ours: the first reader's language is not everybody's."""
+    with scope(bob):
+        Message.objects.filter(conversation=talk, role="assistant").update(content="```\nx\n```\n\n|a|\n|-|\n|b|")
+    _, address = link(world, talk)
+
+    english, german = (read(address, **{"accept-language": name}).content.decode() for name in ("en", "de"))
+
+    assert ("Table" in english, "Tabelle" in english) == (True, False)
+    assert ("Tabelle" in german, 'lang="de"' in german) == (True, True)
+
+
 def test_every_link_that_does_not_work_looks_the_same(world, bob, talk):
     """I-11: wrong, revoked, over, of another brand, of a deleted chat, of a removed member, with sharing turned off."""
     _, address = link(world, talk)

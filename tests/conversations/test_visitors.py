@@ -395,3 +395,23 @@ def test_a_flood_of_new_visitors_from_one_network_leaves_no_rows(world, monkeypa
     assert [answer.status_code for answer in asked] == [303, 303, 429]
     assert "hello</textarea>" in text_of(asked[2])
     assert len(read(Visitor.objects.all())) == 2
+
+
+def test_over_tls_the_cookie_is_of_this_host_alone_and_an_old_one_goes_on(world, settings):
+    """A neighbour under the same domain can plant no name with __Host-; who has a name from before keeps it."""
+    stranger = browser()
+    ask(stranger)
+    (visitor,) = read(Visitor.objects.all())
+    settings.SESSION_COOKIE_SECURE = True
+
+    answer = ask(stranger, "again")
+
+    cookie = answer.cookies[visitors.HOST_COOKIE]
+    assert (cookie["secure"], cookie["path"], cookie["domain"], cookie["httponly"]) == (True, "/", "", True)
+    assert visitors.COOKIE not in answer.cookies
+    assert [row.pk for row in read(Visitor.objects.all())] == [visitor.pk]
+    planted = browser()
+    planted.cookies[visitors.HOST_COOKIE] = cookie.value
+    planted.cookies[visitors.COOKIE] = "planted"
+    ask(planted, "mine")
+    assert [row.pk for row in read(Visitor.objects.all())] == [visitor.pk], "the one of this host counts"

@@ -36,6 +36,7 @@ class Member:
     own: bool = False
     method_first: bool = False  # asked before who it is
     body: tuple[tuple[str, str], ...] = ()
+    looked_at: int = 0  # the status of GET and HEAD, where it is another
 
     def answer(self, actor: str, method: str) -> set[int]:
         if self.method_first and method not in self.methods:
@@ -46,7 +47,8 @@ class Member:
             return {404}
         if method not in self.methods:
             return {405}
-        return {self.status} if actor == "owner" or not self.own else {404}
+        status = (method in SAFE and self.looked_at) or self.status
+        return {status} if actor == "owner" or not self.own else {404}
 
 
 @dataclass(frozen=True)
@@ -206,7 +208,7 @@ ROUTES: dict[str, "Rule"] = {
     ),
     "conversations:message-again": Asker(Member(POST, 303, own=True, method_first=True)),
     "conversations:message-continue": Asker(Member(POST, 303, own=True, method_first=True)),
-    "conversations:message-summarise": Asker(Member(POST, 303, own=True, method_first=True)),
+    "conversations:summarise": Asker(Member(POST, 303, own=True, method_first=True)),
     "conversations:message-version": Asker(Member(POST, 303, own=True, body=(("by", "1"),))),
     "conversations:message-delete": Asker(Member(POST, 303, own=True)),
     "conversations:message-restore": Asker(Member(POST, 303, own=True)),
@@ -222,10 +224,10 @@ ROUTES: dict[str, "Rule"] = {
     "conversations:change-template": Member(POST, 303, body=(("do", "add"), ("title", "A"), ("text", "B"))),
     "conversations:template-choices": Member(READ),
     "conversations:export-one": Member(frozenset({"GET"}), own=True),
-    "conversations:export": Member(POST, 400),
+    "conversations:export": Member(READ | POST, 400, looked_at=303),
     "conversations:download": Member(frozenset({"GET"}), 404),
     "conversations:cancel-export": Member(POST, 303, own=True),
-    "conversations:import": Member(POST, 400),
+    "conversations:import": Member(READ | POST, 400, looked_at=303),
     "conversations:your-data": Member(READ),
     "conversations:take-everything": Member(POST, 302),  # to the password first
     "conversations:share": Member(READ, own=True),

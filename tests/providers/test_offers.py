@@ -2,11 +2,14 @@
 
 import pytest
 from django.core.management import call_command
+from django.test import Client
 from django.urls import reverse
 
+from accounts import brands, keys
 from lib.db import SERVICE, scope
-from providers import offers
+from providers import fallback, offers
 from providers.calls import lacks_key
+from providers.models import AIProvider
 from providers.offers import NoKey, NoPrice, NoSuchModel
 from tests import factories
 
@@ -71,3 +74,27 @@ def test_staff_and_operators_are_told_that_a_model_is_not_offered(world, keyless
     page = client.get(reverse("admin:providers_aiprovider_changelist")).content.decode()
 
     assert page.count("missing: not offered") == 1
+
+
+def test_what_a_brand_withholds_is_no_link_of_its_chain_and_embeds_nothing(world):
+    other = factories.make_provider("other")
+    with scope(SERVICE):
+        for provider in (world.demo, other):
+            fallback.add(world.act.pk, provider.pk)
+        embedding = AIProvider.objects.get(api_identifier="demo-embedding")
+        world.act.withheld_models = [other.pk, embedding.pk]
+        world.act.save(update_fields=["withheld_models"])
+        brands.forget()
+
+        assert fallback.chain(SERVICE, world.act.pk) == [world.demo.pk]
+        with pytest.raises(NoSuchModel):
+            fallback.add(world.act.pk, other.pk)
+        _, key = keys.create(world.act, world.alice, name="tests", scopes=["chat"])
+
+    answer = Client(headers={"host": "act.localhost"}).post(
+        "/v1/embeddings",
+        {"model": "demo-embedding", "input": "hello"},
+        content_type="application/json",
+        headers={"authorization": f"Bearer {key}"},
+    )
+    assert (answer.status_code, answer.json()["error"]["code"]) == (404, "model_not_found")
