@@ -29,7 +29,6 @@ from events import notices
 from events.models import Activity, EmailLog, Notification
 from lib import clock, files
 from lib.db import SERVICE, scope
-from lib.errors import TooLarge
 from lib.ids import uuid7
 from providers import offers
 from providers.models import SystemPrompt
@@ -456,7 +455,12 @@ def test_dates_are_read_in_ones_own_zone(world):
     assert bob.get("/settings/keys/").status_code == bob.get("/history/").status_code == 200
 
 
-def test_a_picture_or_a_file_of_chats_gets_in_for_who_shows_a_session():
+def test_a_picture_or_a_file_of_chats_gets_in_for_who_is_signed_in(world):
+    """A cookie of that name is not enough: whose it is, is looked up before the body is taken."""
+    client = Client()
+    client.force_login(world.bob)
+    session = f"sessionid={client.session.session_key}".encode()
+
     async def receive():
         return {"body": b"x"}
 
@@ -464,7 +468,13 @@ def test_a_picture_or_a_file_of_chats_gets_in_for_who_shows_a_session():
         headers = [(b"content-length", str(size).encode()), (b"cookie", cookie)]
         return async_to_sync(asgi._bounded({"path": path, "headers": headers}, receive))()
 
-    assert ask(b"sessionid=abc") == {"body": b"x"}
-    assert ask(b"sessionid=abc", "/import/", importing.MOST_BYTES) == {"body": b"x"}
-    with pytest.raises(TooLarge):
-        ask(b"")
+    assert ask(session) == {"body": b"x"}
+    assert ask(session, "/import/", importing.MOST_BYTES) == {"body": b"x"}
+    assert ask(b"", size=1000) == {"body": b"x"}
+    for cookie in (b"", b"sessionid=abc", b'sessionid="\\000"', b"other=1"):
+        with pytest.raises(asgi._TooMuch):
+            ask(cookie)
+    with pytest.raises(asgi._TooMuch):
+        ask(session, "/import/", importing.MOST_BYTES * 2)
+    with pytest.raises(asgi._TooMuch):
+        ask(session, "/c/", importing.MOST_BYTES)
