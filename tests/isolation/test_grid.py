@@ -205,6 +205,8 @@ def scene(world, caplog):
     caplog.set_level(logging.CRITICAL)  # thousands of refusals are what is wanted here
     for user, word in ((world.alice, "canary-alice"), (world.bob, "canary-bob")):
         conversation, turn = make_talk(world.act, user, word)
+    with scope(SERVICE):  # bob's plan keeps no history, so his admins see only what is pinned
+        Conversation.objects.filter(pk=conversation.pk).update(pinned_at=timezone.now())
     theirs, their_turn = make_talk(world.globex, world.charlie, "canary-charlie")
     made = Scene(world)
     made.visitors = {actor: make_visitor(world.act) for actor in ("visitor", "visitor_other")}
