@@ -44,7 +44,7 @@ revoke create on schema lookup from app_lookup;
 
 
 class Migration(migrations.Migration):
-    dependencies = [("accounts", "0007_keys_of_a_brand")]
+    dependencies = [("accounts", "0008_mail_tracking")]
 
     operations = [
         migrations.AddField(
