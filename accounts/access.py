@@ -17,9 +17,9 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from django.views.decorators.csrf import csrf_exempt
 
-from accounts import brands, guessing, keys, limits, visitors
+from accounts import app_tokens, brands, guessing, keys, limits, visitors
 from accounts.limits import Allowance
-from accounts.models import Brand
+from accounts.models import Brand, Membership
 from lib.db import Principal, Role, db, in_scope, scope
 from lib.errors import Forbidden, NotAuthenticated, NotFound, WrongMethod
 
@@ -228,6 +228,8 @@ def key_holder(request: HttpRequest, *needed: str) -> Principal:
     Raises  NotAuthenticated; TooManyCalls, of the key, of its person's plan, or of a network that tries keys
     """
     authorization, x_api_key = request.headers.get("Authorization", ""), request.headers.get("X-Api-Key", "")
+    if app_tokens.is_one(authorization) and not x_api_key:
+        return _app_user(request, authorization)
     text = keys.sent(authorization, x_api_key)
     guessing.refuse_who_tries(request, text)
     try:
@@ -242,6 +244,22 @@ def key_holder(request: HttpRequest, *needed: str) -> Principal:
         raise limits.refuse(full, "person" if full.counter.startswith("person") else "key")
     if not any(principal.may(scope) for scope in needed):
         raise Forbidden(f"This API key lacks the scope {' or '.join(needed)}.")
+    return principal
+
+
+def _app_user(request: HttpRequest, authorization: str) -> Principal:
+    """Who signed in to an app, on the brand of this host, with all that they may do in a browser."""
+    principal = app_tokens.principal(authorization, cast(BrandRequest, request).brand.pk)
+    if principal is None:
+        raise NotAuthenticated("This token is not valid (any more). Refresh it, or sign in again.")
+    with scope(principal):
+        member = Membership.objects.filter(brand_id=principal.brand_id, user_id=principal.owner_id)
+        most = member.values_list("rate_limit_per_minute", flat=True).first()
+    if most is not None:
+        left, full = limits.count([limits.of_person(principal.brand_id, principal.owner_id, most)])
+        cast(BrandRequest, request).allowance = left
+        if full:
+            raise limits.refuse(full, "person")
     return principal
 
 

@@ -60,6 +60,7 @@ INSTALLED_APPS = [
     "django.contrib.postgres",
     "allauth",
     "allauth.account",
+    "allauth.headless",
     "allauth.mfa",
     "allauth.socialaccount",
     "allauth.usersessions",
@@ -247,6 +248,12 @@ ACCOUNT_REAUTHENTICATION_TIMEOUT = 600  # seconds for which a proof of who is th
 ACCOUNT_CHANGE_EMAIL = True  # one address; the new one counts once it is confirmed
 ACCOUNT_EMAIL_NOTIFICATIONS = True  # what changes how somebody gets in is mailed to them
 FAILED_KEYS_PER_MINUTE = env("FAILED_KEYS_PER_MINUTE")
+# Apps sign in at /api/app/v1/ (accounts/app_tokens.py).
+HEADLESS_CLIENTS = ("app",)
+HEADLESS_TOKEN_STRATEGY = "accounts.app_tokens.Strategy"  # noqa: S105
+HEADLESS_JWT_ALGORITHM = "HS256"
+HEADLESS_JWT_PRIVATE_KEY = salted_hmac("accounts.app_tokens", "jwt", secret=SECRET_KEY, algorithm="sha256").hexdigest()
+HEADLESS_JWT_REFRESH_TOKEN_EXPIRES_IN = 60 * 60 * 24 * 30
 MFA_SUPPORTED_TYPES = ["totp", "recovery_codes"]
 STAFF_NEED_MFA = env("STAFF_NEED_MFA")
 COUNTRY_HEADER = env("COUNTRY_HEADER")

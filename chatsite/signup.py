@@ -7,6 +7,7 @@ from uuid import UUID
 
 from allauth.account.adapter import DefaultAccountAdapter
 from allauth.account.models import EmailAddress
+from allauth.core.internal.httpkit import is_headless_request
 from allauth.socialaccount.adapter import DefaultSocialAccountAdapter
 from django.core import signing
 from django.core.exceptions import ValidationError
@@ -120,6 +121,8 @@ class Adapter(DefaultAccountAdapter):
     def post_login(self, request: BrandRequest, user: User, **flow: Any) -> HttpResponse:
         """This browser learns how its person wants the product, and its session is written down."""
         response: HttpResponse = super().post_login(request, user, **flow)
+        if is_headless_request(request):  # an app keeps no cookies
+            return response
         with scope(SERVICE):
             profile = Profile.objects.filter(user=user).first()
         if profile:

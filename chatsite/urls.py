@@ -28,6 +28,7 @@ urlpatterns = [
     path("v1/", include("conversations.doors.urls")),
     path("api/v1/", include("conversations.rest.chats")),
     path("api/v1/", include("quotas.api")),
+    path("api/app/v1/", include("chatsite.app_sign_in")),
     path("account/confirm-by-mail/", confirming_by_mail.page, name="confirm-by-mail"),
     path("account/stay/", staying.stay, name="stay-signed-in"),
     path("account/", include("allauth.account.urls")),

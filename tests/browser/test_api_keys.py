@@ -20,7 +20,7 @@ def test_a_key_is_made_copied_used_renewed_and_revoked(look, site, visitors):
     member = visitors.open(person, **LOOKS[look])
     page = member.page
     member.go("/settings/api-keys/")
-    expect(page.get_by_role("region", name="tests", exact=True)).to_be_visible()
+    expect(page.get_by_role("article", name="tests", exact=True)).to_be_visible()
     page.get_by_text("Make a key", exact=True).press("Enter")
     assert member.findings() == [], "the form"
     page.get_by_label("Name").fill("Nightly report")
@@ -36,18 +36,18 @@ def test_a_key_is_made_copied_used_renewed_and_revoked(look, site, visitors):
     text = made.input_value()
     assert member.findings() == [], "made"
     assert member.sideways() == 0
-    call = Request(f"{member.origin}/v1/models", headers={"Authorization": f"Bearer {text}"})
+    call = Request(f"http://127.0.0.1:{visitors.port}/v1/models", headers={"Authorization": f"Bearer {text}"})
     with urlopen(call) as asked:
         assert asked.status == 200
     member.go("/settings/api-keys/")
     expect(made).to_have_count(0)
-    key = page.get_by_role("region", name="Nightly report", exact=True)
+    key = page.get_by_role("article", name="Nightly report", exact=True)
     expect(key).to_contain_text("1 of 10,000 calls today")
     key.get_by_text("Renew: Nightly report").press("Enter")
     key.get_by_role("button", name="Make the new key").press("Enter")
     expect(made).not_to_have_value(text)
-    expect(page.get_by_role("region", name="Nightly report", exact=True)).to_have_count(2)
-    newest = page.get_by_role("region", name="Nightly report", exact=True).first
+    expect(page.get_by_role("article", name="Nightly report", exact=True)).to_have_count(2)
+    newest = page.get_by_role("article", name="Nightly report", exact=True).first
     newest.get_by_text("Revoke: Nightly report").press("Enter")
     expect(newest).to_contain_text("This cannot be taken back.")
     assert member.findings() == [], "asked"
@@ -59,7 +59,7 @@ def test_a_key_is_made_copied_used_renewed_and_revoked(look, site, visitors):
     with site.database(), scope(SERVICE):
         Membership.objects.filter(user=person.user).update(role="admin")
     member.go("/manage/api-keys/")
-    expect(page.get_by_role("region", name="Nightly report", exact=True)).to_have_count(2)
-    expect(page.get_by_text(person.user.email).first).to_be_visible()
+    expect(page.get_by_role("article", name="Nightly report", exact=True)).to_have_count(2)
+    expect(page.get_by_role("article").first).to_contain_text(person.user.email)
     assert member.findings() == [], "of the brand"
     assert member.sideways() == 0

@@ -320,6 +320,13 @@ ROUTES: dict[str, "Rule"] = {
     "accounts:join": anybody({"POST": 302}, {"POST": 302}),
     "confirm-by-mail": anybody({**safe(302), "POST": 302}, {**safe(302), "POST": 302}),  # who has a password uses that
     "accounts:invited": anybody({**safe(404), "POST": 404}, {**safe(404), "POST": 404}),  # nobody can guess a link
+    # Apps sign in with what they send: no cookie and no key counts here, and nothing was sent.
+    "app-signup": anybody(*[{"OPTIONS": 200, "POST": 400}] * 2),
+    "app-login": anybody(*[{**every(400), "GET": 405}] * 2),
+    "app-authenticate": anybody(every(401), every(401)),
+    "app-request": anybody(*[{**every(400), "GET": 405}] * 2),
+    "app-session": anybody(*[{**safe(401), "DELETE": 401, "OPTIONS": 200}] * 2),
+    "app-refresh": anybody(*[{**every(400), "GET": 405}] * 2),
     "healthz": anybody(every(200), every(200)),
     "readyz": anybody(every(200), every(200)),
     "metrics": anybody(every(404), every(404)),  # but for who has the operator's token
