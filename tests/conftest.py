@@ -9,19 +9,25 @@ real log-ins and shares nothing.
 
 import os
 import shutil
+from typing import Any
 
 import hypothesis
 import jsonschema
 import orjson
 import pytest
+from django.conf import settings
 from django.db import connections
+from django.test import TransactionTestCase
 from django.test.utils import setup_databases, teardown_databases
+from psycopg.pq import TransactionStatus
 
-from tests import factories, template
+from tests import emptying, factories, template
 from tests.pooler import PGBOUNCER
 
 hypothesis.settings.register_profile("ours", deadline=None)  # a timing never decides a test
 hypothesis.settings.load_profile("ours")
+
+TransactionTestCase._fixture_teardown = emptying.empty  # type: ignore[method-assign]
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 MISSING = {
@@ -81,26 +87,33 @@ def django_db_setup(
         connections["owner"].close()
     yield
     with django_db_blocker.unblock():
+        emptying.leave()
         for alias in connections:
             connections[alias].close()
         if not django_db_keepdb:
             teardown_databases(old, 0)
 
 
+@pytest.fixture(scope="session")
+def _kept(django_db_setup):
+    """A new connection reads the catalogue again, which takes longer than most tests; so they all have this one."""
+    one: Any = connections.create_connection("default")
+    one.settings_dict = {**one.settings_dict, "USER": settings.TESTER["USER"], "PASSWORD": settings.TESTER["PASSWORD"]}
+    one.really_close, one.close = one.close, lambda: None
+    yield one
+    one.really_close()
+
+
 @pytest.fixture
-def one_connection(django_db_setup, settings):
+def one_connection(_kept, settings):
     real = {alias: connections[alias] for alias in ("default", "service")}
-    one = connections.create_connection("default")
-    one.settings_dict = {
-        **one.settings_dict,
-        "USER": settings.TESTER["USER"],
-        "PASSWORD": settings.TESTER["PASSWORD"],
-    }
     for alias in real:
-        connections[alias] = one
+        connections[alias] = _kept
     settings.DB_INLINE = True
     yield
-    one.close()
+    if _kept.connection and _kept.connection.info.transaction_status != TransactionStatus.IDLE:
+        _kept.really_close()  # the test left it broken
+        _kept.connection = None
     for alias, connection in real.items():
         connections[alias] = connection
 

@@ -13,8 +13,7 @@ from urllib.parse import unquote, urlsplit
 
 import psycopg
 
-from chatsite.embedded.postgres import Postgres
-from chatsite.embedded.processes import var_dir
+from tests.emptying import superuser
 from tests.upstream import PROJECT
 
 SHIPPED = PROJECT / "deploy" / "pgbouncer" / "pgbouncer.ini"
@@ -63,9 +62,8 @@ def _users() -> str:
     for us, and then the passwords themselves do."""
     logins = {unquote(urlsplit(os.environ[name]).username or ""): os.environ[name] for name in THROUGH_IT}
     passwords = {login: unquote(urlsplit(url).password or "") for login, url in logins.items()}
-    embedded = Postgres(var_dir() / "postgres")
-    if embedded.data.exists() and embedded.port == urlsplit(os.environ["DATABASE_URL"]).port:
-        with psycopg.connect(embedded.url()) as admin:
+    if admin := superuser("postgres"):
+        with admin:
             found = "select rolname, rolpassword from pg_authid where rolname = any(%s)"
             passwords = dict(admin.execute(found, [list(logins)]).fetchall())
     return "".join(f'"{login}" "{password}"\n' for login, password in passwords.items())
