@@ -9,10 +9,7 @@ import itertools
 import json
 import os
 import re
-import signal
 import socket
-import subprocess
-import sys
 import tempfile
 import time
 import urllib.request
@@ -32,8 +29,9 @@ from accounts import keys
 from accounts.models import Brand, User
 from lib.db import SERVICE, scope
 from quotas import ledger
-from tests import factories
-from tests.upstream import PROJECT, Upstream
+from tests import factories, template
+from tests.forked import Forked
+from tests.upstream import Upstream
 
 ALIASES = ("owner", "default", "service")
 CSRF = "c" * 32
@@ -132,14 +130,8 @@ class Web:
 
     def __init__(self, env: dict[str, str], port: int) -> None:
         self.port = port
-        self.log = tempfile.TemporaryFile("w+")  # noqa: SIM115 - for as long as the process
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "chatsite.web", "--port", str(self.port)],
-            cwd=PROJECT,
-            env={**os.environ, **env},
-            stdout=self.log,
-            stderr=subprocess.STDOUT,
-        )
+        self.log = tempfile.NamedTemporaryFile("w+")  # noqa: SIM115 - for as long as the process
+        self.process = Forked("chatsite.web", "--port", self.port, env={**os.environ, **env}, log=self.log.name)
         self.url = f"http://127.0.0.1:{self.port}"
 
     def wait_ready(self) -> None:
@@ -155,7 +147,7 @@ class Web:
         return self.log.read()
 
     def kill(self) -> None:
-        self.process.send_signal(signal.SIGKILL)
+        self.process.kill()
         self.process.wait(10)
 
     def terminate(self) -> None:
@@ -298,14 +290,14 @@ def _patiently(admin: psycopg.Connection, statement: str) -> None:
 
 @contextlib.contextmanager
 def copied_database(suffix: str) -> Iterator[str]:
-    """A copy of the suite's empty database, for those who commit: it costs a file copy and not a migration."""
+    """A copy of the empty database, for those who commit: it costs a file copy and not a migration."""
     owner = connections["owner"].settings_dict
     home = {"host": owner["HOST"], "port": owner["PORT"], "user": owner["USER"], "password": owner["PASSWORD"]}
-    name = f"{owner['NAME']}_{suffix}"
+    name, empty = f"{owner['NAME']}_{suffix}", template.migrated()
     _let_go()
     with psycopg.connect(**home, dbname="postgres", autocommit=True) as admin:
         _patiently(admin, f'drop database if exists "{name}"')
-        _patiently(admin, f'create database "{name}" template "{owner["NAME"]}"')
+        _patiently(admin, f'create database "{name}" template "{empty}"')
         admin.execute(f'revoke connect, temporary on database "{name}" from public')
         admin.execute(f'grant connect on database "{name}" to web, worker, tester')
         try:

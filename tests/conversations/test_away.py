@@ -22,10 +22,11 @@ from lib.db import SERVICE, close_all, db, scope
 from tests.conversations import rows
 from tests.conversations.road import Road
 from tests.conversations.rows import charged, stored
+from tests.forked import Forked
 from tests.pooler import pooler
 from tests.quotas.proofs import prove
-from tests.server import ALIASES, PROJECT, Browser, Seen, Site, eventually, said
-from tests.upstream import Upstream
+from tests.server import ALIASES, Browser, Seen, Site, eventually, said
+from tests.upstream import PROJECT, Upstream
 
 AWAY_S = float(os.environ.get("SOAK_AWAY_S", "8"))
 CHATS = int(os.environ.get("SOAK_AWAY_CHATS", "15"))
@@ -191,17 +192,14 @@ def led_to(urls: dict[str, str]):
 @contextmanager
 def worker(folder: Path, site: Site, **env: str):
     """Celery with its beat, as `make run` starts it."""
-    command = ["-m", "celery", "--quiet", "-A", "chatsite", "worker", "-B", "-P", "threads", "-c", "4", "-l", "warning"]
+    command = ["-A", "chatsite", "worker", "-B", "-P", "threads", "-c", "4", "-l", "warning", "-s", folder / "beat"]
     env = {**os.environ, "DJANGO_SETTINGS_MODULE": "tests.conversations.settings", "LIVE_DB": site.name, **env}
-    with open(folder / "worker.log", "w") as log:
-        process = subprocess.Popen(
-            [sys.executable, *command, "-s", str(folder / "beat")], cwd=PROJECT, env=env, stdout=log, stderr=log
-        )
-        try:
-            yield
-        finally:
-            process.terminate()
-            process.wait(30)
+    process = Forked("celery", "--quiet", *command, env=env, log=str(folder / "worker.log"))
+    try:
+        yield
+    finally:
+        process.terminate()
+        process.wait(30)
 
 
 def kill(postgres: Postgres) -> None:

@@ -3,8 +3,7 @@
 import asyncio
 import contextlib
 import os
-import subprocess
-import sys
+import tempfile
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -17,21 +16,10 @@ from lib.db import SERVICE, db, scope
 from quotas import ledger
 from quotas.models import Bucket
 from tests.conversations import rows
-from tests.server import PROJECT, Browser, eventually, said
+from tests.forked import Forked
+from tests.server import Browser, eventually, said
 
 OFF_S = 600
-REAP = "import django; django.setup(); from conversations.engine import reaper; print(reaper.reap())"
-
-# As beat calls it: a reaper that could not look for a while gives everybody that time on top.
-REAP_UNTIL_OVER = """
-import time, django; django.setup()
-from django.conf import settings
-from conversations.engine import reaper
-settings.TURN_LOST_AFTER_S = 3.0
-for _ in range(30):
-    if reaper.reap(): break
-    time.sleep(1)
-"""
 
 
 def database_now():
@@ -40,14 +28,16 @@ def database_now():
         return cursor.fetchone()[0]
 
 
-def reap_elsewhere(site, shift_s: float, script: str = REAP) -> None:
+def reap_elsewhere(site, shift_s: float, how: str = "once") -> None:
     """As a worker on the machine with the odd clock does."""
     env = {
         "DJANGO_SETTINGS_MODULE": "tests.conversations.settings",
         "LIVE_DB": site.name,
         "CLOCK_SHIFT_S": str(shift_s),
     }
-    subprocess.run([sys.executable, "-c", script], cwd=PROJECT, env={**os.environ, **env}, check=True, timeout=60)
+    with tempfile.NamedTemporaryFile("r") as log:
+        worker = Forked("tests.conversations.reaping", how, env={**os.environ, **env}, log=log.name)
+        assert worker.wait(60) == 0, log.read()
 
 
 @pytest.mark.parametrize("shift_s", [OFF_S, -OFF_S])
@@ -103,7 +93,7 @@ async def test_the_reaper_ends_dead_turns_and_only_those_whoever_s_clock_is_off(
             Turn.objects.filter(pk=asked.turn_id).update(heartbeat_at=database_now() - timedelta(seconds=16))
 
     await db(grow_old)
-    await asyncio.to_thread(reap_elsewhere, site, shift_s, REAP_UNTIL_OVER)
+    await asyncio.to_thread(reap_elsewhere, site, shift_s, "until somebody was ended")
     turn, answer = await db(rows.stored, asked.turn_id)
     assert turn.status == "interrupted"
     assert 0 <= answer.response_time_ms < 60_000 + 30_000

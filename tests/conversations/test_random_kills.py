@@ -12,7 +12,6 @@ import random
 import signal
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
 from collections import Counter
@@ -32,8 +31,8 @@ from lib.db import SERVICE, db, scope
 from quotas.models import Hold
 from tests.conversations.rows import charged
 from tests.figures import tell
+from tests.forked import Forked
 from tests.server import CSRF, TURN, Person, Web, eventually, said
-from tests.upstream import PROJECT
 
 SECONDS = float(os.environ.get("SOAK_RANDOM_S", "12"))
 SEED = int(os.environ.get("SOAK_SEED", random.SystemRandom().randrange(2**32)))
@@ -75,7 +74,7 @@ class Fleet:
         self.site, self.stack = site, stack
         self.redis = Valkey(var_dir() / "valkey-kills")
         self.webs: list[Web | None] = [None, None]
-        self.worker: subprocess.Popen | None = None
+        self.worker: Forked | None = None
         self.done = Counter[str]()
         self.going: list[asyncio.Task[None]] = []
 
@@ -100,28 +99,11 @@ class Fleet:
         settings = {"DJANGO_SETTINGS_MODULE": "tests.conversations.settings", "LIVE_DB": self.site.name}
         with tempfile.NamedTemporaryFile(prefix="beat-") as name:
             schedule_file = name.name
-        command = [
-            "celery",
-            "--quiet",
-            "-A",
-            "chatsite",
-            "worker",
-            "-B",
-            "-s",
-            schedule_file,
-            "-P",
-            "threads",
-            "-c",
-            "2",
-        ]
-        self.worker = subprocess.Popen(
-            [sys.executable, "-W", "ignore", "-m", *command, "-l", "error", "--without-gossip", "--without-mingle"],
-            cwd=PROJECT,
-            env={**os.environ, **settings, **self.env},
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            process_group=0,
-        )
+        command = ["-A", "chatsite", "worker", "-B", "-s", schedule_file, "-P", "threads", "-c", "2", "-l", "error"]
+        self.worker = Forked(
+            "celery", "--quiet", *command, "--without-gossip", "--without-mingle",
+            env={**os.environ, **settings, **self.env}, log=os.devnull, own_group=True,
+        )  # fmt: skip
 
     def _kill_worker(self) -> None:
         """With its beat, which is a process of its own and would live on."""

@@ -2,17 +2,13 @@
 
 import json
 import os
-import signal
 import socket
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 
 import pytest
 from celery import current_app
-from django.conf import settings as site
 from django.core.cache import cache
 from django.db import connections
 from kombu.exceptions import OperationalError
@@ -24,9 +20,9 @@ from events.models import Alarm, DeadLetter, EmailLog
 from lib.db import SERVICE, scope
 from lib.logs import request_id
 from tests import factories
+from tests.forked import Forked
 from tests.house import doomed
 
-PROJECT = site.BASE_DIR
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.xdist_group("worker"), pytest.mark.timeout(240)]
 
 
@@ -34,7 +30,7 @@ class Worker:
     """A worker with beat, as `make run` starts it, on this test's database and queue; impatient where production waits."""
 
     def __init__(self, folder: Path, url: str, *options: str) -> None:
-        self.log = tempfile.TemporaryFile("w+")  # noqa: SIM115 - for as long as the process
+        self.log = tempfile.NamedTemporaryFile("w+")  # noqa: SIM115 - for as long as the process
         env = {
             "DJANGO_SETTINGS_MODULE": "tests.house.settings",
             "LIVE_DB": connections["owner"].settings_dict["NAME"],
@@ -44,16 +40,10 @@ class Worker:
         }
         command = ["-A", "chatsite", "worker", "-P", "threads", "-c", "2", "--without-gossip", "--without-mingle"]
         include = ["-I", "tests.house.doomed", *options]
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "celery", "--quiet", *command, *include],
-            cwd=PROJECT,
-            env={**os.environ, **env},
-            stdout=self.log,
-            stderr=subprocess.STDOUT,
-        )
+        self.process = Forked("celery", "--quiet", *command, *include, env={**os.environ, **env}, log=self.log.name)
 
     def kill(self) -> None:
-        self.process.send_signal(signal.SIGKILL)
+        self.process.kill()
         self.process.wait(10)
 
     def lines(self) -> list[dict]:
@@ -219,7 +209,7 @@ def test_a_queue_that_is_away_delays_nobody_and_loses_nothing(queue, start, valk
     valkey.start()
 
     wait(lambda: runs(tmp_path, "late"), worker)  # the worker's own look around sent it
-    assert looked_at() > before
+    wait(lambda: looked_at() > before, worker)
     assert worker.process.poll() is None
     assert [letter.sent_again_at is not None for letter in letters()] == [True]
 
