@@ -21,7 +21,7 @@ from django.test import TransactionTestCase
 from django.test.utils import setup_databases, teardown_databases
 from psycopg.pq import TransactionStatus
 
-from tests import emptying, factories, template
+from tests import emptying, factories, pace, template
 from tests.pooler import PGBOUNCER
 
 hypothesis.settings.register_profile("ours", deadline=None)  # a timing never decides a test
@@ -36,7 +36,22 @@ MISSING = {
 }
 
 
+def pytest_terminal_summary(terminalreporter):
+    if slow := pace.newly_long(report for reports in terminalreporter.stats.values() for report in reports):
+        terminalreporter.section(f"over {pace.LONG_S} s, and not in tests/pace.py")
+        terminalreporter.write_line("\n".join(slow))
+
+
+def pytest_itemcollected(item):
+    """What a file's tests share, a process mostly, is made once: they go to one worker."""
+    found = getattr(item, "_fixtureinfo", None)
+    shares = found and any(defined[-1].scope == "module" for defined in found.name2fixturedefs.values())
+    if shares and not item.get_closest_marker("xdist_group") and not item.get_closest_marker("browser"):
+        item.add_marker(pytest.mark.xdist_group(item.path.stem))
+
+
 def pytest_collection_modifyitems(items):
+    pace.longest_first(items)
     for item in items:
         marker, names = item.get_closest_marker("django_db"), set(getattr(item, "fixturenames", ()))
         live = names & {"transactional_db", "live_server", "server"}

@@ -23,7 +23,7 @@ from quotas.models import Pack
 from tests.billing import shop
 from tests.server import Web, free_port
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.xdist_group("worker"), pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.xdist_group("stripe"), pytest.mark.timeout(300)]
 BURST = int(os.environ.get("STRIPE_BURST", "60"))
 
 

@@ -17,6 +17,14 @@ FLAGS = """--headless=new --no-sandbox --disable-gpu --disable-quic --no-first-r
     --disable-component-update --disable-sync""".split()  # noqa: SIM905
 
 
+HALF = {"test_billing", "test_chat", "test_history", "test_looks", "test_search"}  # as long as all the others
+
+
+def pytest_itemcollected(item):
+    """Two workers have a Chromium each, where all journeys in one would be the longest part of the suite."""
+    item.add_marker(pytest.mark.xdist_group("one" if item.path.stem in HALF else "two"))
+
+
 @pytest.fixture(scope="session")
 def _running(django_db_setup, django_db_blocker, tmp_path_factory):
     mail = tmp_path_factory.mktemp("mail")

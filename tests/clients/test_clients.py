@@ -7,6 +7,8 @@ import pytest
 
 from tests.server import said
 
+pytestmark = pytest.mark.xdist_group("clients")  # each client is started once for all of them
+
 CALLED = ["get_weather", {"city": "Paris", "n": 1}]
 REASONS = {"openai": "tool_calls", "anthropic": "tool_use"}
 REFUSALS = {

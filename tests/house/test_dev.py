@@ -15,8 +15,8 @@ import pytest
 
 PROJECT = Path(__file__).resolve().parents[2]
 pytestmark = [
-    pytest.mark.timeout(240),  # several programs start, and other tests run beside
-    pytest.mark.xdist_group("embedded"),
+    pytest.mark.timeout(600),  # several programs start, and other tests run beside
+    pytest.mark.xdist_group("dev"),
     pytest.mark.skipif(sys.platform != "linux", reason="looks for left-over processes in /proc"),
 ]
 
@@ -39,7 +39,7 @@ class Site:
         self.reader = threading.Thread(target=lambda: self.lines.extend(self.process.stdout or []), daemon=True)
         self.reader.start()
 
-    def wait_said(self, words, seconds=100):
+    def wait_said(self, words, seconds=250):
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             if words in self.said:
@@ -110,45 +110,44 @@ def wait_left(var, *, at_most, seconds=10):
     return left_over(var)
 
 
-def test_it_greets_with_what_to_try_serves_and_leaves_nothing_behind(start, var):
-    site = start()
-    site.wait_said("Ctrl-C stops everything")
-
-    assert f"http://localhost:{site.port}/" in site.said
-    for words in ("alice@example.com", "bob@example.com", "charlie@example.com", "staff@example.com", "act.localhost"):
-        assert words in site.said
-    assert site.get("/healthz") == 200
-    assert site.get("/", host="act.localhost") == 200
-    site.process.send_signal(signal.SIGTERM)
-
-    assert site.wait_ended() == 0, site.said
-    assert left_over(var) == {}
-
-
-def test_a_program_that_dies_is_named_and_takes_the_rest_with_it(start, var):
-    site = start()
-    site.wait_said("Ctrl-C stops everything")
-    worker = min(pid for pid, command in left_over(var).items() if "celery" in command)  # beat is its child
-
-    os.kill(worker, signal.SIGKILL)
-
-    assert site.wait_ended() == 1
-    assert "worker ended by itself" in site.said
-    assert left_over(var) == {}
-
-
-def test_a_killed_supervisor_leaves_only_the_database_and_the_next_one_adopts_it_and_obeys_ctrl_c(start, var):
+def test_it_greets_and_serves_and_the_next_one_adopts_what_a_killed_one_left_and_names_a_program_that_dies(start, var):
     first = start()
     first.wait_said("Ctrl-C stops everything")
 
+    assert f"http://localhost:{first.port}/" in first.said
+    for words in ("alice@example.com", "bob@example.com", "charlie@example.com", "staff@example.com", "act.localhost"):
+        assert words in first.said
+    assert first.get("/healthz") == 200
+    assert first.get("/", host="act.localhost") == 200
     first.process.kill()
     first.process.wait()
 
     assert [command for command in wait_left(var, at_most=1).values() if "postgres" not in command] == []
     again = start()
     again.wait_said("Ctrl-C stops everything")
-    again.process.send_signal(signal.SIGINT)
-    assert again.wait_ended() == 0
+    worker = min(pid for pid, command in left_over(var).items() if "celery" in command)  # beat is its child
+    os.kill(worker, signal.SIGKILL)
+
+    assert again.wait_ended() == 1
+    assert "worker ended by itself" in again.said
+    assert left_over(var) == {}
+
+
+def test_ctrl_c_stops_everything(start, var):
+    site = start()
+    site.wait_said("Ctrl-C stops everything")
+    site.process.send_signal(signal.SIGINT)
+
+    assert site.wait_ended() == 0, site.said
+    assert left_over(var) == {}
+
+
+def test_it_may_be_stopped_before_everything_is_there(start, var):
+    site = start()
+    site.wait_said("Preparing the demo data")  # web and worker are starting
+    site.process.send_signal(signal.SIGTERM)
+
+    assert site.wait_ended() == 0, site.said
     assert left_over(var) == {}
 
 

@@ -9,7 +9,7 @@ from django.core.management import CommandError, call_command
 from chatsite import roles
 from chatsite.embedded import Postgres
 
-pytestmark = pytest.mark.xdist_group("embedded")
+pytestmark = pytest.mark.xdist_group("roles")
 
 TENANT = {"app_user", "app_brand", "app_visitor"}
 BECOMES = {
