@@ -325,28 +325,30 @@ def busy(alias: str, name: str) -> tuple[int, int]:
 
 
 async def test_three_hundred_open_streams_hold_no_connection_and_no_thread(site, http):
-    """O-14"""
+    """O-14: sixty answers, each read in five tabs."""
     person = await db(site.person)
     with site.serve() as web:
         browser = Browser(http, web, person)
         await browser.read((await browser.ask("Warm up.", site.models["words"])).turn_id)
         threads_before = web.threads()
         async with asyncio.TaskGroup() as group:
-            open_streams = []
-            for start in range(0, 300, 25):
-                several = [browser.ask(f"{number}?", site.models["idle"]) for number in range(start, start + 25)]
-                open_streams += [
-                    group.create_task(_read_until_cut(browser, asked.turn_id, Seen()))
-                    for asked in await asyncio.gather(*several)
-                ]
-            await asyncio.sleep(1)
+            seen = []
+            for start in (0, 30):
+                asking = [browser.ask(f"{number}?", site.models["idle"]) for number in range(start, start + 30)]
+                seen += [(asked.turn_id, Seen()) for asked in await asyncio.gather(*asking) for _ in range(5)]
+            open_streams = [group.create_task(_read_until_cut(browser, turn_id, its)) for turn_id, its in seen]
+
+            async def are_open():  # a few may meet the vendor's time limits on a busy machine
+                return sum(bool(its.text) for _, its in seen) >= 290
+
+            await eventually(are_open, seconds=30)
             samples = []
             for _ in range(30):
                 web_login, worker_login = await db(busy, "default", site.name), await db(busy, "service", site.name)
                 samples.append((web_login[1], worker_login[1]))
                 await asyncio.sleep(0.05)
             threads = web.threads()
-            assert await db(rows.running, person) >= 290, "a few may meet the vendor's time limits on a busy machine"
+            assert await db(rows.running, person) >= 58
             for one in open_streams:
                 one.cancel()
             web.kill()
