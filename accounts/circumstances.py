@@ -1,10 +1,12 @@
-"""Where a request came from, for what is told of it: the class of the device, the country, and whether a visitor asks.
+"""Where a request came from, for what is told of it: the class of the device, the country, and whether a visitor asks; for
+the audit log its address and browser.
 
 Kept beside the request, so that the task that writes its answer knows it too; nothing of it is looked up before it is told.
 """
 
 import re
 from contextvars import ContextVar
+from ipaddress import IPv6Address, ip_address
 from uuid import UUID
 
 from django.conf import settings
@@ -25,7 +27,19 @@ _here: ContextVar[dict[str, str] | None] = ContextVar("circumstances", default=N
 def begin(request: HttpRequest) -> None:
     """Remember what this request says of itself."""
     country = request.headers.get(settings.COUNTRY_HEADER, "") if settings.COUNTRY_HEADER else ""
-    _here.set({"agent": request.headers.get("User-Agent", "")[:300], "country": country[:2]})
+    address = request.META.get("REMOTE_ADDR") or ""  # behind a proxy, what FORWARDED_ALLOW_IPS lets it tell
+    _here.set({"agent": request.headers.get("User-Agent", "")[:300], "country": country[:2], "address": address})
+
+
+def came_from() -> tuple[str | None, str]:
+    """Address and User-Agent. None: there is no request, or its server listens on a file and knows of no address."""
+    here = _here.get() or {}
+    try:
+        address = ip_address(here.get("address", "").partition("%")[0])
+    except ValueError:
+        return None, here.get("agent", "")
+    ipv4 = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    return str(ipv4 or address), here.get("agent", "")
 
 
 def note_visitor(visitor_id: UUID) -> None:

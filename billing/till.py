@@ -27,7 +27,7 @@ from billing.books import BillingTransaction, CreditPackOffer, Customer
 from billing.errors import NotForSale, NotNow
 from billing.models import Cycle, Plan, Subscription
 from billing.price_list import MONTH, ONCE, OVERAGE, key_of, price_ids
-from events import stream
+from events import activity
 from lib import clock
 from lib.db import SERVICE, scope
 from lib.errors import Invalid, NotFound
@@ -290,7 +290,7 @@ def refund(
             options=cast(Any, once("refund", row.pk, len(back), left, amount)),  # one that failed may be tried again
         )
     with scope(SERVICE):
-        stream.record(
+        activity.record(
             row.brand_id,
             "payment.refunded",
             actor_id=actor_id,

@@ -21,7 +21,10 @@ class ChatsiteConfig(AppConfig):
     def ready(self) -> None:
         from django.apps import apps
 
-        from chatsite import celery  # noqa: F401 - shared tasks need the app, whoever queues them
+        from chatsite import (
+            celery,  # noqa: F401 - shared tasks need the app, whoever queues them
+            security_log,  # noqa: F401 - it listens to what allauth and Django say of sign-ins
+        )
         from chatsite.about_me import about_me
         from conversations.chats.export import background
 

@@ -14,7 +14,8 @@ from django.views.decorators.http import require_POST, require_safe
 from accounts import brands
 from accounts.access import BrandRequest, admin_goes_out
 from accounts.models import Brand
-from events import stream
+from events import activity
+from events.activity import changes
 from lib.db import SERVICE, on_commit, scope
 from lib.zones import ZONES
 from providers.models import SystemPrompt
@@ -140,26 +141,21 @@ def _store(request: BrandRequest, form: BrandSettingsForm) -> None:
         for row in form.rows:
             if row.is_active != (str(row.pk) in on):
                 SystemPrompt.objects.filter(pk=row.pk, brand_id=brand_id).update(is_active=str(row.pk) in on)
-        changes = {
-            name: [str(getattr(before, name)), str(value)]
-            for name, value in values.items()
-            if name in form.changed_data and str(getattr(before, name)) != str(value)
-        }
+        was = {name: getattr(before, name) for name in values if name in form.changed_data}
+        told = changes.between(was, {name: values[name] for name in was})
         for name in ("models", "prompts"):
             if name in form.changed_data:
                 labels = dict(form.fields[name].choices)  # type: ignore[attr-defined]
-                changes[name] = [
+                told[name] = [
                     ", ".join(labels[code] for code in form.initial[name]),
                     ", ".join(labels[code] for code in form.cleaned_data[name]),
                 ]
-        if changes:
-            stream.record(
+        if told:
+            activity.record(
                 brand_id,
                 "brand.changed",
                 actor_id=request.principal.owner_id,
                 resource=("brand", brand_id),
-                changes=changes,
-                ip_address=request.META.get("REMOTE_ADDR"),
-                user_agent=request.headers.get("User-Agent", ""),
+                changes=told,
             )
         on_commit(brands.forget)

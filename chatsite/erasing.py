@@ -24,13 +24,14 @@ from django.utils.translation import gettext_lazy
 from accounts.models import Invitation, Membership, User
 from billing import leaving
 from conversations.models import Turn
-from events import stream
+from events import activity
 from events.models import BlockedAddress, EmailLog
 from lib import files
 from lib.db import SERVICE, on_commit, scope
 from lib.errors import Conflict
 
-# The books: numbers, dates and ids. And the two logs, which nobody may rewrite; they have no content and no name.
+# The books: numbers, dates and ids. And the stream, which nobody may rewrite; it has no content and no name, nor has the
+# audit log, which has no owner either. Where its lines were asked from has one, and goes.
 KEPT = {
     *("quotas.Account", "quotas.Bucket", "quotas.Entitlement", "quotas.Entry", "quotas.Hold", "quotas.Pack"),
     *("quotas.UsageLog", "billing.BillingTransaction", "billing.Customer", "billing.OverageReport"),
@@ -81,12 +82,14 @@ def erase(user: User, *, by: UUID | None = None) -> Erased:
     check(user)
     leaving.end_what_renews(user)
     with scope(SERVICE):
-        brands = list(Membership.objects.filter(user=user).values_list("brand_id", flat=True))
+        brands: list[UUID | None] = list(
+            Membership.objects.filter(user=user).order_by("brand_id").values_list("brand_id", flat=True)
+        )
+        for brand_id in brands or [None]:  # first, because where it was asked from goes too
+            activity.record(brand_id, "person.erased", actor_id=by, resource=("user", user.pk))
         leaving.forget_what_stripe_told(user)
         keys, rows = _owned(user)
         rows += _personal(user)
-        for brand_id in brands:
-            stream.record(brand_id, "person.erased", actor_id=by, resource=("user", user.pk))
         for key in keys:
             on_commit(partial(files.delete, key, brand_id=UUID(key.partition("/")[0])))
     return Erased(rows, len(keys))

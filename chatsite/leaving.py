@@ -3,7 +3,7 @@
 from typing import cast
 
 from django import forms
-from django.contrib.auth import logout
+from django.contrib.auth.models import AnonymousUser
 from django.http import HttpResponse
 from django.shortcuts import render
 from django.utils.translation import gettext as _
@@ -41,7 +41,8 @@ def page(request: BrandRequest) -> HttpResponse:
             except DomainError as error:
                 refused = error.detail
             else:
-                logout(request)
+                request.session.flush()  # not logout(), after which the log would know where they were again
+                request.user = AnonymousUser()
                 return render(request, "settings/deleted.html")
     context = {"here": "settings", "form": form, "refused": refused}
     return render(request, "settings/delete_account.html", context, status=422 if refused or form.errors else 200)

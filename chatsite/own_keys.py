@@ -15,7 +15,7 @@ from django.views.decorators.http import require_POST, require_safe
 
 from accounts.access import BrandRequest, as_member, brand_member, member_asks
 from conversations.engine import paying
-from events import stream
+from events import activity
 from lib.db import Principal
 from lib.errors import DomainError, Forbidden, Invalid
 from lib.sealed import CannotSeal
@@ -75,7 +75,7 @@ async def change(request: BrandRequest) -> HttpResponse:
             case "check":
                 told = await _check(request, vendor)
             case did:
-                told = await as_member(request, _change, request, vendor, did)
+                told = await as_member(request, _change, vendor, did)
     except DomainError as refused:
         return await as_member(request, _page, request, refused, vendor)
     await as_member(request, _say, request, *told)
@@ -98,7 +98,7 @@ async def _store(request: BrandRequest, vendor: Vendor, form: KeyForm) -> Told:
             )
             % {"vendor": vendor.name, "says": says}
         )
-    await as_member(request, _stored, request, vendor, key, verdict)
+    await as_member(request, _stored, vendor, key, verdict)
     if verdict.status == ProviderKey.Status.UNCHECKED:
         return messages.WARNING, _("Your key at %s is stored, and was not checked.") % vendor.name
     told = _("%s takes your key. It is stored, and pays for your questions to its models from now on.") % vendor.name
@@ -114,12 +114,10 @@ def _may_store(principal: Principal) -> None:
     key_checks.count(principal)
 
 
-def _stored(
-    principal: Principal, request: BrandRequest, vendor: Vendor, key: Secret, verdict: key_checks.Verdict
-) -> None:
+def _stored(principal: Principal, vendor: Vendor, key: Secret, verdict: key_checks.Verdict) -> None:
     row = own_keys.store(principal, vendor, key, status=verdict.status, message=verdict.message)
     paying.forget(principal)
-    _record(principal, request, "stored", row)
+    _record(principal, "stored", row)
 
 
 async def _check(request: BrandRequest, vendor: Vendor) -> Told:
@@ -142,29 +140,27 @@ def _to_check(principal: Principal, vendor: Vendor) -> ProviderKey:
     return row
 
 
-def _change(principal: Principal, request: BrandRequest, vendor: Vendor, did: str) -> Told:
+def _change(principal: Principal, vendor: Vendor, did: str) -> Told:
     if did == "delete":
         for row in own_keys.delete(principal, vendor):
-            _record(principal, request, "deleted", row)
+            _record(principal, "deleted", row)
         told = _("Your key at %(vendor)s is deleted here. It works there until you revoke it: %(where)s")
         return messages.SUCCESS, told % {"vendor": vendor.name, "where": vendor.made_at}
     row = own_keys.switch(principal, vendor, is_used=did == "on")
     paying.forget(principal)
-    _record(principal, request, f"switched {did}", row)
+    _record(principal, f"switched {did}", row)
     if did == "on":
         return messages.SUCCESS, _("Your key pays for your questions to the models of %s from now on.") % vendor.name
     return messages.SUCCESS, _("Your key at %s is kept, and your plan pays from now on.") % vendor.name
 
 
-def _record(principal: Principal, request: BrandRequest, did: str, row: ProviderKey) -> None:
-    stream.record(
+def _record(principal: Principal, did: str, row: ProviderKey) -> None:
+    activity.record(
         principal.brand_id,
         "own_key.changed",
         actor_id=principal.owner_id,
         resource=("own_key", row.pk),
         changes={"did": did, "vendor": row.vendor, "ends_in": row.last_four},
-        ip_address=request.META.get("REMOTE_ADDR"),
-        user_agent=request.headers.get("User-Agent", ""),
     )
 
 

@@ -195,6 +195,7 @@ CELERY_BEAT_SCHEDULE = {
         ("forget-old-answers", "accounts.tasks.forget_old_answers", 3600.0),
         ("add-calls-of-keys", "accounts.tasks.add_calls_of_keys", 60.0),
         ("prove-balances", "quotas.tasks.prove_balances", 24 * 3600.0),
+        ("prove-activity", "events.tasks.prove_activity", 24 * 3600.0),
         ("advance-subscriptions", "billing.tasks.advance_subscriptions", 300.0),
     )
 }

@@ -25,6 +25,8 @@ from django.views.decorators.http import require_POST
 
 from accounts.access import BrandRequest, member_goes_out
 from accounts.models import User
+from events import activity
+from events.activity import lines
 from lib import clock
 
 SEEN = "seen"  # a cookie: when this browser's session was last written down as seen
@@ -58,6 +60,15 @@ def of(request: BrandRequest) -> dict[str, Any]:
         "has_password": user.has_usable_password(),
         "is_confirmed": any(address.verified and address.primary for address in addresses),
         "coming_address": next((row.email for row in addresses if not row.primary and not row.verified), ""),
+        "happened": [
+            {
+                "what": lines.what(line),
+                "at": line.created_at,
+                "origin": asked,
+                "device": device(asked.user_agent) if asked else "",
+            }
+            for line, asked in lines.own(user.pk)
+        ],
         "elsewhere": [row.get_provider().name for row in SocialAccount.objects.filter(user_id=user.pk)],
         "offers_elsewhere": bool(settings.SOCIALACCOUNT_PROVIDERS),
     }
@@ -102,6 +113,14 @@ def end(request: BrandRequest) -> HttpResponse:
     ended = list(rows)
     for row in ended:
         row.end()
+    if ended:
+        activity.record(
+            request.brand.pk,
+            "session.ended",
+            actor_id=request.principal.owner_id,
+            resource=("user", request.principal.owner_id),
+            changes={"sessions": len(ended)},
+        )
     said = ngettext("%(count)s session is signed out.", "%(count)s sessions are signed out.", len(ended))
     messages.success(request, said % {"count": len(ended)})
     return HttpResponseRedirect(f"{reverse('settings')}#sessions", status=303)

@@ -22,7 +22,7 @@ from accounts.access import BrandRequest
 from accounts.models import Brand, Invitation, Membership, Profile, User
 from chatsite import sign_in_ways
 from chatsite.members import inviting
-from chatsite.members.joining import join
+from chatsite.members.joining import join_oneself
 from conversations.chats import pending
 from events import mail
 from events.models import EmailLog
@@ -177,7 +177,7 @@ def admit(request: BrandRequest, user: User) -> None:
                 inviting.accept(request.brand, invitation.token_hash, user)
                 request.proved_address = user.email  # type: ignore[attr-defined]
             elif request.brand.open_sign_up:
-                join(request.brand, user)
+                join_oneself(request.brand, user)
             else:
                 raise inviting.OtherAddress
     except IntegrityError as error:

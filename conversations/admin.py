@@ -19,7 +19,7 @@ from django.utils.safestring import SafeString
 from accounts.models import SupportGrant
 from accounts.support import grants_in_force
 from conversations.models import BrandTemplate, Conversation, Message, Turn
-from events import stream
+from events import activity
 from lib.admin import ReadOnly
 
 
@@ -80,15 +80,13 @@ class UnderGrant(ReadOnly, admin.ModelAdmin):
         return TemplateResponse(request, "admin/no_grant.html", context, status=403)
 
     def _record(self, request: HttpRequest, grant: SupportGrant, row_id: UUID | None, changes: dict[str, Any]) -> None:
-        stream.record(
+        activity.record(
             grant.brand_id,
             "support.read",
             actor_id=grant.staff_id,
             resource=(str(self.opts.model_name), row_id),
             description=grant.reason,
             changes={"grant": str(grant.pk), "until": grant.expires_at.isoformat(), **changes},
-            ip_address=request.META.get("REMOTE_ADDR"),
-            user_agent=request.headers.get("User-Agent", ""),
         )
 
 

@@ -1,17 +1,33 @@
 """What happened, for staff to read: the stream for programs, the audit log, and what is wrong now."""
 
+import re
 from typing import cast
 
 from django.contrib import admin, messages
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 from django.http import HttpRequest
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString
 
 from accounts.models import User
 from accounts.owned import OwnedAdmin
 from events import dead_letters, mail
+from events.activity import lines
 from events.delivery import blocked
-from events.models import Activity, Alarm, BlockedAddress, DeadLetter, EmailLog, Event, Notification
+from events.models import (
+    Activity,
+    ActivityLink,
+    ActivityOrigin,
+    Alarm,
+    BlockedAddress,
+    DeadLetter,
+    EmailLog,
+    Event,
+    Notification,
+)
 from lib.admin import ReadOnly
+
+SHAPE_OF_ID = re.compile(r"[0-9a-fA-F]{8}-?(?:[0-9a-fA-F]{4}-?){3}[0-9a-fA-F]{12}")
 
 
 @admin.register(Event)
@@ -28,14 +44,63 @@ class EventAdmin(ReadOnly, admin.ModelAdmin):
 
 @admin.register(Activity)
 class ActivityAdmin(ReadOnly, admin.ModelAdmin):
-    list_display = ["created_at", "brand", "actor", "action", "resource_type", "description", "ip_address"]
+    """The one audit log, of all brands and of the house. `manage.py check_activity` proves it."""
+
+    list_display = ["created_at", "brand", "actor_kind", "actor", "action", "resource_type", "description"]
     list_display_links = ["action"]
-    list_filter = ["created_at", ("brand", admin.RelatedOnlyFieldListFilter)]
+    list_filter = [
+        "created_at",
+        "actor_kind",
+        ("brand", admin.RelatedOnlyFieldListFilter),
+        ("brand", admin.EmptyFieldListFilter),
+    ]
     list_select_related = ["brand", "actor"]
     list_per_page = 50
-    search_fields = ["=action", "=resource_id", "description"]
+    search_fields = ["=action", "=resource_id", "=request_id", "description"]
+    search_help_text = "An action, the id of a row, a person or a request, an e-mail address, or words."
     ordering = ["-id"]
     show_full_result_count = False
+    fields = [
+        "created_at", "brand", "actor_kind", "actor", "key_id", "action", "resource_type", "resource_id", "description",
+        "told", "address", "user_agent", "request_id", "link",
+    ]  # fmt: skip
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Activity], search_term: str
+    ) -> tuple[QuerySet[Activity], bool]:
+        if "@" in search_term:
+            people = User.objects.filter(email__istartswith=search_term.strip()).values("pk")
+            return queryset.filter(Q(actor__in=people) | Q(resource_id__in=people)), False
+        if SHAPE_OF_ID.fullmatch(search_term.strip()):
+            row_id = search_term.strip()
+            return queryset.filter(Q(actor=row_id) | Q(resource_id=row_id) | Q(pk=row_id)), False
+        return super().get_search_results(request, queryset, search_term)
+
+    @admin.display(description="changes")
+    def told(self, line: Activity) -> SafeString | str:
+        rows = lines.told(line)
+        head = format_html("<tr><th>{}</th><th>{}</th><th>{}</th></tr>", "what", "before", "after")
+        body = format_html_join(
+            "", "<tr><td>{}</td><td>{}</td><td>{}</td></tr>", ((r.name, r.before, r.after) for r in rows)
+        )
+        return format_html("<table>{}{}</table>", head, body) if rows else "nothing was told"
+
+    @admin.display(description="IP address", empty_value="unknown, or its person was erased")
+    def address(self, line: Activity) -> str | None:
+        return self._origin(line).ip_address
+
+    @admin.display(empty_value="unknown, or its person was erased")
+    def user_agent(self, line: Activity) -> str | None:
+        return self._origin(line).user_agent or None
+
+    @staticmethod
+    def _origin(line: Activity) -> ActivityOrigin:
+        return ActivityOrigin.objects.filter(pk=line.pk).first() or ActivityOrigin()
+
+    @admin.display(description="place in its chain")
+    def link(self, line: Activity) -> str:
+        found = ActivityLink.objects.filter(pk=line.pk).first()
+        return f"number {found.number:,}, {bytes(found.digest).hex()}" if found else "none: run check_activity"
 
 
 @admin.register(EmailLog)

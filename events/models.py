@@ -40,24 +40,93 @@ class Event(BrandOwned):
         return self.type
 
 
-class Activity(BrandOwned):
-    """The audit log: who did what to which row, with the values before and after (secrets left out). Never edited."""
+class Activity(models.Model):
+    """A line of the audit log: who did what to which row, and the values before and after (events.activity). Never edited.
 
+    It names people by id only. A line without a brand is the house's own: no policy but the service's shows it.
+    """
+
+    class ActorKind(models.TextChoices):
+        MEMBER = "member"
+        KEY = "key", "API key"
+        STAFF = "staff"
+        SYSTEM = "system"
+        NOBODY = "nobody", "nobody we know"
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    brand = models.ForeignKey(Brand, models.PROTECT, null=True, related_name="+")
+    created_at = models.DateTimeField(auto_now_add=True)
     actor = models.ForeignKey(User, models.SET_NULL, null=True, related_name="+", db_constraint=False)
+    actor_kind = models.CharField(max_length=10, choices=ActorKind, default=ActorKind.MEMBER)
+    key_id = models.UUIDField(null=True)  # the API key that acted for its member
     action = models.CharField(max_length=60)  # support.read, key.created, member.suspended
     resource_type = models.CharField(max_length=40)
     resource_id = models.UUIDField(null=True)
     description = models.CharField(max_length=300, blank=True)
     changes = models.JSONField(default=dict)
-    ip_address = models.GenericIPAddressField(null=True)
-    user_agent = models.CharField(max_length=300, blank=True)
+    request_id = models.CharField(max_length=64, blank=True, default="")
+    origin = models.BinaryField(null=True)  # digest of the ActivityOrigin; null = there is none
 
     class Meta:
         verbose_name_plural = "activities"
-        indexes = [models.Index(fields=["brand", "-created_at"], name="activities_of_a_brand")]
+        indexes = [
+            models.Index(fields=["brand", "-created_at"], name="activities_of_a_brand"),
+            models.Index(fields=["brand", "-id"], name="activities_page_by_page"),
+            models.Index(fields=["actor", "-id"], name="activities_of_an_actor"),
+            models.Index(fields=["resource_id", "-id"], name="activities_of_a_row"),
+        ]
 
     def __str__(self) -> str:
         return self.action
+
+
+class ActivityOrigin(models.Model):
+    """Where whoever did it asked from, beside the line of the same id. Deleted when its owner is erased.
+
+    The line holds a digest of it. Without the salt nobody can find the address by trying them all.
+    """
+
+    id = models.UUIDField(primary_key=True, editable=False)  # of the Activity
+    brand = models.ForeignKey(Brand, models.PROTECT, null=True, related_name="+")
+    owner_id = models.UUIDField()  # who asked; zeros = nobody we know
+    ip_address = models.GenericIPAddressField(null=True)
+    user_agent = models.CharField(max_length=300, blank=True, default="")
+    salt = models.BinaryField(default=bytes)
+
+    class Meta:
+        indexes = [models.Index(fields=["owner_id"], name="origins_of_a_person")]
+
+    def __str__(self) -> str:
+        return self.ip_address or "unknown"
+
+
+class ActivityLink(models.Model):
+    """A line's place in the chain of its brand, made by the database when the line is committed. Never edited, nor deleted.
+
+    No column is called brand_id, nor is there a foreign key: a link outlives what it proves.
+    """
+
+    id = models.UUIDField(primary_key=True, editable=False)  # of the Activity
+    chain = models.UUIDField()  # the brand; zeros = the house
+    number = models.BigIntegerField()  # from 1, without a gap
+    digest = models.BinaryField()  # SHA-256 over the line, its number and the digest before
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["chain", "number"], name="one_link_after_the_other")]
+
+    def __str__(self) -> str:
+        return f"{self.number} of {self.chain}"
+
+
+class ActivityHead(models.Model):
+    """How long a chain is and how it ends, so that cutting its end off is seen. Whoever links holds its lock."""
+
+    id = models.UUIDField(primary_key=True, editable=False)  # the brand; zeros = the house
+    length = models.BigIntegerField()
+    digest = models.BinaryField()
+
+    def __str__(self) -> str:
+        return f"{self.id}: {self.length}"
 
 
 class Reader(models.Model):

@@ -7,7 +7,6 @@ import orjson
 
 from accounts import circumstances
 from events.catalogue import KINDS
-from events.models import Activity
 from lib.db import SERVICE, Statement, opening, send
 from lib.ids import uuid7
 
@@ -73,33 +72,3 @@ def publishing(
         "data": orjson.dumps(data or {}).decode(),
     }
     return PUBLISH, names
-
-
-def record(
-    brand_id: UUID,
-    action: str,
-    *,
-    actor_id: UUID | None,
-    resource: tuple[str, UUID | None],
-    description: str = "",
-    changes: dict[str, Any] | None = None,
-    ip_address: str | None = None,
-    user_agent: str = "",
-) -> None:
-    """Write one line of the audit log."""
-    resource_type, resource_id = resource
-    Activity.objects.bulk_create(
-        [
-            Activity(
-                brand_id=brand_id,
-                actor_id=actor_id,
-                action=action,
-                resource_type=resource_type,
-                resource_id=resource_id,
-                description=description,
-                changes=changes or {},
-                ip_address=ip_address,
-                user_agent=user_agent[:300],
-            )
-        ]
-    )

@@ -1,11 +1,15 @@
-"""Without a namespace: every page's bell leads here by name."""
+"""Without a namespace: every page's bell, and the pages of a brand's admins, lead here by name."""
 
 from django.urls import path
 
 from events import pages
+from events.activity import pages as activity
 from events.delivery import desk, doors
 
 urlpatterns = [
+    path("manage/activity/", activity.page, name="manage-activity"),
+    path("manage/activity/file/", activity.take, name="take-activity"),
+    path("manage/activity/<uuid:line_id>/", activity.one, name="manage-activity-line"),
     path("notifications/", pages.notifications, name="notifications"),
     path("notifications/read/", pages.read_all, name="read-notifications"),
     path("notifications/<uuid:notice_id>/read/", pages.read, name="read-notification"),

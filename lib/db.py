@@ -195,6 +195,12 @@ def scope_is_open() -> bool:
     return outer is not None and outer.is_here()
 
 
+def who_asks() -> Principal | None:
+    """Whose scope is open here; None = nobody's."""
+    outer = _open.get()
+    return outer.principal if outer is not None and outer.is_here() else None
+
+
 def send(*statements: Statement) -> list[Rows]:
     """Run statements in the open scope, in one round trip; each is prepared once per connection."""
     return pipeline(connections[_alias.get()], statements)

@@ -12,7 +12,7 @@ from uuid import UUID
 from django.utils.translation import gettext as _
 
 from accounts.models import Brand, Membership
-from events import stream
+from events import activity
 from lib import clock
 from lib.db import SERVICE, scope
 from lib.errors import Invalid
@@ -180,7 +180,7 @@ def set_overage(
         if after != before:
             account.save(update_fields=list(after))
             fit_open_windows(account, now or clock.now(), reason="cap changed", actor_id=actor_id)
-            stream.record(
+            activity.record(
                 brand.pk,
                 "overage.changed",
                 actor_id=actor_id,

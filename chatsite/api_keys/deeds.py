@@ -5,13 +5,12 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from django.http import HttpRequest
 from django.utils.translation import gettext as _
 
 from accounts import keys
 from accounts.access import BrandRequest
 from accounts.models import ApiKey, User
-from events import stream
+from events import activity
 from lib import clock
 from lib.db import Principal
 from lib.errors import NotFound
@@ -44,8 +43,8 @@ def make(
         per_day=per_day,
         key_id=key_id,
     )
-    told = {"name": key.name, "scopes": key.scopes, "of_brand": is_brands}
-    _record(request.principal, request, "created", key, told | {"expires_at": key.expires_at and str(key.expires_at)})
+    told = {"name": key.name, "scopes": [None, key.scopes], "of_brand": is_brands}
+    _record(request.principal, "created", key, told | {"expires_at": key.expires_at and str(key.expires_at)})
     return key, text
 
 
@@ -56,7 +55,7 @@ def rotate(request: BrandRequest, key_id: UUID, overlap: str, *, new_id: UUID | 
         raise NotFound(_("Only its own person renews this key. You can revoke it."))
     after = keys.OVERLAPS[overlap]
     made, text = keys.rotate(key, User(pk=request.principal.owner_id), overlap=after, key_id=new_id)
-    _record(request.principal, request, "rotated", made, {"instead_of": key.key_prefix, "overlap": str(after)})
+    _record(request.principal, "rotated", made, {"instead_of": key.key_prefix, "overlap": str(after)})
     return made, text
 
 
@@ -64,7 +63,7 @@ def revoke(request: BrandRequest, key_id: UUID) -> ApiKey:
     """End a key; one that has ended stays as it is. In the scope of who asks."""
     key = found(request.principal, key_id)
     if keys.revoke(key):
-        _record(request.principal, request, "revoked", key, {"name": key.name, "prefix": key.key_prefix})
+        _record(request.principal, "revoked", key, {"name": key.name, "prefix": key.key_prefix})
     return key
 
 
@@ -93,13 +92,11 @@ def _ended_at(key: ApiKey) -> Any:
     return key.revoked_at or key.expires_at
 
 
-def _record(principal: Principal, request: HttpRequest, did: str, key: ApiKey, changes: dict[str, Any]) -> None:
-    stream.record(
+def _record(principal: Principal, did: str, key: ApiKey, changes: dict[str, Any]) -> None:
+    activity.record(
         principal.brand_id,
         f"key.{did}",
         actor_id=principal.owner_id,
         resource=("api_key", key.pk),
         changes=changes,
-        ip_address=request.META.get("REMOTE_ADDR"),
-        user_agent=request.headers.get("User-Agent", ""),
     )

@@ -14,6 +14,7 @@ from chatsite.backups.programs import Say, conninfo, find, running
 from chatsite.backups.survey import OWNERS, differences, survey
 from chatsite.isolation.catalogue import rows
 from events import settling
+from events.activity import chain
 from lib.db import SERVICE, scope
 from lib.errors import Conflict, Invalid
 from lib.operations import grant_exempt
@@ -128,4 +129,5 @@ def _faults(manifest: dict[str, Any]) -> list[str]:
         checks: list[Callable[[Any], Any]] = list(isolation.CHECKS)
         faults = differences(manifest, survey(cursor))
         faults += [fault for check in checks for fault in check(cursor).faults]
+        faults += [f"audit log: {fault}" for fault in chain.faults()]
     return faults + [str(drift) for drift in proof.drifts()]

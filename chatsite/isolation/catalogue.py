@@ -9,6 +9,7 @@ from django.db.models import Model
 
 PERSONAL = {"accounts_profile"}  # walled, though it is on no brand
 PERSONS = {"accounts_visitor": "id"}  # rows that are somebody, not somebody's
+OF_THE_HOUSE_TOO = {"events_activity", "events_activityorigin"}  # a row without a brand is the service's alone
 LOOKED_UP = {
     "accounts_membership",
     "accounts_visitor",

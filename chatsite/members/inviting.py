@@ -18,7 +18,7 @@ from django.utils.translation import gettext_lazy
 
 from accounts import brands
 from accounts.models import Brand, Invitation, Membership, User
-from chatsite.members.joining import join
+from chatsite.members.joining import join_oneself
 from chatsite.members.standing import RANK, Asked, acting, grantable, refuse_above
 from events import mail
 from events.models import EmailLog
@@ -124,7 +124,7 @@ def accept(brand: Brand, token_hash: str, user: User) -> Membership:
             raise NotInvited
         if not is_for(invitation, user):
             raise OtherAddress
-        membership = join(brand, user, invitation.role)
+        membership = join_oneself(brand, user, invitation.role)
         if membership.suspended_at is not None:
             raise Forbidden(_("Your access to this brand is suspended. Write to its admins."))
         if RANK[membership.role] < RANK[invitation.role]:

@@ -8,7 +8,7 @@ from django.views.decorators.http import require_POST
 from accounts.access import BrandRequest, declare
 from accounts.models import Brand, Membership, User
 from billing.plans import assign_default_plan
-from events import stream
+from events import activity, stream
 from lib.db import SERVICE, scope
 from lib.errors import Forbidden, NotAuthenticated
 
@@ -23,6 +23,15 @@ def join(brand: Brand, user: User, role: str = Membership.Role.MEMBER) -> Member
         return membership
 
 
+def join_oneself(brand: Brand, user: User, role: str = Membership.Role.MEMBER) -> Membership:
+    """join(), of the person's own accord, which the brand's log says."""
+    with scope(SERVICE):
+        membership = join(brand, user, role)
+        told = {"role": [None, membership.role]}
+        activity.record(brand.pk, "member.joined", actor_id=user.pk, resource=("user", user.pk), changes=told)
+        return membership
+
+
 @require_POST
 def join_view(request: BrandRequest) -> HttpResponse:
     """Somebody who has an account on another brand joins this one."""
@@ -31,8 +40,7 @@ def join_view(request: BrandRequest) -> HttpResponse:
     if not request.brand.open_sign_up:
         raise Forbidden(_("This brand is by invitation only. Ask its admin for one."))
     user = User.objects.get(pk=request.user.pk)
-    with scope(SERVICE):
-        join(request.brand, user)
+    join_oneself(request.brand, user)
     return redirect("conversations:new")  # which leads on to what they did as a visitor
 
 

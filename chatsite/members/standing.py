@@ -19,7 +19,7 @@ from accounts import preferences
 from accounts.models import Membership, User
 from chatsite.members.joining import join
 from chatsite.tasks import member_left
-from events import mail, stream
+from events import activity, mail
 from lib import clock
 from lib.db import SERVICE, Principal, on_commit, opening
 from lib.errors import Conflict, Forbidden, Invalid, NotFound
@@ -84,7 +84,7 @@ class Asked:
     user_agent: str = ""
 
     def record(self, action: str, resource: tuple[str, UUID | None], changes: Mapping[str, Any]) -> None:
-        stream.record(
+        activity.record(
             self.principal.brand_id,
             action,
             actor_id=self.principal.owner_id,

@@ -20,6 +20,7 @@ from django.utils.translation import gettext_lazy
 from conversations.chats.export.chats import FORMAT, ORIGIN, VERSION
 from conversations.engine import attachments
 from conversations.models import Conversation, Message
+from events import activity
 from lib import clock
 from lib.db import Principal, opening, send
 from lib.errors import Invalid, TooLarge
@@ -83,6 +84,14 @@ def bring(principal: Principal, content: bytes) -> Brought:
         found[conversation.pk] = conversation, messages, began
     brought = _store_new(principal, found)
     brought.known += number - len(found)
+    if brought.new:
+        activity.record(
+            principal.brand_id,
+            "chats.imported",
+            actor_id=principal.owner_id,
+            resource=("conversation", None),
+            changes={"chats": brought.new},
+        )
     return brought
 
 

@@ -20,6 +20,7 @@ from django.utils.translation import gettext_lazy
 
 from accounts.models import Brand
 from conversations.models import Conversation, Message, Share
+from events import activity
 from lib import clock
 from lib.db import Principal, serve
 from lib.errors import Forbidden, Invalid, NotFound
@@ -71,6 +72,13 @@ def share(principal: Principal, brand: Brand, conversation_id: UUID, *, days: in
     if len(messages) > MOST_MESSAGES or sum(len(message["text"]) for message in messages) > MOST_LETTERS:
         raise Invalid(_("This chat is too long for a page that is shared. Export it, and share the file."))
     share_id = uuid7()
+    activity.record(
+        principal.brand_id,
+        "share.made",
+        actor_id=principal.owner_id,
+        resource=("share", share_id),
+        changes={"conversation": str(conversation_id), "days": days},
+    )
     return Share.objects.create(
         id=share_id,
         brand_id=principal.brand_id,
@@ -100,7 +108,10 @@ def shown(principal: Principal, conversation_id: UUID) -> list[dict[str, str]]:
 
 def revoke(principal: Principal, share_id: UUID) -> bool:
     """Close a link for good. Returns whether it was open. In the owner's scope."""
-    return bool(_own(principal).filter(pk=share_id, revoked_at=None).update(revoked_at=clock.now()))
+    was_open = bool(_own(principal).filter(pk=share_id, revoked_at=None).update(revoked_at=clock.now()))
+    if was_open:
+        activity.record(principal.brand_id, "share.revoked", actor_id=principal.owner_id, resource=("share", share_id))
+    return was_open
 
 
 def exists(principal: Principal, share_id: UUID) -> bool:

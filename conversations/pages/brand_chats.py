@@ -18,7 +18,7 @@ from accounts.models import Brand, Profile, User
 from conversations.chats import listing, reading, retention, stats
 from conversations.chats.listing import Wanted
 from conversations.models import Conversation
-from events import stream
+from events import activity
 from lib.db import SERVICE, scope
 from lib.errors import Invalid, NotFound
 
@@ -123,14 +123,12 @@ def _chat(request: BrandRequest, conversation_id: UUID) -> dict[str, Any]:
 
 
 def _record(request: BrandRequest, conversation_id: UUID | None, changes: dict[str, Any]) -> None:
-    stream.record(
+    activity.record(
         request.principal.brand_id,
         "conversation.read",
         actor_id=request.principal.owner_id,
         resource=("conversation", conversation_id),
         changes=changes,
-        ip_address=request.META.get("REMOTE_ADDR"),
-        user_agent=request.headers.get("User-Agent", ""),
     )
 
 

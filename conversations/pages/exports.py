@@ -39,8 +39,9 @@ def one(request: BrandRequest, conversation_id: UUID) -> HttpResponse:
     form = _form(request.GET.get("as", "json"))
     with scope(request.principal):
         chats = list(collected(request.principal, [conversation_id]))
-    if not chats:
-        raise NotFound(_("This chat is not here (any more)."))
+        if not chats:
+            raise NotFound(_("This chat is not here (any more)."))
+        background.record_export(request.principal, "chats", form, 1)
     name, content = packing.one(chats[0], request.brand, form)
     response = HttpResponse(content)
     files.as_attachment(response, name, packing.TYPES[form])
@@ -66,8 +67,9 @@ def many(request: BrandRequest) -> HttpResponse:
             tasks.go_on_with_export.delay_on_commit(str(export.pk))
             return HttpResponseRedirect(reverse("conversations:your-data") + "#exports", status=303)
         chats = list(collected(request.principal, ids))
-    if not chats:
-        raise NotFound(_("These chats are not here (any more)."))
+        if not chats:
+            raise NotFound(_("These chats are not here (any more)."))
+        background.record_export(request.principal, "chats", form, len(chats))
     packed = BytesIO()
     packing.packed(packing.written(chats, request.brand, form), packed)
     response = HttpResponse(packed.getvalue())

@@ -1,6 +1,7 @@
 """/manage/models/: the brand's admins see how its models do, put them in order, and say which one
 answers when another cannot."""
 
+from typing import Any
 from uuid import UUID
 
 from django import forms
@@ -12,7 +13,7 @@ from django.views.decorators.http import require_POST, require_safe
 
 from accounts.access import BrandRequest, brand_admin
 from conversations.engine import health
-from events import stream
+from events import activity
 from lib.errors import DomainError, Invalid
 from providers import fallback, order
 from providers.offers import offers
@@ -65,25 +66,33 @@ def place(request: BrandRequest) -> HttpResponse:
         form.cleaned_data["provider"],
         by,
     )
+    _record(request, "order.changed", form.cleaned_data["provider"], {"did": form.cleaned_data["do"]})
     return HttpResponseRedirect(reverse("conversations:manage-models") + "#order", status=303)
 
 
 def _change(request: BrandRequest, did: str, provider_id: UUID) -> None:
     brand_id = request.principal.brand_id
+    before = _chain(brand_id)
     if did == "add":
         fallback.add(brand_id, provider_id)
     elif did == "remove":
         fallback.remove(brand_id, provider_id)
     else:
         fallback.move(brand_id, provider_id, -1 if did == "up" else 1)
-    stream.record(
-        brand_id,
-        "fallback.changed",
+    _record(request, "fallback.changed", provider_id, {"did": did, "chain": [before, _chain(brand_id)]})
+
+
+def _chain(brand_id: UUID) -> list[str]:
+    return [str(place.provider_id) for place in fallback.places(brand_id)]
+
+
+def _record(request: BrandRequest, action: str, provider_id: UUID, changes: dict[str, Any]) -> None:
+    activity.record(
+        request.principal.brand_id,
+        action,
         actor_id=request.principal.owner_id,
         resource=("provider", provider_id),
-        changes={"did": did, "chain": [str(place.provider_id) for place in fallback.places(brand_id)]},
-        ip_address=request.META.get("REMOTE_ADDR"),
-        user_agent=request.headers.get("User-Agent", ""),
+        changes=changes,
     )
 
 

@@ -13,6 +13,7 @@ from django.views.decorators.http import require_POST, require_safe
 from accounts.access import BrandRequest, brand_admin, brand_member
 from conversations.chats import starters
 from conversations.chats.starters import StarterForm
+from events import activity
 from lib.errors import DomainError, Invalid
 
 
@@ -111,5 +112,14 @@ def _change(request: BrandRequest) -> HttpResponse:
             starters.restore(request.principal, starter_id)
     except DomainError as refused:
         return _page(request, form, refused)
-    page = "conversations:manage-templates" if request.principal.role == "app_brand" else "conversations:templates"
+    page = "conversations:templates"
+    if request.principal.role == "app_brand":
+        page = "conversations:manage-templates"
+        activity.record(
+            request.principal.brand_id,
+            "template.changed",
+            actor_id=request.principal.owner_id,
+            resource=("template", starter_id),
+            changes={"did": did},
+        )
     return HttpResponseRedirect(reverse(page) + query, status=303)

@@ -22,8 +22,8 @@ from django.utils.translation import gettext_lazy
 from django.views.decorators.http import require_POST, require_safe
 
 from accounts.access import BrandRequest, admin_goes_out
+from events import activity
 from events import mail as mails
-from events import stream
 from events.delivery import blocked
 from events.models import EmailLog
 from lib.db import SERVICE, scope
@@ -140,13 +140,11 @@ def mail_again(request: BrandRequest, mail_id: UUID) -> HttpResponse:
     with scope(SERVICE):
         if not mails.send_again(row):
             raise Conflict(_("This mail is on its way already, or cannot be sent again."))
-        stream.record(
+        activity.record(
             request.principal.brand_id,
             "mail.sent_again",
             actor_id=request.principal.owner_id,
             resource=("mail", row.pk),
-            ip_address=request.META.get("REMOTE_ADDR"),
-            user_agent=request.headers.get("User-Agent", ""),
         )
     messages.success(request, _("The mail is on its way again."))
     return HttpResponseRedirect(reverse("delivery-of-mail", args=[row.pk]), status=303)

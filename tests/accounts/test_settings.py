@@ -397,7 +397,7 @@ def test_a_brands_admin_sets_the_brand_and_its_log_says_what_was_before(world):
         assert not SystemPrompt.objects.get(pk=world.prompt.pk).is_active
     assert (found.name, found.hue, found.retention_days, found.open_sign_up) == ("Acted", 20, 14, False)
     assert found.withheld_models == [embedding.id]
-    assert line.changes["hue"] == ["162", "20"]
+    assert line.changes["hue"] == [162, 20]
     assert line.changes["name"] == ["Act", "Acted"]
     assert line.actor_id == world.alice.pk
     assert signed_in().post("/manage/settings/change/", sent).status_code == 404

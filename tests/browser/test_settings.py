@@ -12,7 +12,10 @@ from tests.browser.visitor import DESKTOP, PHONE
 
 pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
 SHOTS = os.environ.get("SHOTS")  # a folder: what a person would see, for people to look at
-GERMAN = ["/settings/", "/c/", "/settings/plan/", "/pricing/", "/history/", "/settings/keys/", "/manage/settings/"]
+GERMAN = [
+    "/settings/", "/c/", "/settings/plan/", "/pricing/", "/history/", "/settings/keys/", "/manage/settings/",
+    "/manage/activity/",
+]  # fmt: skip
 
 
 def look(member, name):

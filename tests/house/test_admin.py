@@ -14,7 +14,7 @@ from accounts import brands, keys
 from accounts.models import ApiKey, Brand, Membership, Profile, SupportGrant, User
 from agents.models import Agent
 from billing.models import Plan
-from events import stream
+from events import activity
 from events.models import Activity
 from lib.db import SERVICE, scope
 from providers import offers
@@ -294,7 +294,7 @@ def test_a_price_is_added_and_never_changed(staff, world):
 def test_the_log_cannot_be_changed_by_anybody(staff, world):
     """A-19"""
     with scope(SERVICE):
-        stream.record(world.act.pk, "key.created", actor_id=None, resource=("api_key", None))
+        activity.record(world.act.pk, "key.created", actor_id=None, resource=("api_key", None))
         line = Activity.objects.get()
     page = reverse("admin:events_activity_change", args=[line.pk])
 
@@ -459,7 +459,7 @@ def many_rows(world, word, count):
         with scope(SERVICE):
             keys.create(brand, user, name=name, scopes=[])
             Agent.objects.create(brand=brand, owner_id=user.pk, slug=name, name=name, ai_model="demo")
-            stream.record(brand.pk, name, actor_id=user.pk, resource=("user", user.pk))
+            activity.record(brand.pk, name, actor_id=user.pk, resource=("user", user.pk))
 
 
 def test_a_prompt_stays_with_its_brand(staff, world):

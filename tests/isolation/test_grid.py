@@ -39,7 +39,7 @@ from billing.models import (
 from chatsite.isolation.catalogue import walled
 from conversations.engine.live import hub
 from conversations.models import Attachment, BrandTemplate, Conversation, Export, Message, Share, Turn
-from events import notices, stream
+from events import activity, notices
 from events.models import Activity, Alarm, BlockedAddress, DeadLetter, EmailLog, Event, Notification
 from lib.db import SERVICE, scope
 from lib.ids import uuid7
@@ -261,7 +261,7 @@ def scene(world, caplog):
         Agent.objects.create(
             brand=world.act, owner_id=world.bob.pk, slug="a", name="A", ai_model="demo", system_prompt="canary-prompt"
         )
-        stream.record(world.act.pk, "key.created", actor_id=world.alice.pk, resource=("api_key", key.pk))
+        activity.record(world.act.pk, "key.created", actor_id=world.alice.pk, resource=("api_key", key.pk))
         ledger.reserve(
             world.act, asker=("user", world.bob.pk), amounts={"queries": 1, "tokens": 9}, reservation=uuid7()
         )
@@ -315,6 +315,7 @@ def scene(world, caplog):
     made.rows = {
         "export_id": export.pk, "share_id": share.pk, "token": "0" * 40,
         "mail_id": first[EmailLog].pk, "provider": "postmark",
+        "line_id": first[Activity].pk,
         "notice_id": notice.pk, "attachment_id": attachment.pk, "brand_id": world.act.pk, "plan_id": first[Plan].pk,
         "message_id": turn.message_id, "question_id": question.pk,
         "conversation_id": conversation.pk, "turn_id": turn.pk, "response_id": f"resp_{turn.pk.hex}",

@@ -12,7 +12,7 @@ from agents.models import Agent
 from chatsite.isolation import trial
 from chatsite.isolation.catalogue import walled
 from conversations.models import Conversation, Message, Turn
-from events import stream
+from events import activity, stream
 from events.models import Activity, Event
 from lib.db import SERVICE, Principal, db, in_scope, on, scope
 from lib.ids import uuid7
@@ -133,7 +133,7 @@ def test_events_and_the_audit_log_only_grow(live_world):
     act, alice = live_world.act, live_world.alice
     with scope(member(act, alice)):
         stream.publish(act.pk, "member.joined", subject=("user", alice.pk), owner_id=alice.pk)
-        stream.record(act.pk, "key.created", actor_id=alice.pk, resource=("api_key", uuid7()))
+        activity.record(act.pk, "key.created", actor_id=alice.pk, resource=("api_key", uuid7()))
         for table in ("events_event", "events_activity"):
             assert refused(f"select from {table}") == trial.DENIED
     for principal in (SERVICE, Principal("app_brand", act.pk, alice.pk)):

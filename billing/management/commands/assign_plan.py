@@ -7,6 +7,7 @@ from django.core.management.base import CommandParser
 from accounts.people import brand_named, member_named
 from billing.models import Plan
 from billing.plans import assign_plan, install_catalogue
+from events import activity
 from lib.commands import OperatorCommand
 from lib.errors import NotFound
 
@@ -38,6 +39,13 @@ class Command(OperatorCommand):
             raise NotFound(f"{brand.name} has no plan {options['plan']}. There are: {codes}.")
         user = member_named(brand, options["user"]) if options["user"] else None
         subscription = assign_plan(brand, plan, user_id=user.pk if user else None, on_trial=options["trial"])
+        activity.record(
+            brand.pk,
+            "plan.assigned",
+            actor_id=None,
+            resource=("user", user.pk) if user else ("brand", brand.pk),
+            changes={"plan": plan.code, "on_trial": options["trial"]},
+        )
         return {
             "brand": brand.slug,
             "user": user.email if user else None,

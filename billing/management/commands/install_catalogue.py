@@ -6,6 +6,7 @@ from django.core.management.base import CommandParser
 
 from accounts.people import brand_named
 from billing.plans import catalogue_names, compare_catalogue, install_catalogue
+from events import activity
 from lib.commands import OperatorCommand
 
 
@@ -28,6 +29,13 @@ class Command(OperatorCommand):
         found = compare_catalogue(brand, options["catalogue"])
         if options["apply"]:
             install_catalogue(brand, options["catalogue"])
+            activity.record(
+                brand.pk,
+                "catalogue.given",
+                actor_id=None,
+                resource=("brand", brand.pk),
+                changes={"catalogue": options["catalogue"]},
+            )
         return {
             "brand": brand.slug,
             "catalogue": options["catalogue"],

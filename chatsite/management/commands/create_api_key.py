@@ -6,7 +6,7 @@ from django.core.management.base import CommandParser
 
 from accounts import keys
 from accounts.people import brand_named, member_named
-from events import stream
+from events import activity
 from lib.commands import OperatorCommand
 
 
@@ -26,7 +26,9 @@ class Command(OperatorCommand):
         user = member_named(brand, options["user"])
         scopes = [scope.strip() for scope in options["scopes"].split(",") if scope.strip()]
         key, text = keys.create(brand, user, name=options["name"], scopes=scopes)
-        stream.record(brand.pk, "key.created", actor_id=None, resource=("api_key", key.pk), changes={"scopes": scopes})
+        activity.record(
+            brand.pk, "key.created", actor_id=None, resource=("api_key", key.pk), changes={"scopes": [None, scopes]}
+        )
         return {"key": text, "prefix": key.key_prefix, "scopes": scopes, "brand": brand.slug, "user": user.email}
 
     def words(self, result: dict[str, Any]) -> str:

@@ -10,7 +10,7 @@ from billing.models import Plan
 from billing.plans import assign_plan, catalogue_names, install_catalogue
 from chatsite.admin import HOST
 from chatsite.members.joining import join
-from events import stream
+from events import activity
 from lib.commands import OperatorCommand
 from lib.errors import Invalid, NotFound
 
@@ -49,7 +49,7 @@ class Command(OperatorCommand):
         for catalogue in dict.fromkeys((options["catalogue"], "s0")):  # the first names what new members get
             install_catalogue(brand, catalogue)
         assign_plan(brand, Plan.objects.get(brand=brand, code="pool"))
-        stream.record(brand.pk, "brand.added", actor_id=None, resource=("brand", brand.pk))
+        activity.record(brand.pk, "brand.added", actor_id=None, resource=("brand", brand.pk))
         if owner:
             join(brand, owner, role=Membership.Role.OWNER)
         return {"id": brand.pk, "slug": brand.slug, "domain": brand.domain, "owner": owner and owner.email}

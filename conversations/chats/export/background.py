@@ -22,7 +22,7 @@ from accounts.models import Brand, Profile
 from conversations.chats.export import packing
 from conversations.chats.export.chats import collected
 from conversations.models import UNDER_WAY, Conversation, Export
-from events import notices
+from events import activity, notices
 from lib import clock, files
 from lib.db import SERVICE, Principal, scope
 from lib.errors import Conflict, NotFound
@@ -48,7 +48,7 @@ def ask(principal: Principal, kind: str, form: str, ids: list[UUID]) -> Export:
     own = Export.objects.filter(brand_id=principal.brand_id, owner_id=principal.owner_id)
     if own.filter(state__in=UNDER_WAY).count() >= MOST_UNDER_WAY:
         raise TooManyExports
-    return Export.objects.create(
+    made = Export.objects.create(
         brand_id=principal.brand_id,
         owner_id=principal.owner_id,
         kind=kind,
@@ -56,6 +56,19 @@ def ask(principal: Principal, kind: str, form: str, ids: list[UUID]) -> Export:
         chats=ids,
         total=len(ids),
         moved_at=clock.now(),
+    )
+    record_export(principal, "data" if kind == Export.Kind.EVERYTHING else "chats", form, len(ids), made.pk)
+    return made
+
+
+def record_export(principal: Principal, what: str, form: str, count: int, export_id: UUID | None = None) -> None:
+    """In the audit log, whichever way chats go home. In the principal's scope."""
+    activity.record(
+        principal.brand_id,
+        f"{what}.exported",
+        actor_id=principal.owner_id,
+        resource=("export", export_id),
+        changes={"form": form, "chats": count},
     )
 
 

@@ -6,6 +6,8 @@ from typing import Any
 from django.core.exceptions import ValidationError
 from django.core.management.base import CommandParser
 
+from events import activity
+from events.activity import changes
 from lib import clock, egress
 from lib.commands import OperatorCommand
 from lib.errors import Invalid
@@ -47,6 +49,8 @@ class Command(OperatorCommand):
             provider.full_clean()
         except ValidationError as error:
             raise Invalid(" ".join(f"{name}: {words[0]}" for name, words in error.message_dict.items())) from error
+        is_new = provider._state.adding
+        before = {} if is_new else changes.values(AIProvider.objects.get(pk=provider.pk))
         provider.save()
         latest = provider.prices.first()
         if latest is None or [latest.input_microusd_per_mtok, latest.output_microusd_per_mtok] != prices:
@@ -56,6 +60,15 @@ class Command(OperatorCommand):
                 output_microusd_per_mtok=prices[1],
                 starts_at=clock.now(),
             )
+        told = changes.between(before, changes.values(provider))
+        activity.record(
+            None,
+            f"aiprovider.{'added' if is_new else 'changed'}",
+            actor_id=None,
+            resource=("aiprovider", provider.pk),
+            description=provider.name,
+            changes={**told, "price_microusd_per_mtok": {"input": prices[0], "output": prices[1]}},
+        )
         return {
             "id": provider.pk,
             "identifier": provider.api_identifier,

@@ -5,6 +5,7 @@ from typing import Any
 from django.core.management.base import CommandParser
 
 from accounts.people import brand_named
+from events import activity
 from lib.commands import OperatorCommand
 from quotas import ledger
 from quotas.models import Meter
@@ -28,6 +29,14 @@ class Command(OperatorCommand):
         brand = brand_named(options["brand"])
         meter = ALSO_CALLED.get(options["meter"], options["meter"])
         bucket = ledger.top_up(brand, meter=meter, amount=options["amount"], reason=options["reason"])
+        activity.record(
+            brand.pk,
+            "bucket.topped_up",
+            actor_id=None,
+            resource=("bucket", bucket.pk),
+            description=options["reason"],
+            changes={meter: [bucket.limit - options["amount"], bucket.limit]},
+        )
         return {
             "brand": brand.slug,
             "meter": meter,
