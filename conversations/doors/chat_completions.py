@@ -14,6 +14,7 @@ from conversations.doors.exchange import as_json, door
 from conversations.doors.fields import BadField
 from conversations.engine.live import Live
 from conversations.engine.turns import Finished, Question
+from lib import strict_json
 from lib.errors import DomainError
 from lib.sse import KEEPALIVE, EventStream
 from providers.calls import ToolPiece
@@ -138,7 +139,7 @@ def _usage(finished: Finished) -> dict[str, Any]:
 
 def completion(body: bytes) -> Completion:
     """Parse and check a request's body. Raises Invalid, with the field's name as `param`."""
-    asked = fields.json_object(body)
+    asked = strict_json.read(body)
     fields.known(asked, KNOWN)
     fields.plain(asked, PLAIN)
     model = fields.model(asked)

@@ -26,6 +26,7 @@ from conversations.doors.fields import BadField
 from conversations.engine import beginning, finishing, paying, runner, turns
 from conversations.engine.turns import Begun, Finished
 from conversations.models import Turn
+from lib import strict_json
 from lib.db import Principal, db
 from providers import breaker, calls, own_keys
 from providers.calls import Embedding, Vectors
@@ -120,7 +121,7 @@ def _begin(request: HttpRequest) -> tuple[Wanted, Begun]:
 
 
 def _wanted(body: bytes, principal: Principal, own: Collection[UUID]) -> Wanted:
-    asked = fields.json_object(body)
+    asked = strict_json.read(body)
     fields.known(asked, KNOWN)
     withheld = brands.by_id(principal.brand_id).withheld_models
     chosen = offer(fields.model(asked), "embedding", own=own, without=withheld, only=principal.models)

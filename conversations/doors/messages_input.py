@@ -10,6 +10,7 @@ import orjson
 from conversations.doors import fields
 from conversations.doors.fields import BadField
 from conversations.engine.turns import Question
+from lib import strict_json
 
 MOST_MESSAGES = 2000
 MOST_STOPS = 64
@@ -63,7 +64,7 @@ class Message:
 
 def message(body: bytes) -> Message:
     """Parse and check a request's body. Raises Invalid, with the field's name as `param`."""
-    asked = fields.json_object(body)
+    asked = strict_json.read(body)
     fields.known(asked, KNOWN)
     params: dict[str, Any] = fields.numbers(asked, NUMBERS)
     if asked.get("top_k") is not None:
@@ -77,7 +78,7 @@ def message(body: bytes) -> Message:
 
 def counted(body: bytes) -> Question:
     """The same for count_tokens, whose body says nothing of the answer. Raises Invalid."""
-    asked = fields.json_object(body)
+    asked = strict_json.read(body)
     fields.known(asked, OF_A_PROMPT)
     return _question(asked, max_tokens=None, params={})
 

@@ -8,6 +8,7 @@ from uuid import UUID
 from conversations.doors import fields
 from conversations.doors.fields import BadField
 from conversations.engine.turns import Question
+from lib import strict_json
 from lib.errors import NotFound
 
 MOST_ITEMS = 2000
@@ -37,7 +38,7 @@ class Wanted:
 
 def wanted(body: bytes) -> Wanted:
     """Parse and check a request's body. Raises Invalid, with the field's name as `param`."""
-    asked = fields.json_object(body)
+    asked = strict_json.read(body)
     fields.known(asked, KNOWN)
     fields.plain(asked, PLAIN)
     model = fields.model(asked)

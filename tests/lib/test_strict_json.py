@@ -2,8 +2,7 @@ import json
 
 import pytest
 
-from conversations.doors import fields
-from conversations.doors.chat_completions import completion
+from lib import strict_json
 from lib.errors import Invalid
 
 
@@ -21,32 +20,32 @@ from lib.errors import Invalid
 def test_a_body_of_brackets_is_refused_before_it_costs_anything(body):
     """F-02, M7: never a RecursionError, never seconds on the event loop."""
     with pytest.raises(Invalid):
-        completion(body)
+        strict_json.read(body)
 
 
 def test_a_body_of_numbers_is_refused_before_it_costs_anything():
     """F-02: what looks at each of four million values keeps everybody waiting. The largest embeddings request fits."""
     for body in (b'{"a":[' + b"1," * 400_001 + b"1]}", b"{" + b",".join(b'"%d":1' % n for n in range(400_002)) + b"}"):
         with pytest.raises(Invalid, match="400,000 values"):
-            fields.json_object(body)
+            strict_json.read(body)
     tokens = {"input": [[100_000] * 300] * 1000}
-    assert fields.json_object(json.dumps(tokens).encode()) == tokens
+    assert strict_json.read(json.dumps(tokens).encode()) == tokens
     prose = {"text": "well, " * 500_000}
-    assert fields.json_object(json.dumps(prose).encode()) == prose
+    assert strict_json.read(json.dumps(prose).encode()) == prose
 
 
 def test_a_body_may_have_32_levels():
     for levels in (31, 32):
-        assert fields.json_object(b'{"a":' * levels + b"{}" * (levels == 31) + b"1" * (levels == 32) + b"}" * levels)
+        assert strict_json.read(b'{"a":' * levels + b"{}" * (levels == 31) + b"1" * (levels == 32) + b"}" * levels)
     with pytest.raises(Invalid, match="32 levels"):
-        fields.json_object(b'{"a":' * 33 + b"1" + b"}" * 33)
+        strict_json.read(b'{"a":' * 33 + b"1" + b"}" * 33)
 
 
 def test_brackets_in_a_text_are_no_parts_of_the_body():
     """A coding agent sends code, and a tool sends JSON as text."""
     code = "[{}]\\" * 60_000
-    assert fields.json_object(b'{"text":%b}' % json.dumps(code).encode()) == {"text": code}
+    assert strict_json.read(b'{"text":%b}' % json.dumps(code).encode()) == {"text": code}
     hostile = [b'{"text":"' + b"[" * 60_000, b'\\"[' * 1_000_000, b'"\\' * 60_000 + b"[" * 60_000, b'"\\"[' * 60_000]
     for unclosed in hostile:
         with pytest.raises(Invalid):
-            fields.json_object(unclosed)
+            strict_json.read(unclosed)
