@@ -38,4 +38,9 @@ class EventStream(StreamingHttpResponse):
 
 def event(name: str, data: str, id: int) -> bytes:  # noqa: A002 - the field's own name
     """One frame; `data` travels as a JSON string, so that line ends need no care."""
-    return b"id: %d\nevent: %s\ndata: %s\n\n" % (id, name.encode(), orjson.dumps(str(data)))
+    return frame(name, str(data), id)
+
+
+def frame(name: str, body: Any, id: int) -> bytes:  # noqa: A002 - the field's own name
+    """One frame whose data is JSON."""
+    return b"id: %d\nevent: %s\ndata: %s\n\n" % (id, name.encode(), orjson.dumps(body))

@@ -5,7 +5,7 @@ reader who comes back says exactly what it has seen, whoever serves it then: thi
 """
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from typing import Any
 from uuid import UUID
 
@@ -74,6 +74,9 @@ class Blockwise:
             done = len(self._html)
             self._html.append(render(self.text[ends[done - 1] if done else 0 : ends[done]]))
         return self._html[number]
+
+
+Since = Callable[[Blockwise, int], list[bytes]]  # what brings a reader of so many characters up to date, as events
 
 
 class Growing:
@@ -224,15 +227,15 @@ class Hub:
 hub = Hub()
 
 
-async def follow(answer: Growing, offset: int) -> AsyncGenerator[bytes, None]:
-    """Server-sent events from `offset` characters on, until nothing more comes from here.
+async def follow(answer: Growing, offset: int, since: Since = Blockwise.since) -> AsyncGenerator[bytes, None]:
+    """Server-sent events from `offset` characters on, until nothing more comes from here; `since` makes frames of a text.
 
     A reader may have seen more than there is, from a process that had more: it is told nothing twice, and nothing at all
     until there is more than it has seen.
     """
     while True:
         seen = answer.length
-        if frames := answer.body.since(offset):
+        if frames := since(answer.body, offset):
             offset = answer.body.length
             yield b"".join(frames)
         if answer.is_over and answer.body.length <= offset:

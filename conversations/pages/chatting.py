@@ -31,21 +31,19 @@ from accounts.access import (
 )
 from accounts.models import User
 from conversations.chats import listing, pending, places, reading, retention, stats
-from conversations.engine import beginning, paying, relay, runner, tuning, turns
-from conversations.engine.live import Blockwise, Live, follow, hub
+from conversations.engine import beginning, paying, runner, tuning, watching
+from conversations.engine.live import Live, follow, hub
 from conversations.engine.turns import Begun, Question
 from conversations.forms import QuestionForm
 from conversations.models import Message, Turn
 from conversations.pages import attaching, browsing, composing, visiting
 from lib.db import Principal, db, in_scope, scope
-from lib.errors import DomainError, Invalid, NotAuthenticated, NotFound, Unavailable
-from lib.sse import COME_BACK, KEEPALIVE, EventStream, event
+from lib.errors import DomainError, Invalid, NotAuthenticated, NotFound
+from lib.sse import EventStream, event
 from providers import own_keys
 from quotas import words
 from quotas.decision import Decision
 from quotas.errors import AnonymousLimit
-
-ROW_EVERY_S = 1.0  # as often as the row changes
 
 
 class Asking(BrandRequest):
@@ -322,41 +320,18 @@ async def _live_frames(request: HttpRequest, live: Live, offset: int) -> AsyncGe
     yield event("done", await _article(request, message), live.body.length)
 
 
-async def _distant_frames(
-    request: HttpRequest, turn_id: UUID, offset: int, so_far: tuple[str, dict[str, Any]]
+def _distant_frames(
+    request: HttpRequest, turn_id: UUID, offset: int, so_far: watching.Seen
 ) -> AsyncGenerator[bytes, None]:
-    """The answer is not in this process: its row says how far it has come, the copy what comes then, the row how it ended.
+    async def look() -> watching.Seen:
+        return await as_asker(request, reading.progress, turn_id)
 
-    While there is no copy, the row is asked every second, until its runner or the reaper ends it.
-    """
-    loop, body, has_ended = asyncio.get_running_loop(), Blockwise(), False
-    while True:
-        asked_at, (text, message) = loop.time(), so_far
-        body.push(text[body.length :])
-        if frames := body.since(offset):
-            offset = body.length
-            yield b"".join(frames)
-        if message["status"] != Message.Status.PENDING:
-            yield event("done", await _article(request, message), max(offset, body.length))
-            return
-        with relay.reader.following(turn_id, body.length) as copy:
-            async for frame in follow(copy, offset):
-                yield frame
-        offset = max(offset, copy.body.length)
-        if runner.is_draining():
-            yield COME_BACK
-            return
-        yield KEEPALIVE
-        if has_ended or not copy.has_ended:
-            await asyncio.sleep(asked_at + ROW_EVERY_S - loop.time())
-        has_ended = copy.has_ended
-        try:
-            so_far = await as_asker(request, reading.progress, turn_id)
-        except (NotFound, NotAuthenticated) as gone:
-            yield event("gone", gone.detail, offset)
-            return
-        except (DatabaseError, Unavailable):
-            pass  # it comes back; the copy may have more until then
+    async def end(message: dict[str, Any] | DomainError, at: int) -> bytes:
+        if isinstance(message, DomainError):
+            return event("gone", message.detail, at)
+        return event("done", await _article(request, message), at)
+
+    return watching.from_afar(turn_id, offset, so_far, look=look, end=end)
 
 
 async def _article(request: HttpRequest, message: dict[str, Any]) -> str:
@@ -383,8 +358,7 @@ async def _article(request: HttpRequest, message: dict[str, Any]) -> str:
 async def stop(request: BrandRequest, turn_id: UUID) -> HttpResponse:
     """Stop an answer. What has arrived is kept and charged; a second stop, or one that comes late, changes nothing."""
     principal = await as_asker(request, _may_watch, turn_id)
-    if not runner.stop(turn_id) and await db(turns.ask_to_stop, principal, turn_id):
-        await relay.ask_to_stop(turn_id)
+    await watching.stop(principal, turn_id)
     if "HX-Request" in request.headers or "application/json" in request.headers.get("Accept", ""):
         return HttpResponse(status=204)
     return HttpResponseRedirect(request.headers.get("Referer") or reverse("conversations:new"), status=303)
