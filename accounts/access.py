@@ -10,18 +10,18 @@ from dataclasses import replace
 from inspect import iscoroutinefunction
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, cast
 
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
+from django.middleware.csrf import CsrfViewMiddleware
 from django.utils.functional import Promise
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
-from django.views.decorators.csrf import csrf_exempt
 
 from accounts import app_tokens, brands, guessing, keys, limits, visitors
 from accounts.limits import Allowance
 from accounts.models import Brand, Membership
 from lib.db import Principal, Role, db, in_scope, scope
-from lib.errors import Forbidden, NotAuthenticated, NotFound, WrongMethod
+from lib.errors import Forbidden, NotAuthenticated, NotFound
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -263,47 +263,39 @@ def _app_user(request: HttpRequest, authorization: str) -> Principal:
     return principal
 
 
-def api(*methods: str, needed: tuple[str, ...], for_sessions: bool = False) -> Callable[[View], View]:
-    """Our own REST: programs with a key that has one of the scopes `needed`, and with `for_sessions` members in a browser.
+class Forged(Forbidden):
+    """This request came with a session, but without its CSRF token. Programs send a key instead; nothing was changed."""
 
-    The view gets `request.principal`, whose standing on `request.brand` is proved, and no scope: it opens what it needs.
-    A session opens only what changes nothing, so no form's token is asked for.
+    code = "csrf_failed"
+
+
+def key_caller(request: HttpRequest, *needed: str) -> Principal:
+    """A key that has one of the scopes `needed`; `request.brand` is its own from here on, whatever the host."""
+    principal = key_holder(request, *needed)
+    cast(BrandRequest, request).brand = brands.by_id(principal.brand_id)
+    return principal
+
+
+def caller(request: HttpRequest, *needed: str) -> Principal:
+    """Who calls our REST, on `request.brand`: a key that has one of the scopes `needed`, or a member's own session.
+
+    A session comes with whatever a browser is made to send, so what changes something proves that a page of ours sent it.
+    Reads session and user: not for the event loop. Whether a session's member still is one, the scope proves.
     """
-    if for_sessions and not {"GET", "HEAD"}.issuperset(methods):
-        raise ValueError("a session may only read here")
-
-    def decorate(view: View) -> View:
-        @functools.wraps(view)
-        def wrapper(request: BrandRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
-            if request.method not in methods:
-                raise WrongMethod(*methods)
-            if for_sessions and not ({"Authorization", "X-Api-Key"} & request.headers.keys()):
-                request.principal = member_of(request)
-                with scope(request.principal) as request.standing:
-                    pass
-            else:
-                request.principal = key_holder(request, *needed)
-                request.brand = brands.by_id(request.principal.brand_id)
-            response: HttpResponseBase = view(request, *args, **kwargs)
-            return response
-
-        return declare(csrf_exempt(wrapper), "api")
-
-    return decorate
+    if {"Authorization", "X-Api-Key"} & request.headers.keys():
+        return key_caller(request, *needed)
+    principal = member_of(request)
+    check = _FormCheck(lambda _: HttpResponse())
+    check.process_request(request)
+    check.process_view(request, HttpResponse, (), {})
+    return principal
 
 
-def by_method(**views: View) -> View:
-    """One address, a view of api() for each method; HEAD is a GET."""
+class _FormCheck(CsrfViewMiddleware):
+    """Django's check of a form's token, asked by us: its middleware lets our REST pass, because keys need none."""
 
-    @functools.wraps(next(iter(views.values())))
-    def wrapper(request: BrandRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
-        view = views.get("GET" if request.method == "HEAD" else str(request.method))
-        if view is None:
-            raise WrongMethod(*views, *(["HEAD"] if "GET" in views else []))
-        response: HttpResponseBase = view(request, *args, **kwargs)
-        return response
-
-    return declare(csrf_exempt(wrapper), "api")
+    def _reject(self, request: HttpRequest, reason: str) -> HttpResponse:
+        raise Forged
 
 
 def public(why: str) -> Callable[[View], View]:

@@ -381,6 +381,38 @@ PROVIDER_BREAKER = {
 TITLE_TOKENS = 30  # of a chat's title by the brand's cheapest model, which the house pays; 0 = its first words stay
 DEMO_TOKENS_PER_SECOND = env("DEMO_TOKENS_PER_SECOND")
 
+# REST and its description.
+
+SPECTACULAR_SETTINGS = {
+    "TITLE": "chatsite",
+    "VERSION": "1",
+    "OAS_VERSION": "3.1.0",
+    "DESCRIPTION": "Chats, usage and what else a brand's members have, for programs. Every refusal is a Problem. "
+    "Fields may be added at any time; nothing that is told is taken away within version 1.",
+    "SCHEMA_PATH_PREFIX": "/api/v1/",
+    "SORT_OPERATIONS": False,  # as the addresses stand
+    "SORT_OPERATION_PARAMETERS": False,
+    "COMPONENT_SPLIT_PATCH": False,  # nothing is required there anyway
+    "ENUM_GENERATE_CHOICE_DESCRIPTION": False,
+    "POSTPROCESSING_HOOKS": ["accounts.rest.schema.share_refusals"],
+    "APPEND_COMPONENTS": {
+        "securitySchemes": {
+            "key": {
+                "type": "http",
+                "scheme": "bearer",
+                "bearerFormat": "sk_…",
+                "description": "An API key; `X-Api-Key: sk_…` does as well.",
+            },
+            "session": {
+                "type": "apiKey",
+                "in": "cookie",
+                "name": "sessionid",
+                "description": "A member's browser; what changes something carries `X-CSRFToken`.",
+            },
+        }
+    },
+}
+
 # Money. What is paid arrives at /stripe/webhook/; the stand-in signs what it sends there with a secret that both can derive.
 
 STRIPE_SECRET_KEY = env("STRIPE_SECRET_KEY")

@@ -15,6 +15,7 @@ from chatsite import (
     sign_in_ways,
     staying,
 )
+from chatsite.api_docs import description
 from chatsite.api_keys import pages as api_keys
 from chatsite.members import pages as members
 
@@ -26,10 +27,11 @@ urlpatterns = [
     path("", include("billing.urls")),
     path("", include("events.urls")),
     path("v1/", include("conversations.doors.urls")),
-    path("api/v1/", include("conversations.rest.chats")),
-    path("api/v1/", include("quotas.api")),
     path("api/app/v1/", include("chatsite.app_sign_in")),
     path("account/confirm-by-mail/", confirming_by_mail.page, name="confirm-by-mail"),
+    path("api/v1/", include("conversations.rest.urls")),
+    path("api/v1/", include("quotas.rest")),
+    path("api/schema/", description.schema, name="api-schema"),
     path("account/stay/", staying.stay, name="stay-signed-in"),
     path("account/", include("allauth.account.urls")),
     path("account/second-factor/", include("allauth.mfa.urls")),

@@ -15,6 +15,7 @@ from accounts import idempotency
 from accounts.models import Brand
 from conversations.models import Conversation, Message
 from events import stream
+from lib import clock
 from lib.db import SERVICE, Principal, opening, scope, send
 from lib.errors import NotFound
 from lib.ids import uuid7
@@ -175,6 +176,51 @@ def add_message_with_quota(
         }
 
     return _once(principal, brand, store, route="messages", key=key, asked=asked, within=conversation_id)
+
+
+def track_query_usage(
+    principal: Principal,
+    brand: Brand,
+    *,
+    model: str = "",
+    prompt_tokens: int = 0,
+    completion_tokens: int = 0,
+    key: str = "",
+) -> dict[str, Any]:
+    """Charge one question that was asked elsewhere, as one that is asked here: from the plan, a pack, or as overage.
+
+    key     the caller's Idempotency-Key; the same key is charged once
+    Raises  QuotaExceeded, TooManyRunning, Conflict, KeyReused; nothing is charged then
+    Source  S1 track_query_usage()
+    """
+    asked = idempotency.fingerprint(model, prompt_tokens, completion_tokens)
+    used = {"queries": 1, "messages": 1, "tokens": prompt_tokens + completion_tokens}
+
+    def store(row_id: UUID) -> dict[str, Any]:
+        pocket = _reserve(principal, brand, row_id, {**used, "conversations": 0}, purpose="query")
+        send(
+            ledger.settling(row_id, amounts=used, reason="tracked"),
+            usage.logging(
+                brand.pk,
+                principal.owner_id,
+                usage_type=UsageLog.Type.API_CALL,
+                reservation=row_id,
+                pocket=pocket,
+                model=model,
+                prompt_tokens=prompt_tokens,
+                completion_tokens=completion_tokens,
+            ),
+        )
+        return {
+            "id": str(row_id),
+            "pocket": pocket,
+            "model": model,
+            "prompt_tokens": prompt_tokens,
+            "completion_tokens": completion_tokens,
+            "created_at": clock.now().isoformat(),
+        }
+
+    return _once(principal, brand, store, route="queries", key=key, asked=asked)
 
 
 def _once(

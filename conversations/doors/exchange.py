@@ -22,7 +22,7 @@ from conversations.engine import beginning, finishing, runner
 from conversations.engine.live import Live
 from conversations.engine.turns import Begun, Finished, Question
 from conversations.models import Turn
-from lib.db import db
+from lib.db import Principal, db
 from lib.errors import Conflict, DomainError, TooLarge, WrongMethod
 from providers.calls import ToolPiece
 
@@ -46,6 +46,14 @@ class FailedBefore(DomainError):
     """The first request with this Idempotency-Key failed. Use a new key to try again."""
 
     status, code = 502, "failed_before"
+
+
+class StillRunning(Conflict):
+    says = "The same request is being worked on. Ask again in a moment for its answer."
+
+    def __init__(self, begun: Begun) -> None:
+        super().__init__(retry_after=1)
+        self.begun = begun
 
 
 class Lost(DomainError):
@@ -86,13 +94,21 @@ def body_of(request: HttpRequest) -> bytes:
     return body
 
 
-async def ask(request: HttpRequest, read: Callable[[bytes], W]) -> tuple[W, Live]:
+def by_key(request: HttpRequest) -> Principal:
+    return key_holder(request, SCOPE)
+
+
+async def ask(
+    request: HttpRequest, read: Callable[[bytes], W], who: Callable[[HttpRequest], Principal] = by_key
+) -> tuple[W, Live]:
     """Begin what `read` finds in the body, and wait for its first piece: until then a failure is still an HTTP status.
 
-    Raises what refuses the call, and what ended it before anything was charged; the latter is never a 503.
+    who     finds out who asks, in the hop
+    Raises  what refuses the call, and what ended it before anything was charged; the latter is never a 503.
+            StillRunning, where the same request has begun it before
     """
     runner.accept()
-    asking = asyncio.ensure_future(_ask(request, read))
+    asking = asyncio.ensure_future(_ask(request, read, who))
     try:
         wanted, live = await asyncio.shield(asking)
     except asyncio.CancelledError:
@@ -111,13 +127,17 @@ async def ask(request: HttpRequest, read: Callable[[bytes], W]) -> tuple[W, Live
     return wanted, live
 
 
-async def _ask(request: HttpRequest, read: Callable[[bytes], W]) -> tuple[W, Live]:
-    wanted, begun = await db(_begin, request, read)
+async def _ask(
+    request: HttpRequest, read: Callable[[bytes], W], who: Callable[[HttpRequest], Principal]
+) -> tuple[W, Live]:
+    wanted, begun = await db(_begin, request, read, who)
     return wanted, runner.start(begun) if begun.call else await _told_before(begun)
 
 
-def _begin(request: HttpRequest, read: Callable[[bytes], W]) -> tuple[W, Begun]:
-    principal = key_holder(request, SCOPE)  # before the body is looked at
+def _begin(
+    request: HttpRequest, read: Callable[[bytes], W], who: Callable[[HttpRequest], Principal]
+) -> tuple[W, Begun]:
+    principal = who(request)  # before the body is looked at
     wanted = read(body_of(request))
     match, brand = request.resolver_match, brands.by_id(principal.brand_id)
     key = (
@@ -130,7 +150,7 @@ async def _told_before(begun: Begun) -> Live:
     """The answer to the first request with this Idempotency-Key, as it stands in its row. Raises while it is written."""
     finished = await db(finishing.as_ended, begun.turn_id, text="")
     if finished is None:
-        raise Conflict("The same request is being worked on. Ask again in a moment for its answer.", retry_after=1)
+        raise StillRunning(begun)
     live = Live(begun)
     live.attempts = [dict(attempt) for attempt in begun.attempts]
     if finished.text:

@@ -105,13 +105,13 @@ class Key:
 
 @dataclass(frozen=True)
 class Api:
-    """Our own REST: keys with a scope, and where it only reads, members in a browser too."""
+    """Our own REST: keys with a scope, and members in a browser (the test's browser sends no CSRF token, nor is asked)."""
 
     methods: frozenset[str]
     status: int = 200
     body: tuple[tuple[str, object], ...] = ()
     own: bool = False  # the row in the address is the person's alone
-    for_sessions: bool = False
+    for_sessions: bool = True
     key_wrong_scope: int = 403
     for_admins: bool = False  # of the brand in the address
 
@@ -176,8 +176,8 @@ def form(sent: int = 200) -> dict[str, int]:
 
 TOLD = {**safe(200), "OPTIONS": 200}  # a page that only says something
 POST, READ = frozenset({"POST"}), frozenset(SAFE)
-ALL_OWN = Api(READ, for_sessions=True, key_wrong_scope=200)  # a list of one's own
-OWN_ROW = Api(READ, for_sessions=True, key_wrong_scope=200, own=True)
+ALL_OWN = Api(READ, key_wrong_scope=200)  # a list of one's own
+OWN_ROW = Api(READ, key_wrong_scope=200, own=True)
 ROUTES: dict[str, "Rule"] = {
     "conversations:home": anybody(safe(200), safe(302)),
     "conversations:new": Member(READ),
@@ -294,16 +294,22 @@ ROUTES: dict[str, "Rule"] = {
     "embeddings": Key(POST, body=tuple(EMBEDDING.items())),
     "models": Key(frozenset({"GET"})),
     "model": Key(frozenset({"GET"})),
-    "quota-check": Api(READ, for_sessions=True, key_wrong_scope=200),
-    "usage": Api(READ, for_sessions=True, key_wrong_scope=200),
-    "conversation-limit": Api(READ, for_sessions=True, key_wrong_scope=200),
-    "ai-providers": Api(READ, for_sessions=True, key_wrong_scope=200),
-    "system-prompts": Api(READ, for_sessions=True, key_wrong_scope=200),
-    "rest-chat": Key(POST, body=(("message", "hello"),)),
-    "chat-history": Api(READ, for_sessions=True, key_wrong_scope=200),
+    "can": ALL_OWN,
+    "quota-check": ALL_OWN,
+    "track": Api(POST, 201, for_sessions=False),
+    "daily-usage": ALL_OWN,
+    "api-schema": anybody(safe(200), safe(200)),
+    "usage": ALL_OWN,
+    "conversation-limit": ALL_OWN,
+    "ai-providers": ALL_OWN,
+    "system-prompts": ALL_OWN,
+    "rest-chat": Api(POST, body=(("message", "hello"),)),
+    "rest-answer": OWN_ROW,
+    "rest-stop": Api(POST, 204, own=True, key_wrong_scope=204),
+    "chat-history": ALL_OWN,
     "chat-details": OWN_ROW,
-    "rest-conversations": Apis((ALL_OWN, Api(POST, 201, body=(("title", "Elsewhere"),)))),
-    "search-conversations": Api(READ, 400, for_sessions=True, key_wrong_scope=400),  # for nothing
+    "rest-conversations": Apis((ALL_OWN, Api(POST, 201, body=(("title", "Elsewhere"),), for_sessions=False))),
+    "search-conversations": Api(READ, 400, key_wrong_scope=400),  # for nothing
     "conversation-stats": ALL_OWN,
     "rest-conversation": Apis(
         (
@@ -314,8 +320,10 @@ ROUTES: dict[str, "Rule"] = {
     ),
     "archive-conversation": Api(POST, own=True, key_wrong_scope=200),
     "unarchive-conversation": Api(POST, own=True, key_wrong_scope=200),
-    "rest-messages": Apis((OWN_ROW, Api(POST, 201, body=(("role", "user"), ("content", "hello")), own=True))),
-    "brand-stats": Api(READ, for_sessions=True, for_admins=True),
+    "rest-messages": Apis(
+        (OWN_ROW, Api(POST, 201, body=(("role", "user"), ("content", "hello")), own=True, for_sessions=False))
+    ),
+    "brand-stats": Api(READ, for_admins=True),
     # Whoever has the link of a session may use it, as at Stripe. Nobody can guess one.
     "stand-in:checkout": anybody({**safe(404), "POST": 404}, {**safe(404), "POST": 404}),
     "stand-in:portal": anybody({**safe(404), "POST": 404}, {**safe(404), "POST": 404}),

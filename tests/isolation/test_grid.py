@@ -547,7 +547,8 @@ def test_a_foreign_row_looks_like_one_that_never_was(scene, actor):
             seen = []
             is_rest = isinstance(rule, policy.Api | policy.Apis) and actor != "other_brand_at_home"  # whose own it is
             of_others = is_rest or (actor == "brand_admin" and route.name in policy.READ_BY_ADMINS)
-            theirs = {"conversation_id": scene.rows["their_conversation_id"]} if of_others else {}
+            foreign = {name: scene.rows[f"their_{name}"] for name in ("conversation_id", "turn_id")}
+            theirs = foreign if of_others else {}
             for rows in (theirs, {"conversation_id": uuid4(), "turn_id": uuid4()}):
                 with transaction.atomic():
                     answer, text = ask(client, method, scene.address(route, **rows), body_of(rule, method))

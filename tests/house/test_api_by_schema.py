@@ -1,0 +1,87 @@
+"""F-02: every operation of the description is asked as it says, and as it forbids (schemathesis): no 5xx, no crash, and each
+answer is one that the description promises. SOAK_SCHEMA sets how many requests of each operation and kind (3).
+"""
+
+import json
+import os
+from urllib.parse import urlencode
+
+import pytest
+import schemathesis
+from django.db import transaction
+from hypothesis import HealthCheck, Phase, given, settings
+from jsonschema import Draft202012Validator
+from schemathesis.generation import GenerationMode
+
+from chatsite.api_docs.description import description, followed
+from lib.db import SERVICE, scope
+from quotas.models import Hold
+from tests.conversations.test_rest import Rest
+from tests.factories import make_conversation
+from tests.isolation.test_grid import Browser
+
+EXAMPLES = int(os.environ.get("SOAK_SCHEMA", "3"))
+SAID = [("user", "How tall is it?"), ("assistant", "Eleven metres.")]
+
+
+def sent(client, headers, case):
+    """One generated case, as it goes over the wire."""
+    query = urlencode([(name, one) for name, value in (case.query or {}).items() for one in listed(value)])
+    body = (
+        b"" if isinstance(case.body, type(schemathesis.core.NOT_SET)) else json.dumps(case.body, default=str).encode()
+    )
+    given_headers = {name: str(value) for name, value in (case.headers or {}).items() if name.lower() not in WE_SEND}
+    kind = {"content_type": "application/json"} if body else {}
+    return client.generic(
+        case.method, f"{case.formatted_path}?{query}", body, **kind, headers={**given_headers, **headers}
+    )
+
+
+WE_SEND = {"authorization", "x-api-key", "host", "content-type", "cookie", "accept"}
+
+
+def listed(value):
+    return value if isinstance(value, list) else [value]
+
+
+def check(described, operation, answer):
+    status = str(answer.status_code)
+    assert answer.status_code < 500, answer.content
+    promised = operation.definition.raw["responses"]
+    assert status in promised, (operation.label, status, answer.content)
+    if answer.headers.get("Content-Type") == "application/json" and answer.content:
+        schema = followed(described, promised[status])["content"]["application/json"]["schema"]
+        Draft202012Validator({**schema, "components": described["components"]}).validate(json.loads(answer.content))
+
+
+@pytest.mark.timeout(0 if EXAMPLES > 3 else 120)
+def test_whatever_is_asked_is_answered_as_described(world):
+    described = description()
+    schema = schemathesis.openapi.from_dict(json.loads(json.dumps(described)))
+    headers = {**Rest(world.act, world.alice).headers, "host": "act.localhost"}
+    chat = make_conversation(world.act, world.alice, "Towers", said=SAID)
+    real = {"conversation_id": str(chat.pk), "slug": "act"}
+    count = 0
+    for found in schema.get_all_operations():
+        operation = found.ok()
+        for mode in (GenerationMode.POSITIVE, GenerationMode.NEGATIVE):
+            here = {name: value for name, value in real.items() if f"{{{name}}}" in operation.path}
+            fixed = {"path_parameters": here} if here and mode is GenerationMode.POSITIVE else {}
+
+            @settings(
+                max_examples=EXAMPLES, deadline=None, database=None, phases=[Phase.generate],
+                suppress_health_check=list(HealthCheck),
+            )  # fmt: skip
+            @given(operation.as_strategy(generation_mode=mode, **fixed))
+            def ask(case):
+                nonlocal count
+                count += 1
+                with transaction.atomic():
+                    check(described, case.operation, sent(Browser(), headers, case))
+                    transaction.set_rollback(True)
+
+            ask()
+
+    assert count > EXAMPLES * len(list(schema.get_all_operations()))
+    with scope(SERVICE):
+        assert not Hold.objects.exists()
