@@ -13,7 +13,7 @@ from conversations.chats import keeping, listing, reading, retention, search, st
 from conversations.chats.listing import Wanted
 from conversations.models import Conversation, Message
 from conversations.rest import examples, recorded, shapes
-from events import stream
+from events import activity
 from lib.db import scope
 from lib.errors import Invalid, NotFound
 
@@ -60,14 +60,12 @@ class Conversations(recorded.Begins, OfConversation):
         with scope(admin):
             kept = Conversation.objects.filter(retention.listed_to_others(admin.brand_id), brand_id=admin.brand_id)
             page = listing.page(kept.filter(owner_id=user), wanted)
-            stream.record(
+            activity.record(
                 admin.brand_id,
                 "conversation.read",
                 actor_id=admin.owner_id,
                 resource=("conversation", None),
                 changes={"owner": str(user), "chats": len(page.rows)},
-                ip_address=request.META.get("REMOTE_ADDR"),
-                user_agent=request.headers.get("User-Agent", ""),
             )
         return Listed(page.rows, page.more)
 
