@@ -3,7 +3,7 @@
 import functools
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from django.conf import settings
 from django.core.exceptions import RequestDataTooBig
@@ -17,9 +17,9 @@ from django.utils.http import urlencode
 from django.utils.translation import gettext as _
 
 from accounts import preferences
-from accounts.access import NotAMember, public
+from accounts.access import BrandRequest, NotAMember, public
 from accounts.brands import NoBrand
-from accounts.models import Membership
+from accounts.models import Membership, User
 from conversations.doors import errors as door_errors
 from conversations.engine import runner
 from lib.db import SERVICE, close_all, database_is_away, scope
@@ -92,7 +92,7 @@ def refusal(request: HttpRequest, error: DomainError) -> HttpResponseBase:
 def _is_suspended(request: HttpRequest) -> bool:
     """Whether somebody who has no standing here is a member whom the brand's admins keep out."""
     with scope(SERVICE):
-        rows = Membership.objects.filter(brand=request.brand, user_id=request.user.pk)  # type: ignore[attr-defined]
+        rows = Membership.objects.filter(brand=cast(BrandRequest, request).brand, user_id=cast(User, request.user).pk)
         return rows.exclude(suspended_at=None).exists()
 
 

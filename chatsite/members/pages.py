@@ -1,6 +1,6 @@
 """/manage/members/: a brand's people and invitations for its admins; /join/<token>/: an invitation for who got it."""
 
-from typing import Any, cast
+from typing import Any
 
 from django import forms
 from django.contrib import messages
@@ -154,7 +154,7 @@ def invited(request: BrandRequest, token: str) -> HttpResponse:
 
 
 def _signed_in(request: BrandRequest) -> User | None:
-    return User.objects.get(pk=cast(User, request.user).pk) if request.user.is_authenticated else None
+    return User.objects.get(pk=request.user.pk) if request.user.is_authenticated else None
 
 
 def _asked(request: BrandRequest) -> Asked:

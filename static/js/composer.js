@@ -167,14 +167,14 @@ customElements.define("chat-composer", class extends HTMLElement {
     const bubble = this.show(item);
     for (const [name, value] of item.fields) {
       const file = name === "attachment" && byId(`file-${value}`);
-      if (file) this.carry(file, bubble, true);
+      if (file) this.carry(file, bubble.querySelector("ul"), true);
     }
     this.mark(bubble, why);
   }
 
   carry(file, to, isParked) {
     file.querySelector("[data-remove]").hidden = isParked;
-    to[isParked ? "prepend" : "append"](file);
+    to.append(file);
   }
 
   show(item) {

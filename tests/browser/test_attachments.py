@@ -102,7 +102,28 @@ def test_files_are_attached_watched_sent_along_and_removed(site, visitors):
     expect(member.answer).to_have_attribute("data-status", "done")
     expect(member.questions.last).to_contain_text("late.txt")
     expect(chips).to_have_count(0)
+
+    page.unroute("**/attachments/")
+    member.box.evaluate(PASTE, page.evaluate_handle(BROUGHT, "7;8"))  # a question that is not sent keeps its files
+    expect(chips).to_contain_text(["3 bytes"])
+    page.route("**/send/", lambda route: route.abort())
+    member.box.fill("Lost?")
+    member.send_button.click()
+    for _ in range(2):
+        expect(member.questions.last).to_contain_text("brought.csv")
+        expect(chips).to_have_count(0)  # and the next question has its own
+        assert member.findings() == []
+        page.reload()
+    member.questions.get_by_role("button", name="Edit", exact=True).click()
+    expect(chips).to_contain_text(["3 bytes"])
+    expect(member.box).to_have_value("Lost?")
+    page.unroute("**/send/")
+    member.set_model("words")
+    member.send_button.click()
+    expect(member.questions.last).to_contain_text("brought.csv")
+    expect(member.answer).to_have_attribute("data-status", "done")
+    expect(chips).to_have_count(0)
     with scope(SERVICE):
         asked = Message.objects.filter(owner_id=person.user.pk, role="user").order_by("pk")
-        assert [len(message.files) for message in asked] == [4, 2]
+        assert [len(message.files) for message in asked] == [4, 2, 1]
         assert not Attachment.objects.filter(owner_id=person.user.pk).exists()

@@ -169,6 +169,17 @@ def test_a_mark_stands_where_memory_begins_while_one_asks_and_after_a_reload(sit
     expect(member.answer).to_contain_text("so that we can go on from your summary")
     expect(mark).to_have_count(1)
     assert len(rows.of(person)) == 2, "a double click asks once"
+    member.box.fill("What I was about to ask.")
+    page.get_by_role("button", name="Start new with a summary").press("Enter")
+    page.wait_for_url(re.compile(f"/c/(?!{chat.pk})"))
+    expect(member.questions.last).to_contain_text("Summarise our chat “A chat”, so that we can go on here")
+    expect(member.answer).to_have_attribute("data-status", "done", timeout=15_000)
+    expect(member.box).to_have_value("What I was about to ask.")
+    expect(page.get_by_text("Begun with a summary of “A chat”.")).to_be_visible()
+    assert (member.findings(), member.sideways()) == ([], 0)
+    page.get_by_role("link", name="Open that chat").click()
+    expect(page.get_by_text("A summary of this chat goes on in “A chat, continued”.")).to_be_visible()
+    assert (member.findings(), member.sideways()) == ([], 0)
     page.evaluate(
         """htmx.swap({ text: '<li id="memory-begins" hx-swap-oob="delete"></li>', target: null, swap: "none" })"""
     )
