@@ -57,7 +57,7 @@ def has_cookie(request: HttpRequest) -> bool:
 def _sent(request: HttpRequest) -> str | None:
     """The cookie to read: the plain one, from before there was the other, goes on until the next question."""
     names = (HOST_COOKIE, COOKIE) if settings.SESSION_COOKIE_SECURE else (COOKIE,)
-    return next((name for name in names if name in request.COOKIES), None)
+    return next((name for name in names if request.COOKIES.get(name)), None)  # an emptied one is none
 
 
 def principal(brand: Brand, visitor_id: UUID) -> Principal:
