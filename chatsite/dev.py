@@ -98,17 +98,22 @@ def run(*, port: int, reload: bool = False) -> None:
         _refuse_taken(port)
         _say("Starting the databases ...")
         found = at_end.enter_context(servers(os.environ, say=_say))
-        env = child_environ(found) | {"PORT": str(port), "PYTHONUNBUFFERED": "1"}
+        echo = _echo_port(port)
+        env = child_environ(found) | {"PORT": str(port), "WEBHOOK_ECHO_PORT": str(echo), "PYTHONUNBUFFERED": "1"}
         _say("Migrating ...")
         _manage("migrate", "--verbosity", "0", "--skip-checks", env=env)  # `make check` has them: 2 s of imports
         children = []
-        for name, command in (("worker", _worker_command()), ("web", _web_command(port, reload=reload))):
+        for name, command in (
+            ("worker", _worker_command()),
+            ("web", _web_command(port, reload=reload)),
+            ("echo", ["manage.py", "webhook_echo", "--port", str(echo)]),
+        ):
             children.append(Child(name, *command, env=env))
             at_end.callback(children[-1].stop)
         _say("Preparing the demo data ...")
         demo = json.loads(_manage("demo_data", "--json", env=env))
         _wait_ready(port, children)
-        print(_welcome(port, demo, seconds=time.monotonic() - began_at), flush=True)
+        print(_welcome(port, echo, demo, seconds=time.monotonic() - began_at), flush=True)
         while True:
             _refuse_dead(children)
             time.sleep(0.3)
@@ -170,6 +175,14 @@ def _refuse_dead(children: Sequence[Child]) -> None:
             )
 
 
+def _echo_port(port: int) -> int:
+    """A hundred above ours, or any that is free."""
+    for wanted in (port + 100, 0):
+        with suppress(OSError, OverflowError), socket.create_server(("127.0.0.1", wanted)) as probe:
+            return int(probe.getsockname()[1])
+    raise Conflict("No port of this machine is free.")
+
+
 def _refuse_taken(port: int) -> None:
     """On both loopback addresses: a browser asks ::1 first when it opens localhost."""
     for family, address in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")):
@@ -209,7 +222,7 @@ def _signals() -> Iterator[None]:
     yield
 
 
-def _welcome(port: int, demo: dict[str, Any], *, seconds: float) -> str:
+def _welcome(port: int, echo: int, demo: dict[str, Any], *, seconds: float) -> str:
     logins = "\n".join(f"    {login['email']:22} {login['password']:15} {login['is']}" for login in demo["logins"])
     hosts = "   ".join(f"http://{host}:{port}/" for host in demo["address_hosts"])
     return f"""
@@ -220,6 +233,7 @@ def _welcome(port: int, demo: dict[str, Any], *, seconds: float) -> str:
 {logins}
 
   API key:  {demo["api_key"]}
+  Webhooks: http://127.0.0.1:{echo}/ shows what it is sent; make one at http://localhost:{port}/manage/webhooks/
 
   Five things to try:
   1. Ask without an account, three questions and a fourth; then sign up: the chat is yours, and the fourth is answered.

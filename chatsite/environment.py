@@ -269,7 +269,8 @@ SECTIONS: dict[str, tuple[Variable, ...]] = {
             str,
             "",
             "A header in which your proxy says the visitor's country in two letters (`CF-IPCountry`); people see it in the "
-            "list of their sessions. It must overwrite what a visitor sends. Empty: no country is shown.",
+            "list of their sessions, and events of chats carry it. It must overwrite what a visitor sends. Empty: no country "
+            "is known.",
         ),
     ),
     "Models": (
@@ -293,6 +294,13 @@ SECTIONS: dict[str, tuple[Variable, ...]] = {
             [],
             "Private servers that you vouch for, as exact host:port: `ollama.internal:11434`. All other private addresses "
             "are refused.",
+        ),
+        Variable(
+            "WEBHOOK_ECHO_PORT",
+            int,
+            0,
+            "Port of this machine where `manage.py webhook_echo` listens, which webhooks may then be sent to. `make run` "
+            "starts one and knows it; in production leave it empty.",
         ),
         Variable("DEMO_TOKENS_PER_SECOND", int, 40, "Speed of the demo model; 0 = at once."),
     ),

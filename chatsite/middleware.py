@@ -26,10 +26,12 @@ from django.middleware.security import SecurityMiddleware
 from django.utils import translation
 from django.utils.functional import SimpleLazyObject, empty
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 from whitenoise.middleware import WhiteNoiseMiddleware
 
 from accounts import brands, circumstances, limits, preferences
 from chatsite import pages, sign_in_ways
+from events.webhooks.sending import AGENT as WEBHOOK_AGENT
 from lib import hops, metrics
 from lib.db import close_all, database_is_away
 from lib.errors import DomainError, Unavailable
@@ -243,15 +245,31 @@ class Language(_Both):
         return response
 
 
+class Loop(DomainError):
+    says = gettext_lazy(
+        "A webhook of this site leads back to this site. It would tell itself of what it does, without end."
+    )
+    status, code = 508, "loop_detected"
+
+
+def came_of_a_webhook(request: HttpRequest) -> bool:
+    """Whatever name of ours it was sent to: refused before it can do anything that would be told again (W-20)."""
+    return "webhook-id" in request.headers and request.headers.get("User-Agent", "") == WEBHOOK_AGENT
+
+
 class BrandByHost(_Both):
     """`request.brand`, found when first asked for. Refusals become answers here, in the shape the path speaks."""
 
     def call(self, request: HttpRequest) -> HttpResponseBase:
         self.attach(request)
+        if came_of_a_webhook(request):
+            return pages.refusal(request, Loop())
         return self.get_response(request)
 
     async def acall(self, request: HttpRequest) -> HttpResponseBase:
         self.attach(request)
+        if came_of_a_webhook(request):
+            return pages.refusal(request, Loop())
         if request.path_info not in PROBES:
             hops.crowd.set(brands.crowd(request))
         return await self.get_response(request)

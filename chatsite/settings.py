@@ -194,6 +194,7 @@ CELERY_BEAT_SCHEDULE = {
         ("forget-lost-exports", "conversations.tasks.forget_lost_exports", 3600.0),
         ("forget-old-answers", "accounts.tasks.forget_old_answers", 3600.0),
         ("add-calls-of-keys", "accounts.tasks.add_calls_of_keys", 60.0),
+        ("forget-old-deliveries", "events.tasks.forget_old_deliveries", 3600.0),
         ("prove-balances", "quotas.tasks.prove_balances", 24 * 3600.0),
         ("prove-activity", "events.tasks.prove_activity", 24 * 3600.0),
         ("advance-subscriptions", "billing.tasks.advance_subscriptions", 300.0),
@@ -369,6 +370,10 @@ except BadKeys as bad:
 # Where members' own keys go. Not from the environment: no gateway of ours may come to see them.
 OWN_KEY_HOMES = {vendor.code: vendor.home for vendor in VENDORS.values()}
 EGRESS_ALLOW = env("EGRESS_ALLOW")  # exact host:port of private servers the operator vouches for
+WEBHOOK_ECHO_PORT = env("WEBHOOK_ECHO_PORT")
+if WEBHOOK_ECHO_PORT:
+    EGRESS_ALLOW = [*EGRESS_ALLOW, f"127.0.0.1:{WEBHOOK_ECHO_PORT}", f"localhost:{WEBHOOK_ECHO_PORT}"]
+WEBHOOK_LIMITS = {"deadline_s": 15.0}  # of one delivery; who sends it may be dead after twice that
 PROVIDER_LIMITS = {"connect_s": 5.0, "first_token_s": 30.0, "idle_s": 30.0, "total_s": 600.0, "thinking_s": 300.0}
 PROVIDER_RETRIES = 2  # of a call that failed before its first piece, where a repeat can mend it
 PROVIDER_BREAKER = {

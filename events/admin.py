@@ -24,6 +24,8 @@ from events.models import (
     EmailLog,
     Event,
     Notification,
+    WebhookDelivery,
+    WebhookEndpoint,
 )
 from lib.admin import ReadOnly
 
@@ -161,6 +163,40 @@ class BlockedAddressAdmin(ReadOnly, admin.ModelAdmin):
         for row in lifted:
             self.log_change(request, row, "Lifted")
         self.message_user(request, f"{len(lifted)} addresses are written to again.", messages.SUCCESS)
+
+
+@admin.register(WebhookEndpoint)
+class WebhookEndpointAdmin(ReadOnly, admin.ModelAdmin):
+    """Whose webhooks do how. Secrets and header values are shown to nobody."""
+
+    list_display = [
+        *("created_at", "brand", "name", "url", "is_active", "off_because", "failing_since"),
+        *("total_deliveries", "successful_deliveries", "failed_deliveries"),
+    ]
+    list_display_links = ["name"]
+    list_filter = ["is_active", "off_because", ("brand", admin.RelatedOnlyFieldListFilter)]
+    list_select_related = ["brand"]
+    list_per_page = 50
+    search_fields = ["name", "url"]
+    exclude = ["secret", "old_secret", "custom_headers", "key_id"]
+    ordering = ["-id"]
+
+
+@admin.register(WebhookDelivery)
+class WebhookDeliveryAdmin(ReadOnly, admin.ModelAdmin):
+    """What was sent where, and how that went."""
+
+    list_display = [
+        *("created_at", "brand", "webhook", "event_type", "status", "http_status", "attempt_count", "next_retry_at"),
+    ]
+    list_display_links = ["event_type"]
+    list_filter = ["status", "created_at", ("brand", admin.RelatedOnlyFieldListFilter)]
+    list_select_related = ["brand", "webhook"]
+    list_per_page = 50
+    search_fields = ["=message_id", "=event_type"]
+    search_help_text = "A webhook-id, or a type of event."
+    ordering = ["-id"]
+    show_full_result_count = False
 
 
 @admin.register(Notification)

@@ -160,14 +160,14 @@ def _money() -> Iterable[Kind]:
         {"from": or_null(NAME), "to": or_null(NAME)},
         also="plan_change",
     )
-    for status, says in (
+    for status, what in (
         ("paid", _("A line of somebody’s account was paid")),
         ("failed", _("A payment failed")),
         ("disputed", _("A payment is disputed at the bank")),
         ("void", _("A line of somebody’s account counts no more")),
         ("refunded", _("Money went back")),
     ):
-        yield Kind(f"billing.{status}", "billing_transaction", says, BILL)
+        yield Kind(f"billing.{status}", "billing_transaction", what, BILL)
     for code, says in (
         ("started", _("A plan began")),
         ("trial_started", _("A trial began")),
@@ -176,7 +176,7 @@ def _money() -> Iterable[Kind]:
         ("change_planned", _("The plan will be another one when its period ends")),
         ("change_dropped", _("That change was taken back")),
         ("cancel_planned", _("The plan will end with its period")),
-        ("resumed", "The cancellation was taken back"),
+        ("resumed", _("The cancellation was taken back")),
         ("payment_failed", _("A payment failed; the plan is kept for some days")),
         ("restored", _("What was owed is paid")),
         ("lapsed", _("It was not paid in time; the plan is suspended")),

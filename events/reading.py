@@ -188,9 +188,9 @@ def place_of(reader: str, *, locked: bool = False) -> Place:
         place = Place(Look(since)) if since is not None else now()
         Reader.objects.get_or_create(pk=reader, defaults={"place": str(place), "read_until": moment})
         found = rows.get(pk=reader)
-    place = Place.parse(found.place)
-    assert place is not None
-    return place
+    stored = Place.parse(found.place)
+    assert stored is not None
+    return stored
 
 
 def move(reader: str, before: Place, to: Place) -> bool:

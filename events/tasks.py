@@ -1,12 +1,22 @@
 import logging
+from datetime import timedelta
+from typing import Any
 from uuid import UUID
 
 from celery import shared_task
+from celery.signals import worker_ready, worker_shutdown, worker_shutting_down
+from django.conf import settings
 
 from events import alarms, postman, sweeping
 from events.activity import chain
+from events.models import WebhookDelivery
+from events.webhooks import sending
+from lib import clock
+from lib.ids import first_at
 
 log = logging.getLogger(__name__)
+DELIVERIES_KEPT = timedelta(days=30)
+AT_A_TIME = 10_000
 
 
 @shared_task(scoped=False)  # type: ignore[call-overload]  # talks to the mail server between short transactions
@@ -36,3 +46,20 @@ def prove_activity() -> int:
     chain.log_heads()
     alarms.report("activity_chain", len(found), detail="; ".join(map(str, found[:2])))
     return len(found)
+
+
+@shared_task
+def forget_old_deliveries() -> int:
+    """Delete what was delivered, or given up, more than 30 days ago. Returns how many."""
+    old = WebhookDelivery.objects.filter(pk__lt=first_at(clock.now() - DELIVERIES_KEPT))
+    over = old.exclude(status=WebhookDelivery.Status.PENDING).order_by("pk")[:AT_A_TIME]
+    return WebhookDelivery.objects.filter(pk__in=over.values("pk")).delete()[0]
+
+
+@worker_ready.connect
+def send_webhooks(sender: Any = None, **_: Any) -> None:
+    """Each worker sends webhooks beside its tasks, but for one that was told to work for other queues only."""
+    if settings.CELERY_TASK_DEFAULT_QUEUE in sender.app.amqp.queues.consume_from:
+        running, thread = sending.in_a_thread()
+        worker_shutting_down.connect(lambda **_: running.stop(), weak=False)
+        worker_shutdown.connect(lambda **_: thread.join(2 * sending.GRACE_S), weak=False)

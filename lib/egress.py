@@ -1,10 +1,11 @@
 """The only way out to the network: which addresses our servers may talk to, asked at save and again at connect."""
 
 import asyncio
+import contextlib
 import ipaddress
 import re
 import socket
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
@@ -12,6 +13,7 @@ import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 from django.conf import settings
 from django.utils.translation import gettext_lazy
+from yarl import URL
 
 from lib.errors import DomainError
 
@@ -55,11 +57,26 @@ NOT_PUBLIC_V6 = [
 DEFAULT_PORTS = {"https": 443, "http": 80}
 PLAIN_HOST = re.compile(r"[a-z0-9]([a-z0-9._-]*[a-z0-9])?", re.IGNORECASE)
 CONNECTIONS = 2000
+DEADLINE_S = 15.0  # of a call to a stranger's server, from looking up its name to the last byte that is read
+MOST_BYTES = 64 * 1024  # that are read of what it answers
 
 
 class Refused(DomainError):
     says = gettext_lazy("This address cannot be used. Give a public https address, or ask the operator to allow it.")
     status, code = 400, "address_refused"
+
+
+class Unreachable(DomainError):
+    """There is no answer, for whatever reason: who could tell them apart could look around inside our network (W-11)."""
+
+    says = gettext_lazy("No usable answer came from this address.")
+    status, code = 502, "unreachable"
+
+
+class Answer(NamedTuple):
+    status: int
+    headers: Mapping[str, str]
+    body: bytes  # its beginning
 
 
 class Origin(NamedTuple):
@@ -189,3 +206,41 @@ def connector(url: str, *, allow: Collection[str] | None = None) -> aiohttp.TCPC
         limit=CONNECTIONS,
         keepalive_timeout=60,
     )
+
+
+async def post(
+    url: str, *, body: bytes, headers: Mapping[str, str], deadline_s: float = DEADLINE_S, most_bytes: int = MOST_BYTES
+) -> Answer:
+    """POST to a stranger's server, which is believed nothing: no redirect is followed, no cookie kept, nothing unpacked.
+
+    An answer is there with its headers; its body is read as far as it comes until the deadline.
+    Raises  Unreachable, when the deadline has come and never before: a refused connection, a blocked address, bad TLS and
+            silence look the same and last the same (W-08, W-11)
+    """
+    loop = asyncio.get_running_loop()
+    ends_at = loop.time() + deadline_s
+    try:
+        async with aiohttp.ClientSession(
+            connector=connector(url),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,
+            trust_env=False,
+            timeout=aiohttp.ClientTimeout(total=None),
+        ) as session:
+            async with asyncio.timeout_at(ends_at):
+                answer = await session.post(
+                    URL(url, encoded=True),
+                    data=body,
+                    headers={"Accept-Encoding": "identity", **headers},
+                    allow_redirects=False,
+                )
+            read = bytearray()
+            with contextlib.suppress(aiohttp.ClientError, OSError):  # a TimeoutError is one
+                async with asyncio.timeout_at(ends_at):
+                    while len(read) < most_bytes and (piece := await answer.content.read(most_bytes - len(read))):
+                        read += piece
+            answer.close()
+            return Answer(answer.status, answer.headers, bytes(read))
+    except (aiohttp.ClientError, OSError, ValueError, Refused):  # ValueError: a URL or a header that aiohttp refuses
+        await asyncio.sleep(ends_at - loop.time())
+        raise Unreachable() from None

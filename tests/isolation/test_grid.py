@@ -40,7 +40,17 @@ from chatsite.isolation.catalogue import walled
 from conversations.engine.live import hub
 from conversations.models import Attachment, BrandTemplate, Conversation, Export, Message, Share, Turn
 from events import activity, notices
-from events.models import Activity, Alarm, BlockedAddress, DeadLetter, EmailLog, Event, Notification
+from events.models import (
+    Activity,
+    Alarm,
+    BlockedAddress,
+    DeadLetter,
+    EmailLog,
+    Event,
+    Notification,
+    WebhookDelivery,
+    WebhookEndpoint,
+)
 from lib.db import SERVICE, scope
 from lib.ids import uuid7
 from providers.models import Fallback, Place, ProviderKey, SystemPrompt
@@ -93,6 +103,8 @@ ROWS = [
     EmailLog,
     Event,
     Notification,
+    WebhookEndpoint,
+    WebhookDelivery,
     Agent,
     BrandTemplate,
     Fallback,
@@ -268,6 +280,12 @@ def scene(world, caplog):
         bobs = {"brand": world.act, "owner_id": world.bob.pk}
         Customer.objects.create(**bobs, provider="stand_in", stripe_customer_id="cus_1")
         OverageReport.objects.create(**bobs, entry_id=uuid7(), amount_microusd=1, used_at=timezone.now())
+        hook = WebhookEndpoint(brand=world.act, name="A hook", url="https://example.com/", events=["*"])
+        hook.secret = "whsec_canary-hook"
+        hook.save(force_insert=True)
+        delivery = WebhookDelivery.objects.create(
+            brand=world.act, webhook=hook, message_id=uuid7(), event_type="webhook.test", event_data={}, status="failed"
+        )
         ProviderKey.objects.create(**bobs, vendor="openai", secret="canary-own-key", last_four="-key", status="valid")
         BillingTransaction.objects.create(
             **bobs, type="one_time", status="paid", description="A pack", amount_microusd=5_000_000,
@@ -316,6 +334,7 @@ def scene(world, caplog):
         "export_id": export.pk, "share_id": share.pk, "token": "0" * 40,
         "mail_id": first[EmailLog].pk, "provider": "postmark",
         "line_id": first[Activity].pk,
+        "webhook_id": hook.pk, "delivery_id": delivery.pk,
         "notice_id": notice.pk, "attachment_id": attachment.pk, "brand_id": world.act.pk, "plan_id": first[Plan].pk,
         "message_id": turn.message_id, "question_id": question.pk,
         "conversation_id": conversation.pk, "turn_id": turn.pk, "response_id": f"resp_{turn.pk.hex}",
@@ -435,6 +454,7 @@ def secrets_from(actor):
         "visitor": "canary-visitor",
     }
     words = {"canary-alice", "canary-bob", "canary-charlie", "canary-visitor", "canary-prompt", "canary-own-key"}
+    words |= {"canary-hook"}
     return words - {own.get(actor)}
 
 
@@ -500,7 +520,8 @@ def test_everybody_gets_what_the_policy_says_and_touches_only_his_own(scene, boo
                 if runs_the_site:
                     changed &= {"conversations_conversation", "conversations_message", "conversations_turn"}
                 if actor in ("brand_admin", "other_brand_at_home") and isinstance(rule, policy.Admin):
-                    changed -= {"conversations_brandtemplate"}  # the brand's, which they are there to change
+                    # the brand's, which they are there to change
+                    changed -= {"conversations_brandtemplate", "events_webhookendpoint", "events_webhookdelivery"}
                 if changed:
                     wrong.append(f"{cell}: changed {changed}")
                 found = {word for word in secrets_from(actor) if word in text}
@@ -550,6 +571,7 @@ def test_a_foreign_row_looks_like_one_that_never_was(scene, actor):
             foreign = {name: scene.rows[f"their_{name}"] for name in ("conversation_id", "turn_id")}
             theirs = foreign if of_others else {}
             for rows in (theirs, {"conversation_id": uuid4(), "turn_id": uuid4()}):
+                client.cookies.pop("messages", None)  # what the request before this one had to say
                 with transaction.atomic():
                     answer, text = ask(client, method, scene.address(route, **rows), body_of(rule, method))
                     transaction.set_rollback(True)

@@ -22,7 +22,7 @@ by number. So nothing is missed or repeated, what happened to one subject comes 
 that stays open holds up nobody's events but its own. After a restore `manage.py restore` puts the
 order in the new server's terms; who loads a dump by hand runs `manage.py settle_stream`.
 
-**Readers**: alerts at 80 % and 100 % of a limit, what members hear of plan and payments, and webhooks.
+**Readers**: alerts at 80 % and 100 % of a limit, what members hear of plan and payments, and [webhooks](webhooks.md).
 
 """
 

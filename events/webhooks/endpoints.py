@@ -1,0 +1,217 @@
+"""A brand's webhooks, as its admins make, change and try them. The caller has proved who they are; no scope is open yet."""
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+from django.conf import settings
+from django.http.request import validate_host
+from django.utils.translation import gettext as _
+
+from accounts.models import Brand
+from events import activity, catalogue
+from events.models import WebhookDelivery, WebhookEndpoint
+from events.webhooks import custom_headers, signing
+from events.webhooks.schedule import MOST_RETRIES
+from lib import clock, egress
+from lib.db import Principal, scope
+from lib.errors import Conflict, Invalid, NotFound
+from lib.ids import uuid7
+from lib.secret import Secret
+
+MOST = 50  # of one brand
+OLD_SECRET_SIGNS_FOR = timedelta(hours=24)
+Status, Off = WebhookDelivery.Status, WebhookEndpoint.Off
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What somebody asks for. Raises Invalid in words, from checked().
+
+    headers  lines `Name: value`; None = as they are
+    """
+
+    name: str
+    url: str
+    events: Collection[str]
+    headers: str | None = None
+    retry_failed: bool = True
+    max_retries: int = MOST_RETRIES
+    agent_id: UUID | None = None
+
+    def checked(self, before: Secret | None = None) -> dict[str, Any]:
+        name, url, events = self.name.strip(), self.url.strip(), list(dict.fromkeys(self.events))
+        if not name or len(name) > 80:
+            raise Invalid(_("Give the webhook a name of at most 80 characters."))
+        if unknown := [wanted for wanted in events if not catalogue.knows(wanted)]:
+            raise Invalid(_("There is no event %(name)s.") % {"name": unknown[0][:60]})
+        if not events:
+            raise Invalid(_("Choose at least one event."))
+        if not 0 <= self.max_retries <= MOST_RETRIES:
+            raise Invalid(_("Between 0 and %(most)s retries are possible.") % {"most": MOST_RETRIES})
+        refuse_unfit(url)
+        fields = {
+            "name": name,
+            "url": url,
+            "events": events,
+            "retry_failed": self.retry_failed,
+            "max_retries": self.max_retries,
+            "agent_id": self.agent_id,
+        }
+        if self.headers is not None:
+            fields["custom_headers"] = custom_headers.parse(self.headers, before)
+        return fields
+
+
+class OurOwn(Invalid):
+    """A webhook must not lead to ourselves: what it does there would be told again, without end (W-20)."""
+
+    code = "address_is_ours"
+
+
+def refuse_unfit(url: str) -> None:
+    """Raises egress.Refused and OurOwn. Asks DNS, so no transaction may be open."""
+    if len(url) > 1000:
+        raise egress.Refused()
+    target = egress.origin(url)
+    is_ours = validate_host(target.host, settings.ALLOWED_HOSTS) or Brand.objects.filter(domain=target.host).exists()
+    if is_ours and target.host_port not in egress.operator_allows():
+        raise OurOwn(
+            _(
+                "This address is ours: what a webhook did here would be told again, without end. Give one of your own server."
+            )
+        )
+    egress.vet_url(url)
+
+
+def make(principal: Principal, wanted: Wanted) -> tuple[WebhookEndpoint, Secret]:
+    """Returns it with its secret, which is shown this once."""
+    fields, secret = wanted.checked(), signing.new_secret()
+    with scope(principal):
+        if WebhookEndpoint.objects.filter(brand_id=principal.brand_id).count() >= MOST:
+            raise Conflict(_("A brand has at most %(most)s webhooks. Delete one first.") % {"most": MOST})
+        made = WebhookEndpoint(brand_id=principal.brand_id, user_id=principal.owner_id, **fields)
+        made.secret = secret
+        made.save(force_insert=True)
+        _record(principal, "webhook.created", made, {"url": [None, made.url], "events": [None, made.events]})
+    return made, secret
+
+
+def change(principal: Principal, webhook_id: UUID, wanted: Wanted) -> WebhookEndpoint:
+    """What is on its way goes to the new address. What is true of the header values stays unsaid in the log."""
+    fields = wanted.checked(find(principal, webhook_id).custom_headers)
+    with scope(principal):
+        row = _locked(principal, webhook_id)
+        changes = {
+            name: [getattr(row, name), value]
+            for name, value in fields.items()
+            if name not in ("custom_headers", "agent_id") and getattr(row, name) != value
+        }
+        if "custom_headers" in fields:
+            had, has = custom_headers.opened(row.custom_headers), custom_headers.opened(fields["custom_headers"])
+            if had != has:
+                changes["custom_headers"] = [list(had), list(has)]
+        for name, value in fields.items():
+            setattr(row, name, value)
+        row.save()
+        if changes:
+            _record(principal, "webhook.changed", row, changes)
+    return row
+
+
+def switch(principal: Principal, webhook_id: UUID, *, on: bool) -> WebhookEndpoint:
+    """Off: nothing is sent any more, and what was on its way is cancelled; it can be sent again by hand."""
+    with scope(principal):
+        row = _locked(principal, webhook_id)
+        if row.is_active != on:
+            row.is_active, row.off_because, row.failing_since = on, "" if on else Off.BY_HAND, None
+            row.save(update_fields=["is_active", "off_because", "failing_since", "updated_at"])
+            if not on:
+                cancel_waiting([row.pk])
+            _record(
+                principal, "webhook.switched_on" if on else "webhook.switched_off", row, {"is_active": [not on, on]}
+            )
+    return row
+
+
+def cancel_waiting(webhook_ids: Iterable[UUID]) -> int:
+    """In a scope that sees them. Returns how many deliveries that were."""
+    waiting = WebhookDelivery.objects.filter(webhook_id__in=list(webhook_ids), status=Status.PENDING)
+    return waiting.update(status=Status.CANCELLED, next_retry_at=None)
+
+
+def delete(principal: Principal, webhook_id: UUID) -> None:
+    """With its deliveries."""
+    with scope(principal):
+        row = _locked(principal, webhook_id)
+        _record(principal, "webhook.deleted", row, {"url": [row.url, None], "events": [row.events, None]})
+        rows = WebhookEndpoint.objects.filter(pk=row.pk)
+        rows._raw_delete(rows.db)  # the database deletes the deliveries: there may be very many
+
+
+def rotate(principal: Principal, webhook_id: UUID) -> Secret:
+    """A new secret, shown this once. The one before signs beside it for 24 hours (W-14)."""
+    with scope(principal):
+        row = _locked(principal, webhook_id)
+        secret = signing.new_secret()
+        row.old_secret, row.old_secret_until = row.secret, clock.now() + OLD_SECRET_SIGNS_FOR
+        row.secret = secret
+        row.save(update_fields=["secret", "old_secret", "old_secret_until", "updated_at"])
+        _record(principal, "webhook.secret_rotated", row, {})
+    return secret
+
+
+def try_out(principal: Principal, webhook_id: UUID) -> WebhookDelivery:
+    """Queue a test event for this endpoint alone."""
+    with scope(principal):
+        row = _locked(principal, webhook_id)
+        if not row.is_active:
+            raise Conflict(_("This webhook is switched off. Switch it on first."))
+        message_id, now = uuid7(), clock.now()
+        body = {
+            "id": str(message_id),
+            "type": catalogue.TEST.name,
+            "timestamp": now.isoformat(),
+            "brand_id": str(row.brand_id),
+            "owner_id": None,
+            "subject": {"kind": catalogue.TEST.subject, "id": str(row.pk)},
+            "data": {"message": "This is a test. Nothing happened."},
+        }
+        return WebhookDelivery.objects.create(
+            brand_id=row.brand_id,
+            webhook=row,
+            message_id=message_id,
+            event_type=catalogue.TEST.name,
+            event_data=body,
+            next_retry_at=now,
+        )
+
+
+def find(principal: Principal, webhook_id: UUID) -> WebhookEndpoint:
+    """Raises NotFound."""
+    with scope(principal):
+        return _found(WebhookEndpoint.objects.filter(brand_id=principal.brand_id, pk=webhook_id).first())
+
+
+def _locked(principal: Principal, webhook_id: UUID) -> WebhookEndpoint:
+    rows = WebhookEndpoint.objects.select_for_update().filter(brand_id=principal.brand_id, pk=webhook_id)
+    return _found(rows.first())
+
+
+def _found(row: WebhookEndpoint | None) -> WebhookEndpoint:
+    if row is None:
+        raise NotFound(_("This webhook is not here (any more)."))
+    return row
+
+
+def _record(principal: Principal, action: str, row: WebhookEndpoint, changes: dict[str, Any]) -> None:
+    activity.record(
+        row.brand_id,
+        action,
+        actor_id=principal.owner_id,
+        resource=("webhook", row.pk),
+        description=row.name,
+        changes=changes,
+    )
