@@ -18,10 +18,10 @@ from lib.errors import Invalid
 Type, Digest = Notification.Type, NoticePreference.Digest
 AT_ONCE, NEVER = "at_once", "never"
 BY_MAIL = {
-    AT_ONCE: _("At once"),
+    AT_ONCE: _("Mail at once"),
     Digest.DAILY.value: _("Collected, every day at 8:00"),
     Digest.WEEKLY.value: _("Collected, on Mondays at 8:00"),
-    NEVER: _("Never"),
+    NEVER: _("No mail"),
 }
 
 

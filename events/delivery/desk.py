@@ -3,7 +3,6 @@
 Owners see whole addresses, admins masked ones; nobody sees here what a mail said.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -25,19 +24,32 @@ from accounts.access import BrandRequest, admin_goes_out
 from events import activity
 from events import mail as mails
 from events.delivery import blocked
-from events.models import EmailLog
-from lib.db import SERVICE, scope
+from events.models import EmailLog, WebhookDelivery
+from lib.db import SERVICE, Principal, scope
 from lib.errors import Conflict, Invalid, NotFound
 
 ON_PAGE = 50
 Status = EmailLog.Status
-STATES: dict[str, tuple[str | Promise, tuple[str, ...]]] = {
-    "waiting": (gettext_lazy("Waiting"), (Status.QUEUED,)),
-    "done": (gettext_lazy("Arrived or on its way"), (Status.SENT, Status.DELIVERED, Status.OPENED, Status.CLICKED)),
+Called = WebhookDelivery.Status
+# What each filter shows, of mails and of webhooks.
+STATES: dict[str, tuple[str | Promise, tuple[str, ...], tuple[str, ...]]] = {
+    "waiting": (gettext_lazy("Waiting"), (Status.QUEUED,), (Called.PENDING,)),
+    "done": (
+        gettext_lazy("Arrived or on its way"),
+        (Status.SENT, Status.DELIVERED, Status.OPENED, Status.CLICKED),
+        (Called.DELIVERED,),
+    ),
     "trouble": (
         gettext_lazy("Did not arrive"),
         (Status.FAILED, Status.SUPPRESSED, Status.BOUNCED, Status.COMPLAINED),
+        (Called.FAILED, Called.CANCELLED),
     ),
+}
+CALLED_IN_WORDS: dict[str, str | Promise] = {
+    Called.PENDING: gettext_lazy("Waiting"),
+    Called.DELIVERED: gettext_lazy("Delivered"),
+    Called.FAILED: gettext_lazy("Not delivered"),
+    Called.CANCELLED: gettext_lazy("Called off"),
 }
 IN_WORDS: dict[str, str | Promise] = {
     Status.QUEUED: gettext_lazy("Waiting"),
@@ -65,7 +77,7 @@ MEANS: dict[str, str | Promise] = {
 }
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Delivery:
     """One line of the page. `tone` is a chip's: "", accent, warn or danger."""
 
@@ -83,7 +95,7 @@ class Delivery:
 
 
 class Wanted(forms.Form):
-    what = forms.ChoiceField(choices=[("", ""), ("mail", "")], required=False)
+    what = forms.ChoiceField(choices=[("", ""), ("mail", ""), ("webhook", "")], required=False)
     state = forms.ChoiceField(choices=[("", ""), *((code, "") for code in STATES)], required=False)
     after = forms.UUIDField(required=False)
 
@@ -96,16 +108,18 @@ def page(request: BrandRequest) -> HttpResponse:
     if not form.is_valid():
         raise Invalid(_("This place in the list is not known. Begin at the first page."))
     wanted = form.cleaned_data
-    found = sorted(_mails(request.principal.brand_id, wanted), key=lambda row: row.id, reverse=True)
+    standing, found = _calls(request.principal, wanted)
+    found += _mails(request.principal.brand_id, wanted, standing)
+    found.sort(key=lambda row: row.id, reverse=True)
     rows, more = found[:ON_PAGE], len(found) > ON_PAGE
     kept = {name: wanted[name] for name in ("what", "state") if wanted[name]}
-    with scope(request.principal) as standing:
+    with scope(request.principal):
         context = {
             "here": "deliveries",
             "standing": standing,
-            "rows": [_shown(row, standing) for row in rows],
+            "rows": rows,
             "wanted": wanted,
-            "states": [(code, name) for code, (name, _statuses) in STATES.items()],
+            "states": [(code, names[0]) for code, names in STATES.items()],
             "first": urlencode(kept),
             "more": urlencode({**kept, "after": rows[-1].id}) if more else "",
             "is_outbox": _is_outbox(),
@@ -123,7 +137,7 @@ def mail(request: BrandRequest, mail_id: UUID) -> HttpResponse:
             "here": "deliveries",
             "standing": standing,
             "mail": row,
-            "row": _shown(_of_mail(row), standing),
+            "row": _of_mail(row, standing),
             "means": MEANS[row.status],
             "blocked": blocked.WHY[why_blocked.reason] if why_blocked else "",
             "can_send_again": can_send_again,
@@ -158,20 +172,51 @@ def _mail(request: BrandRequest, mail_id: UUID) -> EmailLog:
     return row
 
 
-def _mails(brand_id: UUID, wanted: dict[str, Any]) -> Iterable[Delivery]:
+def _mails(brand_id: UUID, wanted: dict[str, Any], standing: str) -> list[Delivery]:
     """The log of mails is the house's own, so it is asked as the service, for this brand's rows alone."""
-    if wanted["what"] not in ("", "mail"):
-        return
+    if wanted["what"] == "webhook":
+        return []
     with scope(SERVICE):
         rows = EmailLog.objects.filter(brand_id=brand_id).defer("template_data")
         if wanted["state"]:
             rows = rows.filter(status__in=STATES[wanted["state"]][1])
         if wanted["after"]:
             rows = rows.filter(pk__lt=wanted["after"])
-        yield from map(_of_mail, rows.order_by("-pk")[: ON_PAGE + 1])
+        return [_of_mail(row, standing) for row in rows.order_by("-pk")[: ON_PAGE + 1]]
 
 
-def _of_mail(row: EmailLog) -> Delivery:
+def _calls(principal: Principal, wanted: dict[str, Any]) -> tuple[str, list[Delivery]]:
+    """The standing of who asks, and calls of webhooks. Pages of their own say the rest, and send them again."""
+    with scope(principal) as standing:
+        if wanted["what"] == "mail":
+            return standing, []
+        rows = WebhookDelivery.objects.filter(brand_id=principal.brand_id).select_related("webhook")
+        if wanted["state"]:
+            rows = rows.filter(status__in=STATES[wanted["state"]][2])
+        if wanted["after"]:
+            rows = rows.filter(pk__lt=wanted["after"])
+        newest = rows.defer("event_data", "response_body").order_by("-pk")[: ON_PAGE + 1]
+        return standing, [_of_call(row) for row in newest]
+
+
+def _of_call(row: WebhookDelivery) -> Delivery:
+    waits = "accent" if row.attempt_count == 0 else "warn"
+    return Delivery(
+        id=row.pk,
+        at=row.created_at,
+        what=_("Webhook"),
+        title=row.event_type,
+        to=row.webhook.name,
+        state=CALLED_IN_WORDS[row.status],
+        tone={Called.PENDING: waits, Called.FAILED: "danger", Called.CANCELLED: "warn"}.get(Called(row.status), ""),
+        attempts=row.attempt_count,
+        error=row.error_message,
+        next_at=row.next_retry_at if row.status == Called.PENDING else None,
+        url=reverse("manage-webhook-delivery", args=[row.pk]),
+    )
+
+
+def _of_mail(row: EmailLog, standing: str) -> Delivery:
     tones = {Status.QUEUED: "accent" if row.attempts == 0 else "warn", Status.SUPPRESSED: "warn"}
     is_trouble = row.status in (Status.FAILED, Status.BOUNCED, Status.COMPLAINED)
     return Delivery(
@@ -179,7 +224,7 @@ def _of_mail(row: EmailLog) -> Delivery:
         at=row.created_at,
         what=_("Mail"),
         title=row.subject,
-        to=row.to_email,
+        to=row.to_email if standing == "owner" else _masked(row.to_email),
         state=IN_WORDS[row.status],
         tone="danger" if is_trouble else tones.get(Status(row.status), ""),
         attempts=row.attempts,
@@ -189,11 +234,9 @@ def _of_mail(row: EmailLog) -> Delivery:
     )
 
 
-def _shown(row: Delivery, standing: str) -> Delivery:
-    if standing != "owner" and "@" in row.to:
-        name, _at, host = row.to.rpartition("@")
-        row.to = f"{name[:1]}•••@{host}"
-    return row
+def _masked(address: str) -> str:
+    name, _at, host = address.rpartition("@")
+    return f"{name[:1]}•••@{host}"
 
 
 def _is_outbox() -> bool:

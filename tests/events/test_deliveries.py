@@ -13,8 +13,9 @@ from django.test import Client
 from accounts.models import Membership
 from events import mail
 from events.delivery import blocked, desk, previews
-from events.models import Activity, BlockedAddress, EmailLog
+from events.models import Activity, BlockedAddress, EmailLog, WebhookDelivery, WebhookEndpoint
 from lib.db import SERVICE, scope
+from lib.ids import uuid7
 from tests import factories
 from tests.factories import make_member, make_user
 from tests.post import arrived
@@ -79,6 +80,51 @@ def test_admins_see_what_left_their_brand_page_by_page_and_nothing_of_another(wo
     assert empty.get(f"{DESK}mail/{ours.pk}/").status_code == 404
     assert empty.get(f"{DESK}mail/{theirs.pk}/").status_code == 404
     assert "as soon as there is one" in empty.get(DESK).content.decode()
+
+
+def call(brand, event, **fields):
+    with scope(SERVICE):
+        hook, _is_new = WebhookEndpoint.objects.get_or_create(
+            brand=brand,
+            name="Our CRM",
+            url="https://crm.example.com/in",
+            defaults={"events": ["*"], "secret": "whsec_x"},
+        )
+        return WebhookDelivery.objects.create(
+            brand=brand, webhook=hook, message_id=uuid7(), event_type=event, event_data={"secret": "canary"}, **fields
+        )
+
+
+def test_webhooks_stand_in_the_same_list_in_the_order_things_left(world, monkeypatch):
+    """X9: one desk. A page of both kinds begins after a row of either."""
+    monkeypatch.setattr(desk, "ON_PAGE", 3)
+    call(world.globex, "theirs.alone")
+    for number in range(3):
+        write(world, f"Mail {number}")
+        call(world.act, f"chat.number{number}", status="failed", error_message="It answered 500.", attempt_count=4)
+    alice = signed_in(world.alice)
+
+    def shown(page):
+        return re.findall(r">(Mail \d|chat\.number\d)<", page)
+
+    first = alice.get(DESK).content.decode()
+    second = alice.get(DESK + re.findall(r'href="(\?after=[^"]+)" rel="next"', first)[0]).content.decode()
+    assert shown(first) == ["chat.number2", "Mail 2", "chat.number1"]
+    assert shown(second) == ["Mail 1", "chat.number0", "Mail 0"]
+    assert "It answered 500." in first
+    assert "Our CRM" in first
+    assert "canary" not in first
+    assert "theirs.alone" not in first + second
+    assert shown(alice.get(DESK + "?what=webhook&state=trouble").content.decode()) == [
+        "chat.number2",
+        "chat.number1",
+        "chat.number0",
+    ]
+    assert shown(alice.get(DESK + "?what=mail").content.decode()) == ["Mail 2", "Mail 1", "Mail 0"]
+    address = re.search(r'<a href="([^"]+)"[^>]*>chat\.number2<', first)[1]
+    assert (
+        "It answered 500." in alice.get(address).content.decode()
+    )  # with what was sent, and a button to send it again
 
 
 def test_what_was_given_up_is_sent_again_once_and_nothing_else_is(world, monkeypatch):
