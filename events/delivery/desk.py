@@ -210,10 +210,19 @@ def _of_call(row: WebhookDelivery) -> Delivery:
         state=CALLED_IN_WORDS[row.status],
         tone={Called.PENDING: waits, Called.FAILED: "danger", Called.CANCELLED: "warn"}.get(Called(row.status), ""),
         attempts=row.attempt_count,
-        error=row.error_message,
+        error=_answer(row),
         next_at=row.next_retry_at if row.status == Called.PENDING else None,
         url=reverse("manage-webhook-delivery", args=[row.pk]),
     )
+
+
+def _answer(row: WebhookDelivery) -> str:
+    """What came of the last attempt, where that was not what it should be."""
+    if row.status == Called.DELIVERED or not row.attempt_count:
+        return ""
+    if row.http_status:
+        return _("It answered %(status)s.") % {"status": row.http_status}
+    return _("No usable answer came.")
 
 
 def _of_mail(row: EmailLog, standing: str) -> Delivery:

@@ -21,6 +21,7 @@ from events.models import Notification
 from lib import clock, files
 from lib.db import SERVICE, scope
 from tests import factories
+from tests.post import outbox
 
 AT = datetime(2026, 11, 3, 12, tzinfo=UTC)
 
@@ -240,6 +241,7 @@ def test_more_than_fifty_are_made_in_the_background(world, django_capture_on_com
         notice = Notification.objects.get(owner_id=world.bob.pk, once=f"export:{export.pk}")
     assert (export.state, export.done, export.total, export.parts) == ("done", 51, 51, [])
     assert "51 chats" in notice.message
+    assert [(mail.to, mail.subject) for mail in outbox()] == [(["bob@example.com"], "Your export is ready")]
     page = bob.get("/settings/data/").content.decode()
     assert f"/exports/{export.pk}/file/" in page
     assert f"/exports/{export.pk}/file/" not in client(world.alice).get("/settings/data/").content.decode()
