@@ -14,10 +14,12 @@ from django.test.utils import CaptureQueriesContext
 
 from accounts import guessing, keys, limits
 from accounts.limits import Limit
-from accounts.models import ApiKey, Membership
+from accounts.models import ApiKey, Membership, User
 from accounts.tasks import add_calls_of_keys
 from billing.models import Plan
 from billing.plans import assign_plan
+from conversations.engine import turns
+from conversations.models import Turn
 from events.models import Activity
 from lib import clock
 from lib.db import SERVICE, scope
@@ -320,6 +322,35 @@ def test_renewing_shows_the_new_key_and_ends_the_old_one_in_time(world):
     assert timedelta(minutes=59) < old.expires_at - clock.now() <= timedelta(hours=1)
     assert odd.status_code == 400
     assert ask(text).status_code == 200
+
+
+def test_what_is_being_answered_ends_with_the_key_and_with_its_person(world):
+    """I-11: every process asks this of its running answers, every third second, and stops them as a person would."""
+    of_alice, _ = make(world.act, world.alice)
+    brands, _ = make(world.act, world.alice, is_brands=True)
+    gone = {name: make(world.act, world.bob)[0] for name in ("revoked", "expired", "fine")}
+    holders = {"brands": brands, "alice": of_alice, **gone}
+    with scope(SERVICE):
+        running = {
+            name: Turn.objects.create(
+                brand=world.act, owner_id=key.user_id, provider_id=world.demo.pk, api_key_id=key.pk, heartbeat_at=clock.now()
+            ).pk
+            for name, key in holders.items()
+        }  # fmt: skip
+
+    def unwelcome():
+        found = turns.unwelcome(list(running.values()))
+        return {name for name, pk in running.items() if pk in found}
+
+    assert unwelcome() == set()
+    with scope(SERVICE):
+        keys.revoke(gone["revoked"])
+        ApiKey.objects.filter(pk=gone["expired"].pk).update(expires_at=clock.now() - timedelta(hours=1))
+        Membership.objects.filter(brand=world.act, user=world.alice).update(role="member")
+    assert unwelcome() == {"revoked", "expired", "brands"}
+    with scope(SERVICE):
+        User.objects.filter(pk=world.bob.pk).update(is_active=False)
+    assert unwelcome() == {"revoked", "expired", "brands", "fine"}
 
 
 def test_a_key_may_be_bound_to_models(world):
