@@ -347,6 +347,18 @@ SECTIONS: dict[str, tuple[Variable, ...]] = {
             "Answers that one brand may have running at once; 0 = no cap. Its plan's `concurrent_turns` wins.",
         ),
         Variable(
+            "STREAMS_PER_PERSON",
+            int,
+            10,
+            "Realtime streams that one person may have open at once at one web process; each of their keys as many again.",
+        ),
+        Variable(
+            "STREAMS_PER_PROCESS",
+            int,
+            2000,
+            "Realtime streams that one web process keeps open; who comes then is sent to another one.",
+        ),
+        Variable(
             "BILLING_GRACE_DAYS",
             int,
             7,

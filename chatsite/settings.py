@@ -447,6 +447,8 @@ CONCURRENT_TURNS = {  # answers at once, 0 = no cap; what billing pushes down fo
     "member": env("CONCURRENT_TURNS_PER_MEMBER"),  # and visitor; all keys of a person together
     "brand": env("CONCURRENT_TURNS_PER_BRAND"),
 }
+# Realtime: streams at once, of one person (all their tabs; each of their keys for itself) and in one web process.
+REALTIME_STREAMS = {"each": env("STREAMS_PER_PERSON"), "process": env("STREAMS_PER_PROCESS")}
 
 BILLING_GRACE_DAYS = env("BILLING_GRACE_DAYS")  # a plan whose payment failed is kept this long
 

@@ -18,6 +18,9 @@ from chatsite import (
 from chatsite.api_docs import description
 from chatsite.api_keys import pages as api_keys
 from chatsite.members import pages as members
+from conversations.rest.changes import CONVERSATIONS, MESSAGES
+from events.realtime.door import door
+from events.realtime.notifications import NOTIFICATIONS
 
 handler400, handler403 = "chatsite.pages.bad_request", "chatsite.pages.permission_denied"
 handler404, handler500 = "chatsite.pages.not_found", "chatsite.pages.server_error"
@@ -29,6 +32,7 @@ urlpatterns = [
     path("v1/", include("conversations.doors.urls")),
     path("api/app/v1/", include("chatsite.app_sign_in")),
     path("account/confirm-by-mail/", confirming_by_mail.page, name="confirm-by-mail"),
+    path("api/v1/realtime", door(NOTIFICATIONS, CONVERSATIONS, MESSAGES), name="realtime"),
     path("api/v1/", include("conversations.rest.urls")),
     path("api/v1/", include("quotas.rest")),
     path("api/schema/", description.schema, name="api-schema"),

@@ -4,9 +4,9 @@
 
 Several of them stand behind a proxy that asks the next one when one refuses. SIGTERM or SIGINT ends a process in this order:
 
-1. at once: /readyz says 503, a new question is refused with 503 before anything is held, readers of other processes' answers
-   are let go, and connections are closed after their answer; for LAME_DUCK_S new ones are still accepted, so that the proxy
-   hears it in words;
+1. at once: /readyz says 503, a new question is refused with 503 before anything is held, listeners and readers of other
+   processes' answers are let go, and connections are closed after their answer; for LAME_DUCK_S new ones are still accepted,
+   so that the proxy hears it in words;
 2. the listening socket closes; answers that are being written go on for up to DRAIN_S;
 3. what still runs is ended as interrupted, with its text; its readers are told, and the process exits with 0.
 
@@ -17,6 +17,7 @@ import argparse
 import asyncio
 import gc
 import logging
+import os
 import socket
 import sys
 from contextlib import suppress
@@ -30,11 +31,13 @@ from uvicorn.supervisors import ChangeReload
 from chatsite.asgi import django_application
 from conversations.engine import relay, runner
 from conversations.engine.live import hub
+from events.realtime.hub import hub as listeners
 from providers import calls
 
 log = logging.getLogger("chatsite.web")
 CLOSING = (b"connection", b"close")
 LOOK_EVERY_S = 0.05
+STALLED_S = 60  # bytes on their way that nobody acknowledges
 TELL_S = 5  # for readers to hear of an end that came with the process's own
 
 
@@ -55,9 +58,16 @@ class Server(uvicorn.Server):
             self.server_state.default_headers = [*self.server_state.default_headers, CLOSING]
             runner.refuse()
 
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        for server in self.servers:
+            for listener in server.sockets:
+                hang_up_on_the_stalled(listener.fileno())
+
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         log.info("Draining: %d answers are being written.", len(hub.unfinished()))
         relay.reader.let_go()
+        listeners.let_go()
         await self._wait(settings.LAME_DUCK_S)
         await _take_in()
         for server in self.servers:
@@ -88,6 +98,13 @@ async def _take_in() -> None:
     """Accept and read what the proxy has sent by now: a busy loop is behind, and what is closed unread is reset."""
     for _ in range(3):
         await asyncio.sleep(0)
+
+
+def hang_up_on_the_stalled(listener: int, after_s: float = STALLED_S) -> None:
+    """Whoever takes nothing of what is sent for so long is gone: the kernel cuts the connections that this socket accepts."""
+    if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux; elsewhere it is for the proxy in front
+        with socket.socket(fileno=os.dup(listener)) as listening:
+            listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(after_s * 1000))
 
 
 async def warm_up() -> None:

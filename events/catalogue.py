@@ -115,13 +115,21 @@ def _chats() -> Iterable[Kind]:
         CIRCUMSTANCES,
         "S2 conversation_end",
     )
-    yield Kind("message.deleted", "message", _("A question was deleted with its answers"), optional=CIRCUMSTANCES)
-    yield Kind("message.restored", "message", _("A deleted question came back"), optional=CIRCUMSTANCES)
+    yield Kind(
+        "message.created",
+        "message",
+        _("A question was asked in a chat, or a message was recorded there"),
+        {"conversation_id": ID, "role": NAME},
+        CIRCUMSTANCES,
+    )
+    of_chat = {"conversation_id": ID}
+    yield Kind("message.deleted", "message", _("A question or an answer was deleted"), of_chat, CIRCUMSTANCES)
+    yield Kind("message.restored", "message", _("A message that was deleted came back"), of_chat, CIRCUMSTANCES)
     yield Kind(
         "message.rated",
         "message",
         _("An answer was judged; 0 took it back"),
-        {"rating": one_of(-1, 0, 1), "model": NAME},
+        {"rating": one_of(-1, 0, 1), "model": NAME, "conversation_id": ID},
         CIRCUMSTANCES,
     )
     yield Kind(
@@ -150,6 +158,15 @@ def _people() -> Iterable[Kind]:
         CIRCUMSTANCES,
         "usage_limit; S2 limit_reached",
     )
+
+
+def _notices() -> Iterable[Kind]:
+    for name, subject, says in (
+        ("notification.created", "notification", _("Somebody was told something behind the bell")),
+        ("notification.read", "notification", _("A notice was read")),
+        ("notifications.read", "user", _("All notices of one person were marked as read")),
+    ):
+        yield Kind(name, subject, says, for_hooks=False)
 
 
 def _money() -> Iterable[Kind]:
@@ -187,7 +204,7 @@ def _money() -> Iterable[Kind]:
 
 
 TEST = Kind("webhook.test", "webhook", _("Sent by hand, to try an endpoint"), {"message": TEXT})  # never in the stream
-KINDS: dict[str, Kind] = {kind.name: kind for part in (_answers, _chats, _people, _money) for kind in part()}
+KINDS: dict[str, Kind] = {kind.name: kind for part in (_answers, _chats, _people, _notices, _money) for kind in part()}
 
 
 def patterns() -> list[str]:

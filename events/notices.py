@@ -12,12 +12,13 @@ from django.db.models import F, QuerySet
 from django.utils.translation import gettext as _
 
 from accounts.models import User
-from events import choices, mail
+from events import choices, mail, stream
 from events.models import EmailLog, Notification
 from lib import clock
 from lib.db import SERVICE, Principal, scope, send
 from lib.ids import first_at
 
+CREATED, READ, ALL_READ = "notification.created", "notification.read", "notifications.read"
 MOST_COUNTED = 100
 GROUPED_FOR = timedelta(hours=1)
 GATHERED_FOR = timedelta(minutes=2)  # before the mail of a group leaves, so that a burst is in it
@@ -62,14 +63,17 @@ def notify(
         once=once,
     )
     with scope(SERVICE):
-        if not choices.wanted(notice).in_app:
-            notice.read_at = clock.now()  # it keeps the second mail away all the same, and rings no bell
+        rings = choices.wanted(notice).in_app
+        if not rings:
+            notice.read_at = clock.now()  # it keeps the second mail away all the same
         head = _head(notice)
         Notification.objects.bulk_create([notice], ignore_conflicts=bool(once))
         if once and not Notification.objects.filter(pk=notice.pk).exists():
             return None
         if head:
             _tell_of_one_more(head, notice, all_url)
+        if rings:
+            _publish(CREATED, brand_id, user_id, ("notification", (head or notice).pk))
     return notice
 
 
@@ -183,19 +187,30 @@ def unread(principal: Principal) -> int:
     return _own(principal).filter(read_at=None).order_by()[:MOST_COUNTED].count()
 
 
-def recent(principal: Principal, *, most: int = 20) -> list[Notification]:
-    """The newest first."""
-    return list(_own(principal).order_by("-id")[:most])
+def recent(principal: Principal, *, most: int = 20, before: UUID | None = None) -> list[Notification]:
+    """The newest first, or those that are older than the notice `before`."""
+    own = _own(principal).order_by("-id")
+    return list((own.filter(pk__lt=before) if before else own)[:most])
 
 
 def mark_read(principal: Principal, notice_id: UUID) -> bool:
-    """Returns whether there was such a notice, unread. Another person's is none."""
-    return bool(_own(principal).filter(pk=notice_id, read_at=None).update(**_read()))
+    """Returns whether there was such a notice, unread. Another person's is none. Inside the person's scope."""
+    if not _own(principal).filter(pk=notice_id, read_at=None).update(**_read()):
+        return False
+    _publish(READ, principal.brand_id, principal.owner_id, ("notification", notice_id))
+    return True
 
 
 def mark_all_read(principal: Principal) -> int:
-    """Returns how many were unread."""
-    return _own(principal).filter(read_at=None).update(**_read())
+    """Returns how many were unread. Inside the person's scope."""
+    count = _own(principal).filter(read_at=None).update(**_read())
+    if count:
+        _publish(ALL_READ, principal.brand_id, principal.owner_id, ("user", principal.owner_id))
+    return count
+
+
+def _publish(name: str, brand_id: UUID, user_id: UUID, subject: tuple[str, UUID]) -> None:
+    stream.publish(brand_id, name, subject=subject, owner_id=user_id)
 
 
 def _read() -> dict[str, Any]:

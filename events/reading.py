@@ -7,7 +7,7 @@ look. And of two transactions where one waited for the other, at the lock of a r
 first: so what happened to one subject comes in its order.
 """
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, NamedTuple, Self
@@ -125,14 +125,21 @@ def now() -> Place:
 
 
 def following(
-    place: Place, *, types: Collection[str] | None = None, most: int = AT_A_TIME, statement: str = ALL
+    place: Place,
+    *,
+    types: Collection[str] | None = None,
+    most: int = AT_A_TIME,
+    statement: str = ALL,
+    asking: Mapping[str, Any] | None = None,
 ) -> Batch:
     """What was committed behind `place`, the oldest first, at most so many. In a scope that may read the stream.
 
     statement  of among(): what it asks for is asked in the very look that finds the events
+    asking     the values of its condition
     Raises     FromElsewhere
     """
     names = {
+        **(asking or {}),
         "since": place.since.coming,
         "running": list(place.since.running),
         "until": place.until and place.until.coming,
@@ -150,7 +157,7 @@ def following(
     if len(events) == most:
         return Batch(events, window._replace(after=events[-1].seq), window)
     if not events and place.until:  # the rest of what somebody had begun to read; what is behind it?
-        return following(Place(until), types=types, most=most, statement=statement)
+        return following(Place(until), types=types, most=most, statement=statement, asking=asking)
     return Batch(events, Place(until), window)
 
 

@@ -10,10 +10,9 @@ from events.catalogue import KINDS
 from lib.db import SERVICE, Statement, opening, send
 from lib.ids import uuid7
 
-PUBLISH = """
-insert into events_event (id, brand_id, type, subject_kind, subject_id, owner_id, data, created_at)
-values (%(id)s, %(brand)s, %(name)s, %(kind)s, %(subject)s, %(owner)s, %(data)s, now())
-"""
+INTO = "insert into events_event (id, brand_id, type, subject_kind, subject_id, owner_id, data, created_at) values"
+ROW = "(%(id)s, %(brand)s, %(name)s, %(kind)s, %(subject)s, %(owner)s, %(data)s, now())"
+PUBLISH = f"{INTO} {ROW}"
 TOLD = """
 select id from events_event where brand_id = %(brand)s and subject_id = %(subject)s and type = %(name)s limit 1
 """

@@ -22,6 +22,7 @@ urlpatterns = [
     path("manage/webhooks/<uuid:webhook_id>/save/", webhooks.save, name="manage-save-webhook"),
     path("manage/webhooks/<uuid:webhook_id>/do/", webhooks.act, name="manage-webhook-act"),
     path("notifications/", pages.notifications, name="notifications"),
+    path("notifications/bell/", pages.bell, name="bell"),
     path("notifications/read/", pages.read_all, name="read-notifications"),
     path("notifications/<uuid:notice_id>/read/", pages.read, name="read-notification"),
     path("mail/seen/<str:token>.gif", doors.opened, name="mail-opened"),

@@ -36,11 +36,18 @@ class EventStream(StreamingHttpResponse):
         await send({"type": "http.response.body"})
 
 
+def retry(milliseconds: int) -> bytes:
+    """Ask again after so long, should this break off."""
+    return b"retry: %d\n\n" % milliseconds
+
+
 def event(name: str, data: str, id: int) -> bytes:  # noqa: A002 - the field's own name
     """One frame; `data` travels as a JSON string, so that line ends need no care."""
     return frame(name, str(data), id)
 
 
-def frame(name: str, body: Any, id: int) -> bytes:  # noqa: A002 - the field's own name
-    """One frame whose data is JSON."""
-    return b"id: %d\nevent: %s\ndata: %s\n\n" % (id, name.encode(), orjson.dumps(body))
+def frame(name: str = "", body: Any = None, id: object = "") -> bytes:  # noqa: A002 - the field's own name
+    """One frame whose data is JSON; without a body nobody is shown it, but a reader keeps its id to go on from."""
+    named = b"event: %s\n" % name.encode() if name else b""
+    told = b"data: %s\n" % orjson.dumps(body) if body is not None else b": keepalive\n"
+    return (b"id: %s\n" % str(id).encode() if id != "" else b"") + named + told + b"\n"

@@ -44,7 +44,7 @@ def rate(principal: Principal, message_id: UUID, rating: int, *, reason: str = "
                 "message.rated",
                 subject=("message", message_id),
                 owner_id=principal.owner_id,
-                data={"rating": rating, "model": answer.model},
+                data={"rating": rating, "model": answer.model, "conversation_id": str(answer.conversation_id)},
             )
 
 

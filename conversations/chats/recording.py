@@ -150,7 +150,16 @@ def add_message_with_quota(
             metadata={"recorded": dict(metadata or {})},
             function_call=dict(function_call) if function_call else None,
         )
-        if is_charged:
+        told = stream.publishing(
+            brand.pk,
+            "message.created",
+            subject=("message", message_id),
+            owner_id=principal.owner_id,
+            data={"conversation_id": str(conversation_id), "role": role},
+        )
+        if not is_charged:
+            send(told)
+        else:
             send(
                 ledger.settling(message_id, amounts={"messages": 1, "tokens": tokens_used}, reason="recorded"),
                 usage.logging(
@@ -162,6 +171,7 @@ def add_message_with_quota(
                     model=model,
                     completion_tokens=tokens_used,
                 ),
+                told,
             )
         return {
             "id": str(message_id),

@@ -13,7 +13,8 @@ from uuid import UUID
 from django.conf import settings
 
 from accounts import brands
-from lib.db import serve
+from events import stream
+from lib.db import SERVICE, opening, serve
 from lib.html import plain
 from providers import breaker, calls, clients, fallback
 from providers.calls import Call, Usage
@@ -50,7 +51,7 @@ returning c.brand_id, c.title,
 RENAME = """
 update conversations_conversation set title = %(title)s, updated_at = now()
 where id = %(conversation)s and title = %(before)s and deleted_at is null
-returning id
+returning owner_id
 """
 
 
@@ -87,7 +88,11 @@ def improve(conversation_id: UUID) -> bool:
     if not title:
         return False
     names = {"conversation": conversation_id, "before": row.title, "title": title}
-    return bool(serve((RENAME, names))[0])
+    with opening(SERVICE, (RENAME, names)) as (renamed,):
+        if renamed:
+            subject = ("conversation", conversation_id)
+            stream.publish(row.brand_id, "conversation.renamed", subject=subject, owner_id=renamed[0].owner_id)
+    return bool(renamed)
 
 
 def _cheapest(brand_id: UUID) -> Offer | None:

@@ -43,8 +43,9 @@ returning id
 def delete(principal: Principal, message_id: UUID) -> None:
     """Delete a question or an answer; a repeat changes nothing. Raises NotFound, and Conflict while it is written."""
     with scope(principal):
-        if send((WITHDRAW, _names(principal, message_id)))[0]:
-            _publish(principal, "message.deleted", message_id)
+        (withdrawn,) = send((WITHDRAW, _names(principal, message_id)))
+        if withdrawn:
+            _publish(principal, "message.deleted", message_id, withdrawn[0].conversation_id)
             return
         found = _own(principal, message_id)
         if found.status == Message.Status.PENDING:
@@ -56,8 +57,9 @@ def delete(principal: Principal, message_id: UUID) -> None:
 def restore(principal: Principal, message_id: UUID) -> None:
     """Take the deletion back; a repeat changes nothing. Raises NotFound, and Conflict when it is too late."""
     with scope(principal):
-        if send((GIVE_BACK, _names(principal, message_id)))[0]:
-            _publish(principal, "message.restored", message_id)
+        (given_back,) = send((GIVE_BACK, _names(principal, message_id)))
+        if given_back:
+            _publish(principal, "message.restored", message_id, given_back[0].conversation_id)
         elif _own(principal, message_id).deleted_at is not None:
             raise Conflict(_("This was deleted more than a minute ago, so nothing of it is kept any more."))
 
@@ -84,5 +86,6 @@ def _own(principal: Principal, message_id: UUID) -> Message:
     return found
 
 
-def _publish(principal: Principal, name: str, message_id: UUID) -> None:
-    stream.publish(principal.brand_id, name, subject=("message", message_id), owner_id=principal.owner_id)
+def _publish(principal: Principal, name: str, message_id: UUID, conversation_id: UUID) -> None:
+    told = {"conversation_id": str(conversation_id)}
+    stream.publish(principal.brand_id, name, subject=("message", message_id), owner_id=principal.owner_id, data=told)

@@ -29,6 +29,7 @@ from conversations.engine.statements import (
     ASKED,
     BEGIN,
     BEGIN_UNSTORED,
+    BEGUN_AND_SAID,
     EXCHANGE,
     HANDED,
     LOAD,
@@ -38,9 +39,9 @@ from conversations.engine.statements import (
     LOAD_FOR_VISITOR,
     NEW_CONVERSATION,
     NEW_CONVERSATION_OF_VISITOR,
-    NEWS,
     OLD_CONVERSATION,
     QUESTION,
+    SAID,
     SAME_CONVERSATION,
     SHOW,
     VISITOR,
@@ -216,12 +217,14 @@ def _store(ready: Begun, question: Question) -> None:
         is_page = question.messages is None
         is_again = is_page and ready.question_id is None
         by_visitor = ready.principal.role == "app_visitor"
+        said_last = {"id": ready.question_id, "role": "user"} if ready.question_id else next(reversed(ready.said), None)
         new = NEW_CONVERSATION_OF_VISITOR if by_visitor else NEW_CONVERSATION
         sql = BEGIN.format(
             before=VISITOR if by_visitor and ready.is_new else "",
             conversation=new if ready.is_new else SAME_CONVERSATION if is_again else OLD_CONVERSATION,
             said=EXCHANGE if not is_page else ANSWER if is_again else QUESTION,
-            beside=(HANDED if question.attachments else "") + (NEWS if ready.is_new else ""),
+            beside=(HANDED if question.attachments else "")
+            + (BEGUN_AND_SAID if ready.is_new else SAID if said_last else ""),
         )
         sent = {"history": ready.history, "max_tokens": ready.call.max_tokens, "params": dict(ready.call.params)}
         if ready.memory_begins:
@@ -281,6 +284,15 @@ def _store(ready: Begun, question: Question) -> None:
                 data={"source": names["source"], "model": names["model"]},
             )
             names |= news
+        if said_last:
+            _subject, news = stream.publishing(
+                ready.principal.brand_id,
+                "message.created",
+                subject=("message", UUID(str(said_last["id"]))),
+                owner_id=ready.principal.owner_id,
+                data={"conversation_id": str(ready.conversation_id), "role": said_last["role"]},
+            )
+            names |= {f"said_{name}": value for name, value in news.items()}
     begun: list[Statement] = [(sql, names)]
     if question.branch:
         begun.append((SHOW, {"conversation": ready.conversation_id, "leaf": ready.answer_id}))

@@ -1,7 +1,7 @@
 """The statements of a turn's life; beginning, turns and finishing say when each is sent, and as whom."""
 
 from conversations.engine.paying import KEYS
-from events.stream import PUBLISH
+from events.stream import INTO, ROW
 
 _LOAD = """
 select c.id, c.title, c.is_counted, c.provider_id, c.system_prompt_id, c.system_prompt,
@@ -158,7 +158,9 @@ select %(turn)s, %(brand)s, %(owner)s, conversation.id, %(answer)s, %(provider)s
 from conversation where exists (select from quotas_hold where reservation = %(turn)s)
 returning id
 """
-NEWS = f", news as ({PUBLISH})"  # beside BEGIN: it saves a statement
+_SAID = ROW.replace("%(", "%(said_")
+SAID = f", news as ({INTO} {_SAID})"  # beside BEGIN: it saves a statement
+BEGUN_AND_SAID = f", news as ({INTO} {ROW}, {_SAID})"
 # The path that is shown is the one to this message. Sent after what wrote it, or after LOCK: another statement's snapshot
 # is older than the lock that it waited for, and would leave two messages of one place on the path.
 SHOW = f"""

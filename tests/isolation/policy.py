@@ -114,6 +114,7 @@ class Api:
     for_sessions: bool = True
     key_wrong_scope: int = 403
     for_admins: bool = False  # of the brand in the address
+    for_visitors: bool = False
 
     def answer(self, actor: str, method: str) -> set[int]:
         if method not in self.methods:
@@ -124,6 +125,8 @@ class Api:
             return {self.key_wrong_scope}
         if actor in KEYS:
             return {404 if self.own and actor == "key_other_brand" else self.status}
+        if self.for_visitors and actor in ("visitor", "visitor_other"):
+            return {self.status}
         if actor in NOBODY or not self.for_sessions:
             return {401}
         return {404 if actor in STRANGERS or (self.own and actor != "owner") else self.status}
@@ -247,6 +250,7 @@ ROUTES: dict[str, "Rule"] = {
     "pricing": anybody(safe(200), safe(200)),
     "plan-and-usage": Member(READ),
     "notifications": Member(READ),
+    "bell": Member(READ),
     "read-notifications": Member(POST, 303),
     "read-notification": Member(POST, 303, own=True),
     # Nobody can guess a signed address, and no mail provider is set up here.
@@ -334,6 +338,8 @@ ROUTES: dict[str, "Rule"] = {
         (OWN_ROW, Api(POST, 201, body=(("role", "user"), ("content", "hello")), own=True, for_sessions=False))
     ),
     "brand-stats": Api(READ, for_admins=True),
+    # Asked for no topic. What there is to hear for whom: test_realtime.py.
+    "realtime": Api(frozenset({"GET"}), 400, for_visitors=True, key_wrong_scope=400),
     # Whoever has the link of a session may use it, as at Stripe. Nobody can guess one.
     "stand-in:checkout": anybody({**safe(404), "POST": 404}, {**safe(404), "POST": 404}),
     "stand-in:portal": anybody({**safe(404), "POST": 404}, {**safe(404), "POST": 404}),
