@@ -27,7 +27,7 @@ from tests.pooler import PGBOUNCER
 hypothesis.settings.register_profile("ours", deadline=None)  # a timing never decides a test
 hypothesis.settings.load_profile("ours")
 
-TransactionTestCase._fixture_teardown = emptying.empty  # type: ignore[method-assign]
+TransactionTestCase._fixture_teardown = emptying.empty  # type: ignore[attr-defined]
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 MISSING = {

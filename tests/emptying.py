@@ -22,7 +22,7 @@ select string_agg(format('%%I', relname), ', '), string_agg(format('delete from 
        max(pg_relation_size(oid)) > %s
 from pg_class where relnamespace = 'public'::regnamespace and relkind = 'r' and relname <> all(%s)
 """
-_flush: Any = TransactionTestCase._fixture_teardown
+_flush: Any = vars(TransactionTestCase)["_fixture_teardown"]
 _admin: list["psycopg.Connection[Any]"] = []  # of this process, to its test database
 
 
