@@ -236,7 +236,7 @@ class Language(_Both):
 
     @staticmethod
     def of(request: HttpRequest) -> str:
-        is_programs = request.path_info.startswith(pages.PROGRAM_PATHS)
+        is_programs = pages.is_for_programs(request.path_info)
         return settings.LANGUAGE_CODE if is_programs else preferences.language(request)
 
     @staticmethod

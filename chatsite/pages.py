@@ -35,6 +35,7 @@ from lib.errors import (
 )
 
 PROGRAM_PATHS = ("/v1/", "/api/")  # answered in JSON, /v1 in the shape of its vendor
+FOR_PEOPLE = "/api/docs/"
 
 
 def brand(request: HttpRequest) -> dict[str, Any]:
@@ -51,6 +52,10 @@ def wanted(request: HttpRequest) -> dict[str, Any]:
     return {"wanted": preferences.of(request)}
 
 
+def is_for_programs(path: str) -> bool:
+    return path.startswith(PROGRAM_PATHS) and not path.startswith(FOR_PEOPLE)
+
+
 def body(error: DomainError, request: HttpRequest) -> dict[str, Any]:
     """The one error shape of our own API."""
     return {
@@ -65,7 +70,7 @@ def refusal(request: HttpRequest, error: DomainError) -> HttpResponseBase:
     """An expected refusal, in the shape that the path speaks: JSON, a fragment for htmx, or a page with one action."""
     if request.path.startswith("/v1/"):
         return door_errors.of_path(request.path)(error)
-    wants_json = request.path.startswith(PROGRAM_PATHS) or "application/json" in request.headers.get("Accept", "")
+    wants_json = is_for_programs(request.path) or "application/json" in request.headers.get("Accept", "")
     response: HttpResponse
     if wants_json:
         response = JsonResponse(body(error, request), status=error.status)
@@ -138,7 +143,7 @@ def server_error(request: HttpRequest) -> HttpResponseBase:
         return refusal(request, Unavailable(_("The database is busy or away. Try again shortly."), retry_after=2))
     failed = DomainError(_("Something went wrong on our side. It is logged; please try again."))
     failed.status, failed.code = 500, "internal_error"
-    if request.path.startswith(PROGRAM_PATHS):
+    if is_for_programs(request.path):
         return refusal(request, failed)
     context = {"error": failed, "request_id": getattr(request, "request_id", "")}
     return HttpResponse(render_to_string("500.html", context), status=500)

@@ -16,6 +16,7 @@ from chatsite import (
     staying,
 )
 from chatsite.api_docs import description
+from chatsite.api_docs import pages as api_docs
 from chatsite.api_keys import pages as api_keys
 from chatsite.members import pages as members
 from conversations.rest.changes import CONVERSATIONS, MESSAGES
@@ -36,6 +37,8 @@ urlpatterns = [
     path("api/v1/", include("conversations.rest.urls")),
     path("api/v1/", include("quotas.rest")),
     path("api/schema/", description.schema, name="api-schema"),
+    path("api/docs/", api_docs.page, name="api-docs"),
+    path("api/docs/key/", api_docs.key, name="api-docs-key"),
     path("account/stay/", staying.stay, name="stay-signed-in"),
     path("account/", include("allauth.account.urls")),
     path("account/second-factor/", include("allauth.mfa.urls")),

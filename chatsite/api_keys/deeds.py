@@ -1,7 +1,7 @@
 """What people do with API keys, each deed with its line in the audit log. Pages and REST call the same."""
 
 from collections.abc import Collection, Iterable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -24,6 +24,7 @@ def make(
     name: str,
     scopes: Iterable[str],
     days: int | None = None,
+    expires_at: datetime | None = None,
     is_brands: bool = False,
     models: Collection[str] = (),
     per_minute: int = 60,
@@ -36,7 +37,7 @@ def make(
         User(pk=request.principal.owner_id),
         name=name,
         scopes=scopes,
-        expires_at=clock.now() + timedelta(days=days) if days else None,
+        expires_at=clock.now() + timedelta(days=days) if days else expires_at,
         is_brands=is_brands,
         models=models,
         per_minute=per_minute,

@@ -313,6 +313,8 @@ ROUTES: dict[str, "Rule"] = {
     "track": Api(POST, 201, for_sessions=False),
     "daily-usage": ALL_OWN,
     "api-schema": anybody(safe(200), safe(200)),
+    "api-docs": anybody(safe(200), safe(200)),
+    "api-docs-key": Member(POST, 302),  # to the password first
     "usage": ALL_OWN,
     "conversation-limit": ALL_OWN,
     "ai-providers": ALL_OWN,
