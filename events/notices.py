@@ -88,7 +88,7 @@ def _head(notice: Notification) -> Notification | None:
     key = f"{notice.type}:{notice.agent_id or ''}"
     send((ALONE, {"key": f"{notice.brand_id}:{notice.owner_id}:{key}"}))
     group = Notification.objects.filter(brand_id=notice.brand_id, owner_id=notice.owner_id, grouping=key)
-    head = group.first()
+    head = group.select_for_update(of=("self",)).first()  # so that it is read before this one or after it
     if head and head.created_at > clock.now() - GROUPED_FOR:
         notice.head_id, notice.read_at = head.pk, clock.now()
         return head
