@@ -6,7 +6,7 @@ customElements.define("live-bell", class extends HTMLElement {
   connectedCallback() {
     this.count = Number(this.dataset.count);
     this.tries = 0;
-    this.prefix = "";
+    this.ahead = "";
     this.newest = null;
     const name = `bell:${this.dataset.owner}`;
     this.channel = "BroadcastChannel" in window ? new BroadcastChannel(name) : null;
@@ -101,8 +101,8 @@ customElements.define("live-bell", class extends HTMLElement {
   }
 
   entitle() { // whoever changes the page's title changes it without the number
-    const bare = document.title.startsWith(this.prefix) ? document.title.slice(this.prefix.length) : document.title;
-    this.prefix = this.count ? `(${this.count > 99 ? "99+" : this.count}) ` : "";
-    if (document.title !== this.prefix + bare) document.title = this.prefix + bare;
+    const bare = document.title.startsWith(this.ahead) ? document.title.slice(this.ahead.length) : document.title;
+    this.ahead = this.count ? `(${this.count > 99 ? "99+" : this.count}) ` : "";
+    if (document.title !== this.ahead + bare) document.title = this.ahead + bare;
   }
 });
