@@ -22,6 +22,7 @@ from accounts.models import ApiKey, Brand, User
 from lib import clock
 from lib.db import Principal, current_alias, pipeline
 from lib.errors import Conflict, Forbidden, Invalid, NotAuthenticated, NotFound
+from lib.figures import grouped
 
 READ, WRITE = "conversations:read", "conversations:write"
 SCOPES = {  # everybody may give them
@@ -190,7 +191,7 @@ def _standing(brand_id: UUID, user_id: UUID) -> str:
 def _within(what: str, given: int, most: int) -> int:
     if not 1 <= given <= most:
         raise Invalid(
-            _("A limit of %(what)s is a whole number from 1 to %(most)s.") % {"what": what, "most": f"{most:,}"}
+            _("A limit of %(what)s is a whole number from 1 to %(most)s.") % {"what": what, "most": grouped(most)}
         )
     return given
 

@@ -27,6 +27,7 @@ from redis.retry import Retry
 
 from lib.db import serve
 from lib.errors import DomainError
+from lib.figures import grouped
 from lib.windows import WindowKind, window
 
 log = logging.getLogger(__name__)
@@ -176,7 +177,7 @@ def refuse(full: Limit, whose: str) -> TooManyCalls:
         "network": "Too many calls with keys that are not valid came from your network. Try again in %(wait)s s.",
     }
     told = {
-        "most": f"{full.most:,}",
+        "most": grouped(full.most),
         "window": "a minute" if full.window_s == 60 else "a day",
         "wait": wait,
     }

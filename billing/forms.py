@@ -5,12 +5,13 @@ from decimal import Decimal
 from typing import Any
 
 from django import forms
+from django.utils.formats import get_format
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from lib.money import MICRO, price
 
-AMOUNT = re.compile(r"[$€£]?\s*(\d{1,9}(?:\.\d{1,2})?)", re.ASCII)
+AMOUNT = re.compile(r"[$€£]?\s*(\d{1,9}(?:\.\d{1,2})?)\s*[$€£]?", re.ASCII)
 
 
 class OverageForm(forms.Form):
@@ -31,7 +32,7 @@ class OverageForm(forms.Form):
             if self.data.get("on"):
                 raise forms.ValidationError(_("Write the most that extra questions may cost in a month."))
             return None
-        found = AMOUNT.fullmatch(given)
+        found = AMOUNT.fullmatch(given.replace(get_format("DECIMAL_SEPARATOR"), "."))  # 7,50 where people write so
         if found is None:
             raise forms.ValidationError(
                 _("Write an amount from 0.01 to %(most)s, such as 5 or 7.50.") % {"most": self.most}

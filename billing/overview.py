@@ -17,7 +17,7 @@ from billing.models import BillingTransaction, Plan, Subscription
 from billing.promises import counted, one
 from lib import clock
 from lib.db import Principal
-from lib.money import price
+from lib.money import in_field, price
 from quotas import usage
 from quotas.decision import Beyond, Decision
 from quotas.models import Account, Meter, Pack, UsageLog
@@ -301,7 +301,7 @@ class Overage:
     @property
     def cap_in_field(self) -> str:
         """10, 7.50"""
-        return price(self.cap_microusd, "USD").removeprefix("$").replace(",", "")
+        return in_field(self.cap_microusd)
 
 
 def overage_of(account: Account | None, beyond: Beyond | None, row: Subscription | None) -> Overage:

@@ -8,6 +8,7 @@ from django.utils.translation import ngettext
 
 from accounts.models import Brand
 from billing.models import Plan, PlanLimit
+from lib.figures import grouped
 from lib.money import price
 from lib.windows import WindowKind
 from quotas.models import Meter
@@ -26,7 +27,7 @@ def counted(meter: str, amount: int) -> str:
     """40 questions, 1 conversation, 5.0 MB of knowledge."""
     if meter == Meter.KNOWLEDGE_BYTES:
         return _("%(size)s of knowledge") % {"size": filesizeformat(amount)}
-    return f"{amount:,} {one(meter) if amount == 1 else meter_name(meter)}"
+    return f"{grouped(amount)} {one(meter) if amount == 1 else meter_name(meter)}"
 
 
 def one(meter: str) -> str:

@@ -14,6 +14,7 @@ from conversations.engine.attachments import MOST_FILES
 from conversations.engine.tuning import UNSTORABLE, TuningForm
 from conversations.engine.turns import Question
 from lib.errors import Invalid
+from lib.figures import grouped
 
 MOST_CHARACTERS = 100_000
 
@@ -33,7 +34,7 @@ class FileIds(forms.Field):
 
 
 def _too_long() -> str:
-    told = {"most": f"{MOST_CHARACTERS:,}"}
+    told = {"most": grouped(MOST_CHARACTERS)}
     return gettext("This is longer than %(most)s characters. Shorten it; your text is kept.") % told
 
 

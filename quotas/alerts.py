@@ -21,6 +21,7 @@ from events.models import Event, Notification
 from events.reading import unread
 from lib import clock
 from lib.db import SERVICE, scope, send
+from lib.figures import grouped
 from lib.money import dollars
 from quotas.models import Account, Bucket
 from quotas.proof import Drift
@@ -136,7 +137,7 @@ def words(alert: Alert) -> tuple[str, str]:
         said = [_("Questions beyond your plan have cost %(used)s of the %(limit)s a month that you allow.") % told]
         more = _("A higher cap, a larger plan or a pack lets you go on.")
     else:
-        told = {"used": f"{bucket.used:,}", "limit": f"{bucket.limit:,}", "units": meter_name(bucket.meter)}
+        told = {"used": grouped(bucket.used), "limit": grouped(bucket.limit), "units": meter_name(bucket.meter)}
         said = [_("%(used)s of %(limit)s %(units)s are used.") % told]
         if bucket.kind == Account.Kind.BRAND:
             title = _("All of %(brand)s’s %(units)s are used") if full else _("80 %% of %(brand)s’s %(units)s used")

@@ -10,6 +10,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
 from accounts.models import Brand
+from lib.figures import grouped
 from lib.money import dollars
 from quotas.errors import AnonymousLimit, QuotaExceeded, TooManyRunning
 from quotas.models import Account, Bucket, Meter
@@ -80,7 +81,7 @@ def too_many_running(kind: str, limit: int) -> TooManyRunning:
             limit,
         )
     return TooManyRunning(
-        f"{detail % {'limit': f'{limit:,}'}} {KEPT}",
+        f"{detail % {'limit': grouped(limit)}} {KEPT}",
         reason=f"{kind}_concurrent_turns",
         limit=limit,
         retry_after=RETRY_AFTER_S,
@@ -95,13 +96,13 @@ def allowed(pocket: str, *, unit: Standing | None, in_packs: int, price_microusd
     if pocket == "own_key":
         return _("Your own key pays for it; your plan does not count it.")
     if pocket == Bucket.Pocket.PACK:
-        return _("Your packs have %(left)s %(units)s left.") % {"left": f"{in_packs:,}", "units": name}
+        return _("Your packs have %(left)s %(units)s left.") % {"left": grouped(in_packs), "units": name}
     if pocket == Bucket.Pocket.OVERAGE:
         costs = {"price": dollars(price_microusd), "left": dollars(left_microusd)}
         return _("It costs %(price)s; %(left)s of your limit for this month are left.") % costs
     if unit is None or unit.left is None:
         return _("Your plan sets no limit to %(units)s.") % {"units": name}
-    told = {"left": f"{unit.left:,}", "limit": f"{unit.limit:,}", "units": name}
+    told = {"left": grouped(unit.left), "limit": grouped(unit.limit), "units": name}
     return _("Your plan has %(left)s of %(limit)s %(units)s left.") % told
 
 
@@ -112,7 +113,7 @@ def price(decision: "Decision") -> str:
         return str(WITH_OWN_KEY)
     if decision.pocket == Bucket.Pocket.PACK:
         left = sum(pack.left for pack in decision.packs if pack.meter == decision.unit)
-        return _("Your pack: %(left)s left") % {"left": f"{left:,}"}
+        return _("Your pack: %(left)s left") % {"left": grouped(left)}
     if decision.pocket == Bucket.Pocket.OVERAGE and beyond:
         if not cost:
             return _("Not counted in this chat")
@@ -143,7 +144,7 @@ def refusal(line: Any, features: Mapping[str, Any], *, brand: Brand, is_own: boo
         Account.Kind.BRAND: _("The plan of this brand"),
         Account.Kind.AGENT: _("The plan of this agent"),
     }.get(line.kind, _("What may be asked from here"))
-    told = {"left": f"{left:,}", "limit": f"{limit:,}", "wanted": f"{wanted:,}", "units": name}
+    told = {"left": grouped(left), "limit": grouped(limit), "wanted": grouped(wanted), "units": name}
     if limit == 0:
         said = [_("%(plan)s includes no %(units)s.") % {"plan": _("Your plan") if is_own else what, "units": name}]
     elif not is_own:

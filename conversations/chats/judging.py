@@ -8,6 +8,7 @@ from conversations.models import Correction, Feedback, Message
 from events import stream
 from lib.db import Principal, scope
 from lib.errors import Conflict, Invalid, NotFound
+from lib.figures import grouped
 
 MOST_CORRECTED = 20_000
 MOST_REASON = 2_000
@@ -59,7 +60,7 @@ def correct(principal: Principal, message_id: UUID, text: str, *, reason: str = 
     if len(text) > MOST_CORRECTED:
         raise Invalid(
             _("This is longer than %(most)s characters. Shorten it; your text is kept.")
-            % {"most": f"{MOST_CORRECTED:,}"}
+            % {"most": grouped(MOST_CORRECTED)}
         )
     with scope(principal):
         answer = _answer(principal, message_id)

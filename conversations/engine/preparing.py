@@ -18,6 +18,7 @@ from conversations.errors import StillAnswering, TooLong, TooMuchSaid
 from lib import clock
 from lib.db import Principal
 from lib.errors import Conflict, NotFound
+from lib.figures import grouped
 from lib.ids import uuid7
 from providers import breaker, calls, fallback, own_keys
 from providers.calls import Call
@@ -129,7 +130,7 @@ def prepare(
                 "This is too long for %(model)s: about %(tokens)s tokens, and it reads %(most)s with its answer. Shorten it, "
                 "or choose a model that reads more; your text is kept."
             )
-            % {"model": chosen.name, "tokens": f"{prompt_tokens:,}", "most": f"{chosen.context_window:,}"}
+            % {"model": chosen.name, "tokens": grouped(prompt_tokens), "most": grouped(chosen.context_window)}
         )
     asked_for: dict[str, Any] = {**told, **question.params}
     ready = Begun(

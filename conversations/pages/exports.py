@@ -24,6 +24,7 @@ from conversations.pages import browsing
 from lib import clock, files
 from lib.db import Principal, scope
 from lib.errors import Invalid, NotFound
+from lib.figures import grouped
 
 STRAIGHT = 50  # chats that are given at once; more are made in the background
 STRAIGHT_LETTERS: dict[str, int] = {packing.Form.PDF: 200_000}  # of all together; drawing takes its time
@@ -143,7 +144,7 @@ def _wanted(request: BrandRequest) -> list[UUID]:
         except ValueError as error:
             raise Invalid(_("One of these is no chat.")) from error
     if len(ids) > MOST:
-        raise Invalid(_("One export holds %(most)s chats at most. Choose fewer.") % {"most": f"{MOST:,}"})
+        raise Invalid(_("One export holds %(most)s chats at most. Choose fewer.") % {"most": grouped(MOST)})
     return ids
 
 

@@ -142,3 +142,13 @@ def test_a_cap_is_written_in_the_plans_own_currency(world):
     set_plan(world.act, "pro", currency="EUR")
 
     assert "€0 of €10" in text_of(browser(world.alice).get(PAGE))
+
+
+def test_a_german_reader_types_the_cap_as_it_is_shown(world):
+    client = browser(world.alice)
+    client.cookies["prefs"] = "language=de"
+
+    assert client.post(SWITCH, {"on": "on", "cap": "7,50 $"}).status_code == 303
+    page = client.get(PAGE).content.decode()
+    assert 'value="7.50"' in page
+    assert "7,50\u00a0$" in page

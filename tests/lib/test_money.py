@@ -1,8 +1,10 @@
 import pytest
+from django.utils import translation
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lib.money import dollars, price
+from lib.figures import grouped
+from lib.money import dollars, in_field, price
 
 
 def test_dollars_shows_what_is_needed_and_at_least_two_decimals():
@@ -39,3 +41,16 @@ def test_dollars_loses_no_micro_dollar(microusd):
 )
 def test_a_price_is_written_in_its_currency_without_empty_decimals(micro, currency, words):
     assert price(micro, currency) == words
+
+
+def test_german_readers_find_it_as_they_write_it_and_fields_are_the_same_for_all():
+    with translation.override("de"):
+        assert (dollars(1_234_567_890_000), dollars(-25_000)) == ("1.234.567,89\u00a0$", "-0,025\u00a0$")
+        assert (price(9_990_000), price(1_250_000_000, "EUR"), price(49_900_000, "CHF")) == (
+            "9,99\u00a0$",
+            "1.250\u00a0€",
+            "49,90 CHF",
+        )
+        assert (in_field(10_000_000), in_field(1_250_500_000)) == ("10", "1250.50")
+        assert grouped(1_234_567) == "1.234.567"
+    assert grouped(1_234_567) == "1,234,567"
