@@ -74,6 +74,16 @@ def test_an_app_signs_in_asks_refreshes_and_signs_out(app, world):
     assert app.ask().status_code == bearer(first).status_code == 401
 
 
+def test_the_plan_bounds_an_app_like_everything_else_of_its_person(app, world):
+    with scope(SERVICE):
+        Membership.objects.filter(brand=world.act, user=world.bob).update(rate_limit_per_minute=1)
+
+    told = [app.ask().status_code for _ in range(3)]
+
+    assert told[0] == 200
+    assert 429 in told
+
+
 def test_a_token_ends_with_its_person_s_right_to_it(app, world):
     """A-03: suspended, another password, no member any more; and it is no other brand's."""
     assert bearer(app.meta["access_token"], host="globex.localhost").status_code == 401
