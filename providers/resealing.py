@@ -1,4 +1,4 @@
-"""Seals members' own keys anew with the ring's first key, while members and answers go on using them."""
+"""Seals members' own keys and brands' webhooks anew with the ring's first key, while everybody goes on using them."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -7,6 +7,7 @@ from uuid import UUID
 from django.conf import settings
 from django.db.models import Count
 
+from events.models import WebhookEndpoint
 from lib.db import SERVICE, scope, send
 from lib.faults import fault
 from lib.sealed import CannotOpen, CannotSeal, Sealed, SealedTextField
@@ -14,6 +15,13 @@ from providers.models import ProviderKey
 
 AT_A_TIME = 100  # rows in one transaction
 RESEAL = "update providers_providerkey set secret = %(new)s where id = %(id)s and secret = %(old)s returning id"
+OF_WEBHOOKS = {
+    "secret": "update events_webhookendpoint set secret = %(new)s where id = %(id)s and secret = %(old)s returning id",
+    "old_secret": "update events_webhookendpoint set old_secret = %(new)s"
+    " where id = %(id)s and old_secret = %(old)s returning id",
+    "custom_headers": "update events_webhookendpoint set custom_headers = %(new)s"
+    " where id = %(id)s and custom_headers = %(old)s returning id",
+}
 
 
 @dataclass(slots=True)
@@ -46,33 +54,53 @@ def reseal(*, at_a_time: int = AT_A_TIME) -> Resealed:
             rows = ProviderKey.objects.exclude(key_id=done.sealed_with).order_by("pk")
             batch = list(rows.filter(pk__gt=after)[:at_a_time] if after else rows[:at_a_time])
             for row in batch:
-                _reseal(row, column, done)
+                _reseal(row, column, RESEAL, done)
         fault("after_resealing_a_batch")
         if not batch:
             break
         after = batch[-1].pk
+    _reseal_webhooks(done, at_a_time)
     done.left = {key_id: rows for key_id, rows in by_key().items() if key_id != done.sealed_with}
     return done
 
 
-def _reseal(row: ProviderKey, column: SealedTextField, done: Resealed) -> None:
-    before: Sealed = row.__dict__["secret"]
+def _reseal_webhooks(done: Resealed, at_a_time: int) -> None:
+    """Each of its columns by itself: they are sealed when they are changed."""
+    after = UUID(int=0)
+    while True:
+        with scope(SERVICE):
+            batch = list(WebhookEndpoint.objects.filter(pk__gt=after).order_by("pk")[:at_a_time])
+            for row in batch:
+                for name, statement in OF_WEBHOOKS.items():
+                    column, held = WebhookEndpoint._meta.get_field(name), row.__dict__[name]
+                    assert isinstance(column, SealedTextField)
+                    if held is not None and held.key_id != done.sealed_with:
+                        _reseal(row, column, statement, done)
+        if not batch:
+            return
+        after = batch[-1].pk
+
+
+def _reseal(row: ProviderKey | WebhookEndpoint, column: SealedTextField, statement: str, done: Resealed) -> None:
+    before: Sealed = row.__dict__[column.attname]
     try:
-        anew = column.seal(row.secret, row)
+        anew = column.seal(getattr(row, column.attname), row)
     except CannotOpen:
         done.unreadable.append(str(row.pk))
         return
-    if send((RESEAL, {"id": row.pk, "old": before.envelope, "new": anew.envelope}))[0]:
+    if send((statement, {"id": row.pk, "old": before.envelope, "new": anew.envelope}))[0]:
         done.resealed += 1
     else:
         done.changed_meanwhile += 1
 
 
 def by_key() -> Counter[str]:
-    """How many rows each key of a ring has sealed, by its id."""
+    """How much each key of a ring has sealed, by its id: members' keys, and what webhooks have that is secret."""
     with scope(SERVICE):
-        counted = ProviderKey.objects.order_by().values_list("key_id").annotate(rows=Count("pk"))
-        return Counter(dict(counted))
+        counted = Counter(dict(ProviderKey.objects.order_by().values_list("key_id").annotate(rows=Count("pk"))))
+        for hook in WebhookEndpoint.objects.only(*OF_WEBHOOKS).iterator():
+            counted.update(held.key_id for name in OF_WEBHOOKS if (held := hook.__dict__[name]) is not None)
+        return counted
 
 
 def without_key() -> int:

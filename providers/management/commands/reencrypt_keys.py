@@ -40,7 +40,8 @@ class Command(OperatorCommand):
         if result["unreadable"]:
             lines.append(
                 f"{len(result['unreadable']):,} cannot be opened: what sealed them is not in ENCRYPTION_KEYS, or they "
-                f"were changed by hand. Rows of providers_providerkey: {', '.join(result['unreadable'][:20])}"
+                "were changed by hand. Rows of providers_providerkey and events_webhookendpoint: "
+                f"{', '.join(result['unreadable'][:20])}"
             )
         for key_id, rows in result["left"].items():
             lines.append(f"{rows:,} are still sealed with {key_id}.")

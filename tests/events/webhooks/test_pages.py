@@ -13,7 +13,10 @@ from lib import clock, egress
 from lib.db import SERVICE, Principal, scope
 from lib.errors import Invalid
 from lib.ids import uuid7
+from lib.keyring import KeyRing
 from lib.secret import Secret
+from providers import resealing
+from tests.events.webhooks.conftest import RING
 
 pytestmark = pytest.mark.django_db
 NOON = datetime(2030, 6, 12, 12, tzinfo=UTC)
@@ -209,6 +212,24 @@ def test_a_webhook_that_leads_back_to_us_is_refused_before_it_does_anything(brow
     answer = browser.post("/api/v1/chat", b"{}", content_type="application/json", headers=sent)
 
     assert (answer.status_code, answer.json()["code"]) == (508, "loop_detected")
+
+
+def test_secrets_and_headers_are_sealed_anew_with_members_keys(world, settings):
+    """A-15: each column by itself, because each was sealed when it was changed."""
+    settings.EGRESS_ALLOW = ["hooks.example:443"]
+    alice = Principal("app_brand", world.act.pk, world.alice.pk)
+    made, secret = endpoints.make(
+        alice, endpoints.Wanted(name="A", url=FORM["url"], events=["*"], headers="X-Token: canary-7")
+    )
+    settings.ENCRYPTION_KEYS = KeyRing.parse("2:" + "cd" * 32 + "," + RING)
+    newer = endpoints.rotate(alice, made.pk)
+
+    assert resealing.by_key() == {"2": 2, "1": 1}
+    assert resealing.reseal().resealed == 1
+    settings.ENCRYPTION_KEYS = KeyRing.parse("2:" + "cd" * 32)
+    hook = only_hook()
+    assert (hook.secret, hook.old_secret) == (newer, secret)
+    assert custom_headers.opened(hook.custom_headers) == {"X-Token": "canary-7"}
 
 
 def test_a_brand_has_fifty_at_most(browser, world):
