@@ -7,6 +7,7 @@ from typing import Any
 from uuid import UUID
 
 from django.conf import settings
+from django.db.models.functions import Now
 from django.http.request import validate_host
 from django.utils.translation import gettext as _
 
@@ -95,6 +96,8 @@ def make(principal: Principal, wanted: Wanted) -> tuple[WebhookEndpoint, Secret]
         made = WebhookEndpoint(brand_id=principal.brand_id, user_id=principal.owner_id, **fields)
         made.secret = secret
         made.save(force_insert=True)
+        # By the clock that events are dated by: it hears of what happens from now on.
+        WebhookEndpoint.objects.filter(pk=made.pk).update(created_at=Now())
         _record(principal, "webhook.created", made, {"url": [None, made.url], "events": [None, made.events]})
     return made, secret
 

@@ -56,7 +56,7 @@ def _deliveries(events: list[Event]) -> list[WebhookDelivery]:
 
 
 def wants(endpoint: WebhookEndpoint, event: Event) -> bool:
-    if not KINDS[event.type].for_hooks:
+    if not KINDS[event.type].for_hooks or event.created_at < endpoint.created_at:
         return False
     if endpoint.agent_id and event.data.get("agent_id") != str(endpoint.agent_id):
         return False

@@ -5,8 +5,7 @@ import pytest
 
 from accounts.models import Membership
 from events import stream
-from events.reading import begin_now
-from events.webhooks import endpoints, queueing, sending
+from events.webhooks import endpoints, sending
 from lib.db import SERVICE, Principal, scope
 from lib.ids import uuid7
 from lib.keyring import KeyRing
@@ -29,7 +28,6 @@ def receiver(settings):
 
 @pytest.fixture
 def alice(live_world):
-    begin_now(queueing.READER)  # nobody hears of how the cast was made
     return Principal("app_brand", live_world.act.pk, live_world.alice.pk)
 
 
