@@ -11,6 +11,7 @@ from accounts.keys import READ, WRITE
 from accounts.rest import Api, Listed, operation
 from conversations.chats import keeping, listing, reading, retention, search, stats
 from conversations.chats.listing import Wanted
+from conversations.engine import tuning
 from conversations.models import Conversation, Message
 from conversations.rest import examples, recorded, shapes
 from events import activity
@@ -92,7 +93,12 @@ class OneConversation(OfConversation):
         asked={"title": "High towers", "pinned": True}, told=examples.CONVERSATION,
     )  # fmt: skip
     def patch(self, request: BrandRequest, conversation_id: UUID) -> Conversation:
-        """Change title, archive or pin"""
+        """Change title, archive, pin or define tools
+
+        Tools are what models may call, defined once for all questions of this conversation: in the words of chat
+        completions (`{"type": "function", "function": {…}}`), responses or messages. Calls are told as `function_call`;
+        record their results with the role `function`.
+        """
         asked, who, ids = self.asked, request.principal, [conversation_id]
         if "title" in asked:
             keeping.rename(who, conversation_id, asked["title"])
@@ -100,6 +106,8 @@ class OneConversation(OfConversation):
             (keeping.archive if asked["archived"] else keeping.unarchive)(who, ids)
         if "pinned" in asked:
             keeping.pin(who, request.brand, ids) if asked["pinned"] else keeping.unpin(who, ids)
+        if "tools" in asked:
+            tuning.define_tools(who, conversation_id, asked["tools"])
         return _one(request, conversation_id)
 
     @operation("deleteConversation", WRITE, tagged=True)

@@ -6,10 +6,13 @@ from rest_framework import serializers
 
 from accounts.rest.fields import Flag, Free, Id, Moment, Number, Paged, Query, Strict, Text, Whole
 from conversations.chats import keeping
+from conversations.doors.fields import MOST_TOOLS
+from conversations.doors.tools import tools
 from conversations.forms import MOST_CHARACTERS
 from conversations.models import Conversation, Message
 
 MOST_TITLE, MOST_PROMPT, MOST_MODEL, MOST_METADATA_BYTES = 200, 32_000, 80, 16_000
+MOST_CALL_ID = 200
 MOST_TOKENS, MOST_MAX_TOKENS = 10**9, 1_000_000  # of one message
 SORTS = {
     "last_message_at": "updated",
@@ -253,11 +256,53 @@ class SearchWanted(Query):
     after = Text(required=False, max_length=100)
 
 
+class Tools(serializers.ListField):
+    """What models may call, in the words of chat completions, responses or messages."""
+
+    child = Free()
+
+    def to_internal_value(self, data: Any) -> list[Any]:
+        return list(tools(super().to_internal_value(data)))
+
+
+class FunctionCall(Free):
+    """Which tools an assistant called, or which call a function's result is of."""
+
+    def to_internal_value(self, data: Any) -> dict[str, Any]:
+        told = super().to_internal_value(data)
+        calls = told.get("calls")
+        if told.keys() == {"call_id"} and _is_text(told["call_id"]):
+            return told
+        if (
+            told.keys() == {"calls"}
+            and isinstance(calls, list)
+            and 0 < len(calls) <= MOST_TOOLS
+            and all(map(_is_call, calls))
+        ):
+            return told
+        raise serializers.ValidationError(
+            'This is {"calls": [{"id", "name", "arguments"}]} of an assistant, or {"call_id"} of a function: all of it text.'
+        )
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and 0 < len(value) <= MOST_CALL_ID
+
+
+def _is_call(call: Any) -> bool:
+    is_whole = isinstance(call, dict) and call.keys() == {"id", "name", "arguments"}
+    return is_whole and _is_text(call["id"]) and _is_text(call["name"]) and isinstance(call["arguments"], str)
+
+
 class Change(Strict):
     title = Text(required=False, max_length=keeping.LONGEST_TITLE)
     archived = Flag(required=False)
     pinned = Flag(
         required=False, help_text="Pinned ones are kept whatever the plan says, and need one that keeps 30 days."
+    )
+    tools = Tools(
+        required=False,
+        help_text="What models may call, sent with each question of it from now on, whoever asks; [] takes them away.",
     )
 
 
@@ -275,11 +320,25 @@ class ToRecord(Strict):
 
 
 class MessageToRecord(Strict):
-    role = serializers.ChoiceField([Message.Role.USER.value, Message.Role.ASSISTANT.value, Message.Role.SYSTEM.value])
-    content = Text()
+    role = serializers.ChoiceField(Message.Role.values)
+    content = Text(
+        default="", allow_blank=True, help_text="Of a function its result; empty where an assistant only calls."
+    )
+    function_call = FunctionCall(required=False, most_bytes=MOST_METADATA_BYTES)
     tokens_used = Whole(min_value=0, max_value=MOST_TOKENS, default=0, help_text="Charged for an assistant's message.")
     model = Text(max_length=MOST_MODEL, default="", allow_blank=True)
     metadata = Free(most_bytes=MOST_METADATA_BYTES, default=dict, help_text="Your own; told again as it is.")
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        told = {Message.Role.ASSISTANT: "calls", Message.Role.FUNCTION: "call_id"}.get(attrs["role"])
+        call = attrs.get("function_call") or {}
+        if (call and told not in call) or (told == "call_id" and not call):
+            raise serializers.ValidationError(
+                {"function_call": "An assistant has calls, a function a call_id, others none."}
+            )
+        if not attrs["content"].strip() and "calls" not in call:
+            raise serializers.ValidationError({"content": "content is empty."})
+        return attrs
 
 
 class ToTrack(Strict):

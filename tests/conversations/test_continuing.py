@@ -5,6 +5,7 @@ import re
 import pytest
 from django.test import Client
 
+from accounts import keys
 from conversations.chats import pending, reading, recording
 from conversations.doors.fields import BadField
 from conversations.doors.tools import tools
@@ -217,3 +218,42 @@ def test_tools_of_a_chat_go_with_each_of_its_questions_and_calls_and_results_are
         tuning.define_tools(alice, made.pk, [])
     assert row(Conversation, pk=made.pk).settings == {}
     assert beginning.begin(alice, world.act, Question(text="No tools?", conversation_id=made.pk)).call.tools == ()
+
+
+def test_a_program_defines_tools_and_records_calls_and_results_over_rest(world, alice):
+    """C10, in S0's names: what is no tool, and a result of no call, is refused with the field that is wrong."""
+    made = factories.make_conversation(world.act, world.alice, "Tools")
+    with scope(SERVICE):
+        _, key = keys.create(
+            world.act,
+            world.alice,
+            name="tests",
+            scopes=["conversations:read", "conversations:write", "messages:record"],
+        )
+    program = Client(headers={"host": "act.localhost", "authorization": f"Bearer {key}"})
+    here = f"/api/v1/conversations/{made.pk}"
+
+    def sends(method, path, body):
+        answer = getattr(program, method)(path, body, content_type="application/json")
+        return answer.status_code, answer.json()
+
+    assert sends("patch", here, {"tools": [{"name": "weather", "input_schema": SCHEMA}]})[0] == 200
+    status, told = sends("patch", here, {"tools": [{"type": "function", "function": WEATHER}]})
+    assert (status, told["settings"]) == (200, {"tools": [WEATHER]})
+    assert sends("patch", here, {"tools": [{"type": "web_search"}]})[0] == 400
+    assert sends("patch", here, {"tools": "weather"})[0] == 400
+    call = {"id": "call_1", "name": "weather", "arguments": "{}"}
+    for wrong in (
+        {"role": "function", "content": "Rain."}, {"role": "user", "content": "x", "function_call": {"call_id": "call_1"}},
+        {"role": "assistant", "function_call": {"calls": [{"id": 1}]}}, {"role": "assistant"},
+        {"role": "user", "content": " "},
+        {"role": "function", "content": "Rain.", "function_call": {"calls": [call]}},
+    ):  # fmt: skip
+        assert sends("post", f"{here}/messages", wrong)[0] == 400, wrong
+    assert sends("post", f"{here}/messages", {"role": "user", "content": "Rain?"})[0] == 201
+    assert sends("post", f"{here}/messages", {"role": "assistant", "function_call": {"calls": [call]}})[0] == 201
+    result = {"role": "function", "content": "Rain.", "function_call": {"call_id": "call_1"}}
+    assert sends("post", f"{here}/messages", result)[0] == 201
+    begun = beginning.begin(alice, world.act, Question(text="So?", conversation_id=made.pk))
+    assert [message["role"] for message in begun.call.messages[-3:]] == ["assistant", "tool", "user"]
+    finish(begun)
