@@ -115,10 +115,18 @@ class Api:
     key_wrong_scope: int = 403
     for_admins: bool = False  # of the brand in the address
     for_visitors: bool = False
+    lacking: bool = False  # no key of the cast has its scope
+    for_brand: bool = False  # for admins and owners of the brand that is asked
 
     def answer(self, actor: str, method: str) -> set[int]:
         if method not in self.methods:
             return {405}
+        if self.lacking and actor in KEYS:
+            return {403}
+        if self.for_brand and actor not in NOBODY:
+            if actor not in {"brand_admin", "other_brand_at_home"}:
+                return {404}
+            return {404 if self.own and actor == "other_brand_at_home" else self.status}
         if self.for_admins and (actor in KEYS or actor not in NOBODY):
             return {200 if actor == "brand_admin" else 404}
         if actor == "key_wrong_scope":
@@ -180,6 +188,7 @@ def form(sent: int = 200) -> dict[str, int]:
 TOLD = {**safe(200), "OPTIONS": 200}  # a page that only says something
 POST, READ = frozenset({"POST"}), frozenset(SAFE)
 ALL_OWN = Api(READ, key_wrong_scope=200)  # a list of one's own
+OF_BRAND = {"lacking": True, "for_brand": True}
 OWN_ROW = Api(READ, key_wrong_scope=200, own=True)
 ROUTES: dict[str, "Rule"] = {
     "conversations:home": anybody(safe(200), safe(302)),
@@ -339,6 +348,21 @@ ROUTES: dict[str, "Rule"] = {
     "rest-messages": Apis(
         (OWN_ROW, Api(POST, 201, body=(("role", "user"), ("content", "hello")), own=True, for_sessions=False))
     ),
+    "rest-webhooks": Apis((Api(READ, **OF_BRAND), Api(POST, 400, **OF_BRAND))),
+    "rest-webhook": Apis(
+        (
+            Api(READ, own=True, **OF_BRAND),
+            Api(frozenset({"PATCH"}), own=True, **OF_BRAND),
+            Api(frozenset({"DELETE"}), 204, own=True, **OF_BRAND),
+        )
+    ),
+    "rest-webhook-test": Api(POST, 201, own=True, **OF_BRAND),
+    "rest-deliveries": Api(READ, own=True, **OF_BRAND),
+    "rest-replay": Api(POST, own=True, **OF_BRAND),
+    "rest-activity": Api(READ, **OF_BRAND),
+    "rest-notifications": Api(READ, lacking=True),
+    "rest-read-all": Api(POST, lacking=True),
+    "rest-read": Api(POST, 204, own=True, lacking=True),
     "brand-stats": Api(READ, for_admins=True),
     # Asked for no topic. What there is to hear for whom: test_realtime.py.
     "realtime": Api(frozenset({"GET"}), 400, for_visitors=True, key_wrong_scope=400),
