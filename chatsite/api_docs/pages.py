@@ -74,8 +74,8 @@ def page(request: HttpRequest) -> HttpResponse:
 
 
 @brand_member
-@confirmed
 @require_POST
+@confirmed
 def key(request: BrandRequest) -> HttpResponse:
     """Make the key, and show the page with it in every example. The one before is over then."""
     who = request.principal

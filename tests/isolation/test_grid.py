@@ -553,6 +553,7 @@ def plain(text, *ids):
     text = re.sub(r'"exported_at": "[^"]+"', "", text)
     text = re.sub(r"/stand-in/(\w+)/\w+/", r"/stand-in/\1/", text)  # a page of one's own, made for this visit
     text = re.sub(r"\b(state|code_challenge)=[\w-]+", "", text)  # of a log-in elsewhere
+    text = re.sub(r'"\d{4}-\d\d-\d\dT[\d:.]+\+00:00"', '""', text)  # when it was asked
     return UUID.sub("", text)
 
 
