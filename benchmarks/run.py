@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from benchmarks import history, pages, processes, streams, walls
+from benchmarks import history, listeners, pages, processes, streams, walls
 from benchmarks.table import Row, show
 
 
@@ -39,6 +39,7 @@ def main() -> None:
     try:
         rows += streams.measure(quick=quick)
         rows += processes.measure(quick=quick)
+        rows += listeners.measure(quick=quick)
         rows += walls.measure()
         rows += history.measure(quick=quick)
         rows += pages.measure(quick=quick)

@@ -36,8 +36,8 @@ from tests.conversations.test_crashes import busy
 from tests.server import Person, eventually, said
 from tests.upstream import PROJECT
 
-IDLE = int(os.environ.get("SOAK_IDLE_LISTENERS", "60"))
-EVENTS = int(os.environ.get("SOAK_REALTIME_EVENTS", "240"))
+IDLE = int(os.environ.get("SOAK_IDLE_LISTENERS", "30"))
+EVENTS = int(os.environ.get("SOAK_REALTIME_EVENTS", "120"))
 WRITERS = 4
 READS = ("conversations:read", "notifications:read")
 
