@@ -1,7 +1,7 @@
 """What happened: one append-only stream for programs, one log for people who must answer for what they did, what people were
 told and mailed, and what is wrong now for those who run the house."""
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
@@ -10,6 +10,16 @@ from django.db.models import F, Func, Q
 from accounts.models import Brand, BrandOwned, Owned, User
 from lib.ids import uuid7
 from lib.sealed import SealedTextField
+
+
+class FilledIn(models.BigIntegerField):
+    """Filled in by the database and not read back: whoever may only add rows could not."""
+
+    db_returning = False
+
+    def deconstruct(self) -> Any:
+        name, _, args, kwargs = super().deconstruct()
+        return name, "django.db.models.BigIntegerField", args, kwargs
 
 
 class Event(BrandOwned):
@@ -25,10 +35,8 @@ class Event(BrandOwned):
     owner_id = models.UUIDField(null=True)  # whose doing it was, when it was a person's
     data = models.JSONField(default=dict)
     # What events.reading goes by; the database fills both in. Rows of before they were there have 0.
-    xid = models.BigIntegerField(
-        db_default=Func(function="pg_current_xact_id", template="(%(function)s()::text)::bigint")
-    )
-    seq = models.BigIntegerField(db_default=0, editable=False)
+    xid = FilledIn(db_default=Func(function="pg_current_xact_id", template="(%(function)s()::text)::bigint"))
+    seq = FilledIn(db_default=0, editable=False)
 
     class Meta:
         indexes = [

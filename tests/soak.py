@@ -50,6 +50,11 @@ def parts(given: argparse.Namespace) -> list[Part]:
             {"SOAK_ABUSE_S": given.abuse_s},
         ),
         Part(
+            "webhooks: 1,000 events, three of ten tries fail, the sender killed five times; a hostile receiver",
+            ["tests/events/webhooks/test_sending.py"],
+            {"SOAK_EVENTS": 1002},
+        ),
+        Part(
             f"random kills under load, {given.random_s} s",
             ["tests/conversations/test_random_kills.py"],
             {"SOAK_RANDOM_S": given.random_s},
