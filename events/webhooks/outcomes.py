@@ -3,12 +3,12 @@
 import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from email.utils import parsedate_to_datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 import orjson
+from django.utils.http import parse_http_date_safe
 from django.utils.translation import gettext as _
 
 from accounts import preferences
@@ -63,13 +63,12 @@ def excerpt(answer: Answer, secrets: Iterable[Secret | str]) -> str:
 
 
 def _wished(answer: Answer, now: datetime) -> timedelta | None:
+    """In either way of HTTP. What is neither, however long or odd, asks for nothing: nobody may stop us by what they say."""
     said = answer.headers.get("Retry-After", "").strip()
     if said.isascii() and said.isdigit():
-        return timedelta(seconds=min(int(said), 10**6))
-    try:
-        return parsedate_to_datetime(said) - now
-    except (ValueError, TypeError):
-        return None
+        return timedelta(seconds=int(said) if len(said) < 7 else 10**6)
+    moment = parse_http_date_safe(said)
+    return None if moment is None else datetime.fromtimestamp(moment, UTC) - now
 
 
 # What was switched off while it was on the wire has arrived all the same; what another sender took over is its own.

@@ -166,7 +166,12 @@ def test_tries_follow_the_schedule_and_a_receiver_that_asks_for_more_time_gets_i
     assert schedule.next_at(4, most_retries=3, now=NOON) is None
     assert schedule.next_at(1, most_retries=9, now=NOON, wished=timedelta(hours=3)) >= NOON + timedelta(hours=3)
     assert schedule.next_at(1, most_retries=9, now=NOON, wished=timedelta(days=99)) <= NOON + timedelta(hours=26.4)
-    for said, wished in (("7", 7), ("Wed, 12 Jun 2030 12:01:00 GMT", 60), ("soon", None), ("-1", None), ("", None)):
+    for said, wished in (
+        *(("7", 7), ("Wed, 12 Jun 2030 12:01:00 GMT", 60), ("soon", None), ("-1", None), ("", None)),
+        # What no number and no clock can hold would stop the sender of all brands.
+        *(("9" * 5000, 10**6), ("Fri, 31 Dec 99999999999999 23:59:59 GMT", None)),
+        ("Fri, 31 Dec 2026 23:59:59 +99999999999999999999", None),
+    ):
         answer = egress.Answer(429, {"Retry-After": said}, b"")
         assert outcomes._wished(answer, NOON) == (None if wished is None else timedelta(seconds=wished))
 
