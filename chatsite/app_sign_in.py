@@ -5,13 +5,19 @@ address is confirmed by its mail, a second step is asked for, a new member has a
 pages. Cookies are neither read nor set.
 """
 
+import functools
+
+import orjson
 from allauth.headless.account.views import LoginView, RequestPasswordResetView, SessionView, SignupView
 from allauth.headless.constants import Client
 from allauth.headless.mfa.views import AuthenticateView
 from allauth.headless.tokens.views import RefreshTokenView
+from django.http import HttpRequest
+from django.http.response import HttpResponseBase
 from django.urls import path
 
-from accounts.access import declare
+from accounts.access import View, declare
+from lib import strict_json
 
 VIEWS = {
     "auth/signup": SignupView,
@@ -22,7 +28,21 @@ VIEWS = {
     "tokens/refresh": RefreshTokenView,
 }
 
+
+def strictly(view: View) -> View:
+    """What allauth's own reading of JSON stumbles over, halves of surrogate pairs and absurd depth, never reaches it."""
+
+    @functools.wraps(view)
+    def wrapper(request: HttpRequest) -> HttpResponseBase:
+        if request.body:
+            request._body = orjson.dumps(strict_json.read(request.body))  # type: ignore[attr-defined]
+        response: HttpResponseBase = view(request)
+        return response
+
+    return declare(wrapper, "public")
+
+
 urlpatterns = [
-    path(address, declare(view.as_api_view(client=Client.APP), "public"), name=f"app-{address.rpartition('/')[2]}")
+    path(address, strictly(view.as_api_view(client=Client.APP)), name=f"app-{address.rpartition('/')[2]}")
     for address, view in VIEWS.items()
 ]

@@ -251,3 +251,20 @@ def test_signing_up_in_an_app_makes_as_whole_a_member_as_the_page(world, setting
         Brand.objects.filter(pk=world.act.pk).update(open_sign_up=False)
     brands.forget()
     assert App()("post", "auth/signup", {**dora, "email": "eve@example.com"}).status_code == 403
+
+
+def test_json_that_two_parsers_read_in_two_ways_is_refused_in_words(world):
+    """A-06, A-09: before allauth reads it, which would answer 500 to each of these."""
+    hostile = [
+        b"[" * 200_000,
+        b'{"email": ' + b"9" * 6000 + b"}",
+        b'{"email": "bob@example.com", "password": "\\ud800"}',
+        b'{"email": "b\\ud800@example.com"}',
+        b'{"refresh_token": "\\ud800"}',
+        b'{"email": "eve@example.com", "email": "bob@example.com"}',
+    ]
+    browser = Client(headers={"host": "act.localhost"})
+    for path in ("auth/signup", "auth/login", "auth/2fa/authenticate", "auth/password/request", "tokens/refresh"):
+        for body in hostile:
+            answer = browser.post(WAYS + path, body, content_type="application/json")
+            assert answer.status_code in (400, 401), (path, body[:60])
