@@ -1,13 +1,14 @@
 """/manage/activity/: a brand's admins look for who did what, see before and after, and take the log home."""
 
 from dataclasses import replace
-from datetime import datetime, time, timedelta
+from datetime import date, datetime, time, timedelta
 from typing import Any
 from urllib.parse import urlencode
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from django import forms
+from django.core.validators import MaxValueValidator, MinValueValidator
 from django.http import HttpResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import render
@@ -22,6 +23,9 @@ from events.models import Activity, ActivityOrigin
 from lib.db import scope
 from lib.errors import NotFound
 
+# Whose ids can be told: before 1970 there are none, and after the last day there is no next one.
+KNOWN_DAYS = [MinValueValidator(date(1971, 1, 1)), MaxValueValidator(date(9000, 1, 1))]
+
 
 class Search(forms.Form):
     """What an admin looks for, as it stands in the address."""
@@ -30,8 +34,8 @@ class Search(forms.Form):
     action = forms.CharField(required=False, max_length=60, label=lazy("Action"))
     resource = forms.CharField(required=False, max_length=64, label=lazy("Thing"))
     q = forms.CharField(required=False, max_length=100, label=lazy("Words"))
-    since = forms.DateField(required=False, label=lazy("From"))
-    until = forms.DateField(required=False, label=lazy("To"))
+    since = forms.DateField(required=False, label=lazy("From"), validators=KNOWN_DAYS)
+    until = forms.DateField(required=False, label=lazy("To"), validators=KNOWN_DAYS)
     after = forms.UUIDField(required=False)
 
     def wanted(self, request: BrandRequest) -> Wanted:

@@ -43,7 +43,7 @@ class Wanted:
     agent_id: UUID | None = None
 
     def checked(self, before: Secret | None = None) -> dict[str, Any]:
-        name, url, events = self.name.strip(), self.url.strip(), list(dict.fromkeys(self.events))
+        name, url, events = self.name.replace("\0", "").strip(), self.url.strip(), list(dict.fromkeys(self.events))
         if not name or len(name) > 80:
             raise Invalid(_("Give the webhook a name of at most 80 characters."))
         if unknown := [wanted for wanted in events if not catalogue.knows(wanted)]:

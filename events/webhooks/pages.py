@@ -134,7 +134,10 @@ def _moment(request: BrandRequest, name: str) -> datetime | None:
     typed = request.POST.get(name, "").strip()
     if not typed:
         return None
-    moment = parse_datetime(typed)
+    try:
+        moment = parse_datetime(typed)
+    except ValueError:  # written like one, of a thirteenth month
+        moment = None
     if moment is None:
         raise Invalid(_("Write a time as year-month-day, then hour:minute."))
     return moment if moment.tzinfo else moment.replace(tzinfo=ZoneInfo(request.brand.zone))

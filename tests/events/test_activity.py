@@ -164,7 +164,8 @@ def test_an_admin_finds_lines_page_by_page_and_nobody_else_does(written):
     ]:  # fmt: skip
         answer = alice.get(f"/manage/activity/?{asked}")
         assert (answer.status_code, len(answer.context["rows"])) == (200, count), asked
-    assert alice.get("/manage/activity/?since=yesterday&after=here").status_code == 422
+    for odd in ("since=yesterday&after=here", "since=1969-12-31", "until=0001-01-01", "until=9999-12-31"):
+        assert alice.get(f"/manage/activity/?{odd}").status_code == 422, odd
     assert "No line fits" in alice.get("/manage/activity/?q=nothing").content.decode()
     line = alice.get(f"/manage/activity/{first.context['rows'][5]['line'].pk}/").content.decode()
     assert "203.0.113.7" in line
