@@ -100,7 +100,7 @@ def allowed(pocket: str, *, unit: Standing | None, in_packs: int, price_microusd
     if pocket == Bucket.Pocket.OVERAGE:
         costs = {"price": dollars(price_microusd), "left": dollars(left_microusd)}
         return _("It costs %(price)s; %(left)s of your limit for this month are left.") % costs
-    if unit is None or unit.left is None:
+    if unit is None or unit.left is None or unit.limit is None:
         return _("Your plan sets no limit to %(units)s.") % {"units": name}
     told = {"left": grouped(unit.left), "limit": grouped(unit.limit), "units": name}
     return _("Your plan has %(left)s of %(limit)s %(units)s left.") % told

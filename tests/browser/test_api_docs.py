@@ -1,4 +1,4 @@
-"""/api/docs/ by hand: a key for an hour stands in every example, a request is sent and answered; and whether everybody can."""
+"""/api/docs/ by hand: a key for an hour stands in every example, a request is sent and answered; and whether all can."""
 
 import os
 import re

@@ -323,8 +323,10 @@ def test_all_my_data_is_all_of_mine_and_nobody_elses(world, talk, django_capture
     with scope(factories.member(world.act, world.bob)):
         Conversation.objects.filter(pk=binned.pk).update(deleted_at=clock.now())
 
+    bob = client(world.bob)
+    asked = bob.post("/settings/data/take/")  # who is there, first; it goes on then
     with django_capture_on_commit_callbacks(execute=True):
-        client(world.bob).post("/settings/data/take/")
+        bob.post(asked.headers["Location"], {"password": factories.PASSWORD})
 
     with scope(SERVICE):
         export = Export.objects.get()

@@ -23,7 +23,7 @@ from conversations.chats import keeping, withdrawing
 from conversations.models import Conversation, Message
 from events import notices, stream
 from events.models import Activity, Event
-from events.reading import Batch, Place
+from events.reading import Batch, Look, Place
 from events.realtime.hub import MOST_BEHIND, Hub, Subscription
 from events.realtime.notifications import NOTIFICATIONS
 from events.realtime.standing import Listener
@@ -343,7 +343,7 @@ async def test_who_reads_too_slowly_keeps_no_more_than_a_bounded_number_of_event
             Event(brand_id=brand_id, type=notices.CREATED, subject_id=uuid7(), owner_id=owner_id, data={}, xid=7, seq=n)
             for n in range(count)
         ]
-        return Batch(events, Place(8, 8, 0), Place(7, 8, 0))
+        return Batch(events, Place(Look(8), Look(8)), Place(Look(7), Look(8)))
 
     hub.hand_out(happens(MOST_BEHIND), [table])
     assert len(subscription.news) == MOST_BEHIND

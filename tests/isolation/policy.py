@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from typing import Any
 
 METHODS = ["GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"]
 SAFE = {"GET", "HEAD"}
@@ -188,7 +189,7 @@ def form(sent: int = 200) -> dict[str, int]:
 TOLD = {**safe(200), "OPTIONS": 200}  # a page that only says something
 POST, READ = frozenset({"POST"}), frozenset(SAFE)
 ALL_OWN = Api(READ, key_wrong_scope=200)  # a list of one's own
-OF_BRAND = {"lacking": True, "for_brand": True}
+OF_BRAND: dict[str, Any] = {"lacking": True, "for_brand": True}
 OWN_ROW = Api(READ, key_wrong_scope=200, own=True)
 ROUTES: dict[str, "Rule"] = {
     "conversations:home": anybody(safe(200), safe(302)),

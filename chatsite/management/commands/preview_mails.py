@@ -20,11 +20,11 @@ class Command(OperatorCommand):
         parser.add_argument("--brand", required=True, help="slug of the brand whose look they have")
         parser.add_argument("--into", required=True, help="folder, made if it is not there")
 
-    def work(self, *, brand: str, into: str, **options: Any) -> dict[str, Any]:
-        look = Brand.objects.filter(slug=brand).first()
+    def work(self, **options: Any) -> dict[str, Any]:
+        look = Brand.objects.filter(slug=options["brand"]).first()
         if look is None:
-            raise NotFound(f"There is no brand {brand}. `manage.py create_brand` makes one.")
-        folder, count = Path(into), 0
+            raise NotFound(f"There is no brand {options['brand']}. `manage.py create_brand` makes one.")
+        folder, count = Path(options["into"]), 0
         for language, _name in settings.LANGUAGES:
             for mail in previews(look, language):
                 here = folder / language / mail.template
