@@ -14,7 +14,8 @@ pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
 SHOTS = os.environ.get("SHOTS")  # a folder: what a person would see, for people to look at
 GERMAN = [
     "/settings/", "/c/", "/settings/plan/", "/pricing/", "/history/", "/settings/keys/", "/manage/settings/",
-    "/manage/activity/",
+    "/manage/activity/", "/manage/members/", "/manage/webhooks/", "/manage/webhooks/new/", "/manage/deliveries/",
+    "/manage/api-keys/", "/settings/api-keys/", "/notifications/", "/api/docs/",
 ]  # fmt: skip
 
 
