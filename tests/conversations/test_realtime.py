@@ -148,7 +148,7 @@ async def test_what_happens_while_nobody_listens_is_heard_once_and_in_order_at_w
             place = ear.id
         writing = [loop.run_in_executor(None, write, person, n, mine, time.sleep) for n, mine in enumerate(told)]
         hop = 0
-        while not all(one.done() for one in writing) or len(heard) < sum(map(len, told)):
+        while hop < 6 or not all(one.done() for one in writing) or len(heard) < sum(map(len, told)):
             at = other if hop % 2 and hop < 6 else web
             async with listening(http, at, person, "notifications", after=place) as ear:
                 most = random.randint(1, 20)
