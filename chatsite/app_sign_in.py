@@ -35,7 +35,7 @@ def strictly(view: View) -> View:
     @functools.wraps(view)
     def wrapper(request: HttpRequest) -> HttpResponseBase:
         if request.body:
-            request._body = orjson.dumps(strict_json.read(request.body))  # type: ignore[attr-defined]
+            request._body = orjson.dumps(strict_json.read(request.body))
         response: HttpResponseBase = view(request)
         return response
 

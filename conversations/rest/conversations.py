@@ -16,9 +16,10 @@ from conversations.models import Conversation, Message
 from conversations.rest import examples, recorded, shapes
 from events import activity
 from lib.db import scope
-from lib.errors import Invalid, NotFound
+from lib.errors import Forbidden, Invalid, NotFound
 
 MOST = 200
+OF_BRAND = "brand:read"
 
 
 class OfConversation(Api):
@@ -36,8 +37,9 @@ class Conversations(recorded.Begins, OfConversation):
     def get(self, request: BrandRequest) -> Listed:
         """List conversations
 
-        Your own, or with `user` another member's, for the brand's admins and owners: titles are content, so each such
-        reading is written to the brand's activity log. What a plan does not keep (history of 0 days) is in no list.
+        Your own. With `user` another member's, for the brand's admins and owners, who are signed in themselves: no key
+        may. Titles are content, so each such reading is written to the brand's activity log. What a plan does not keep
+        (history of 0 days) is in no list.
         """
         given, who = self.query, request.principal
         if given.get("brand", request.brand.slug) not in (request.brand.slug, str(request.brand.pk)):
@@ -56,7 +58,9 @@ class Conversations(recorded.Begins, OfConversation):
         return Listed(page.rows, page.more)
 
     def of_another(self, request: BrandRequest, user: UUID, wanted: Wanted) -> Listed:
-        """Raises NotFound for who is no admin of the brand."""
+        """Raises NotFound for who is no admin of the brand, and Forbidden for a key: no scope says this of one."""
+        if request.principal.key_id:
+            raise Forbidden("An API key lists the conversations of its own person only.")
         admin = replace(request.principal, role="app_brand")
         with scope(admin):
             kept = Conversation.objects.filter(retention.listed_to_others(admin.brand_id), brand_id=admin.brand_id)
@@ -204,7 +208,7 @@ class Stats(OfConversation):
 
 
 class BrandStats(OfConversation):
-    @operation("getConversationStats", READ, answers=shapes.BrandStats(), role="app_brand", told=examples.BRAND_STATS)
+    @operation("getConversationStats", OF_BRAND, answers=shapes.BrandStats(), role="app_brand", told=examples.BRAND_STATS)
     def get(self, request: BrandRequest, slug: str) -> Any:
         """Count a brand's conversations
 

@@ -137,7 +137,7 @@ def test_conversations_are_listed_as_asked(world, bob):
     assert titles(f"brand=act&user={world.bob.pk}&sort_by=title&sort_order=asc&limit=2") == ["alpha", "Beta"]
     for query, status in [
         ("brand=globex", 404),
-        (f"user={world.alice.pk}", 404),
+        (f"user={world.alice.pk}", 403),
         ("archived=perhaps", 400),
         ("sort_by=owner_id", 400),
         ("limit=0", 400),
@@ -169,11 +169,18 @@ def test_a_conversation_is_changed_archived_found_counted_and_deleted(world, bob
 def test_a_brands_figures_are_its_admins_and_a_key_does_no_more_than_its_scopes(world, bob):
     factories.make_conversation(world.act, world.bob)
     alice, reader = Rest(world.act, world.alice), Rest(world.act, world.bob, keys.READ)
+    counter = Rest(world.act, world.alice, "brand:read")
     chat = factories.make_conversation(world.act, world.bob)
 
-    assert alice.get("brands/act/stats").json()["total_conversations"] == 2
-    assert bob.get("brands/act/stats").status_code == 404
-    assert alice.get("brands/globex/stats").status_code == 404
+    assert counter.get("brands/act/stats").json()["total_conversations"] == 2
+    assert counter.get("brands/globex/stats").status_code == 404
+    for other in (alice, bob):  # who may read their own conversations alone
+        assert other.get("brands/act/stats").status_code == 403
+    listed = alice.get(f"conversations?user={world.bob.pk}")
+    assert listed.status_code == 403, "titles of somebody else's are not an admin's own conversations"
+    page = Client(headers={"host": "act.localhost"})
+    page.force_login(world.alice)
+    assert len(page.get(f"/api/v1/conversations?user={world.bob.pk}").json()) == 2
     assert reader.get(f"conversations/{chat.pk}").status_code == 200
     for method, path in (("DELETE", f"conversations/{chat.pk}"), ("POST", "chat"), ("POST", "conversations")):
         assert reader(method, path, {"message": "x", "title": "x"}).status_code == 403, path

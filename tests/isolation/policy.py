@@ -114,7 +114,6 @@ class Api:
     own: bool = False  # the row in the address is the person's alone
     for_sessions: bool = True
     key_wrong_scope: int = 403
-    for_admins: bool = False  # of the brand in the address
     for_visitors: bool = False
     lacking: bool = False  # no key of the cast has its scope
     for_brand: bool = False  # for admins and owners of the brand that is asked
@@ -128,8 +127,6 @@ class Api:
             if actor not in {"brand_admin", "other_brand_at_home"}:
                 return {404}
             return {404 if self.own and actor == "other_brand_at_home" else self.status}
-        if self.for_admins and (actor in KEYS or actor not in NOBODY):
-            return {200 if actor == "brand_admin" else 404}
         if actor == "key_wrong_scope":
             return {self.key_wrong_scope}
         if actor in KEYS:
@@ -364,7 +361,7 @@ ROUTES: dict[str, "Rule"] = {
     "rest-notifications": Api(READ, lacking=True),
     "rest-read-all": Api(POST, lacking=True),
     "rest-read": Api(POST, 204, own=True, lacking=True),
-    "brand-stats": Api(READ, for_admins=True),
+    "brand-stats": Api(READ, for_brand=True, lacking=True, own=True),
     # Asked for no topic. What there is to hear for whom: test_realtime.py.
     "realtime": Api(frozenset({"GET"}), 400, for_visitors=True, key_wrong_scope=400),
     # Whoever has the link of a session may use it, as at Stripe. Nobody can guess one.
