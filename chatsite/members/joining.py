@@ -15,20 +15,25 @@ from lib.errors import Forbidden, NotAuthenticated
 
 def join(brand: Brand, user: User, role: str = Membership.Role.MEMBER) -> Membership:
     """Make a person a member with the brand's default plan; a member already stays as is. In the service scope."""
+    return _joined(brand, user, role)[0]
+
+
+def _joined(brand: Brand, user: User, role: str) -> tuple[Membership, bool]:
     with scope(SERVICE):
         membership, is_new = Membership.objects.get_or_create(brand=brand, user=user, defaults={"role": role})
         if is_new:
             assign_default_plan(brand, user.pk)
             stream.publish(brand.pk, "member.joined", subject=("user", user.pk), owner_id=user.pk)
-        return membership
+        return membership, is_new
 
 
 def join_oneself(brand: Brand, user: User, role: str = Membership.Role.MEMBER) -> Membership:
-    """join(), of the person's own accord, which the brand's log says."""
+    """join(), of the person's own accord, which the brand's log says: once, however often they ask for it."""
     with scope(SERVICE):
-        membership = join(brand, user, role)
-        told = {"role": [None, membership.role]}
-        activity.record(brand.pk, "member.joined", actor_id=user.pk, resource=("user", user.pk), changes=told)
+        membership, is_new = _joined(brand, user, role)
+        if is_new:
+            told = {"role": [None, membership.role]}
+            activity.record(brand.pk, "member.joined", actor_id=user.pk, resource=("user", user.pk), changes=told)
         return membership
 
 

@@ -28,6 +28,7 @@ Role = Membership.Role
 RANK: dict[str, int] = {Role.MEMBER: 0, Role.ADMIN: 1, Role.OWNER: 2}
 UNDO_FOR = timedelta(minutes=10)
 SALT = "chatsite.members.removed"
+TOO_LATE = gettext_lazy("It is too late to take this back. Invite them again: they find their chats as they were.")
 # What the person is told by mail: a title, and what that means for them.
 TOLD = {
     Role.MEMBER: (
@@ -162,15 +163,20 @@ def removed_one(principal: Principal, removed: str) -> tuple[UUID, str, bool] | 
 
 
 def restore(asked: Asked, removed: str) -> Membership:
-    """Take remove() back. Raises Invalid when it is too late for that, AboveYou."""
+    """Take remove() back, once: who is a member by then stays as they are. Raises Invalid when it is too late, AboveYou."""
     found = removed_one(asked.principal, removed)
     if found is None:
-        raise Invalid(_("It is too late to take this back. Invite them again: they find their chats as they were."))
+        raise Invalid(TOO_LATE)
     user_id, role, was_suspended = found
     with opening(SERVICE, key=asked.principal.brand_id):
         mine = acting(asked.principal)
         refuse_above(mine, role)
-        theirs = join(mine.brand, User.objects.get(pk=user_id), role)
+        if here := Membership.objects.filter(brand=mine.brand, user=user_id).first():
+            return here
+        user = User.objects.filter(pk=user_id).first()
+        if user is None:
+            raise Invalid(TOO_LATE)
+        theirs = join(mine.brand, user, role)
         if was_suspended:
             Membership.objects.filter(pk=theirs.pk).update(suspended_at=clock.now())
         asked.record("member.restored", ("user", user_id), {"role": role})

@@ -146,9 +146,14 @@ def test_who_has_an_account_joins_by_the_link_and_nobody_else_does(world, erin):
     write(Membership.objects.filter(user=erin), suspended_at=clock.now())
     assert not opens(fourth)
     write(Membership.objects.filter(user=erin), suspended_at=None)
+    for _ in range(3):
+        charlie.post("/join/")
+    assert actions(brand).count("member.joined") == 1, "asking again writes no line"
     joined = charlie.post(fourth, follow=True)
     assert joined.request["PATH_INFO"] == "/c/"
     assert roles(brand)["charlie@example.com"] == "admin"
+    raised = read(Activity.objects.filter(brand=brand, action="member.role_changed"))
+    assert [(line.actor_id, line.changes) for line in raised] == [(world.charlie.pk, {"role": ["member", "admin"]})]
     assert charlie.post(fourth).status_code == 404
     member_already = admin.post(INVITE, {"do": "invite", "email": "charlie@example.com", "role": "member"})
     assert (member_already.status_code, "is a member already" in member_already.content.decode()) == (409, True)
@@ -257,6 +262,15 @@ def test_removing_is_taken_back_within_ten_minutes_and_final_after_that(world, e
     assert roles(world.act)["bob@example.com"] == "member"
     assert bob.get(f"/c/{talk.pk}/").status_code == 200
     assert parting.part(world.act.pk, world.bob.pk) is False
+
+    write(Membership.objects.filter(user=world.bob), suspended_at=clock.now())
+    gone = admin.post(CHANGE, {"do": "remove", "member": world.bob.pk}, follow=True)
+    suspended = re.search(r'name="removed" value="([^"]+)"', gone.content.decode())[1]
+    admin.post(CHANGE, {"do": "restore", "removed": suspended})
+    write(Membership.objects.filter(user=world.bob), suspended_at=None, role="owner")
+    admin.post(CHANGE, {"do": "restore", "removed": suspended})
+    assert read(Membership.objects.filter(brand=world.act, user=world.bob, suspended_at=None)), "taken back once"
+    write(Membership.objects.filter(user=world.bob), role="member")
 
     admin.post(CHANGE, {"do": "remove", "member": world.bob.pk})
     monkeypatch.setattr(standing, "UNDO_FOR", timedelta(seconds=-1))
