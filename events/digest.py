@@ -64,7 +64,8 @@ def _due(now: datetime) -> dict[tuple[UUID, UUID], str]:
 def _send(brand_id: UUID, user_id: UUID, zone: str, now: datetime) -> bool:
     with scope(SERVICE):
         brand = Brand.objects.get(pk=brand_id)
-        is_member = Membership.objects.filter(brand=brand, user_id=user_id, user__is_active=True).exists()
+        members = Membership.objects.filter(brand=brand, user__is_active=True, suspended_at=None)
+        is_member = members.filter(user_id=user_id).exists()
         rows = NoticePreference.objects.select_for_update(of=("self",)).filter(COLLECTED)
         due = rows.filter(brand=brand, owner_id=user_id)
         items: list[Notification] = []

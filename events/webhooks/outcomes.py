@@ -162,7 +162,10 @@ def _tell(endpoint: WebhookEndpoint, *, is_off: bool, now: datetime) -> None:
             changes={"is_active": [True, False], "off_because": ["", endpoint.off_because]},
         )
     managers = Membership.objects.filter(
-        brand_id=endpoint.brand_id, role__in=[Membership.Role.OWNER, Membership.Role.ADMIN], user__is_active=True
+        brand_id=endpoint.brand_id,
+        role__in=[Membership.Role.OWNER, Membership.Role.ADMIN],
+        user__is_active=True,
+        suspended_at=None,
     )
     once = (
         f"webhook:{endpoint.pk}:off:{now:%Y-%m-%dT%H:%M}" if is_off else f"webhook:{endpoint.pk}:failed:{now:%Y-%m-%d}"

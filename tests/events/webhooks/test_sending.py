@@ -14,7 +14,7 @@ from django.conf import settings as site
 from django.db import connections, transaction
 from standardwebhooks import Webhook, WebhookVerificationError
 
-from accounts.models import Brand
+from accounts.models import Brand, Membership
 from events import catalogue, stream
 from events.models import Activity, EmailLog, Notification, WebhookDelivery, WebhookEndpoint
 from events.webhooks import endpoints, outcomes, queueing, replaying
@@ -22,6 +22,7 @@ from lib import clock
 from lib.db import SERVICE, scope, send
 from lib.ids import uuid7
 from tests.events.webhooks.conftest import RING, happen, hook, sender, until
+from tests.factories import make_user
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(180)]
 EVENTS, KILLS = int(os.environ.get("SOAK_EVENTS", "60")), 5
@@ -181,6 +182,9 @@ def test_what_is_deleted_off_or_suspended_is_sent_nothing_any_more(receiver, ali
 def test_what_never_arrives_is_given_up_told_and_sent_again_by_hand(receiver, alice):
     """W-12: with the clock moved on between the tries; then the receiver is mended and the range is sent again."""
     hooked, _ = hook(alice, receiver.url("500"), max_retries=2)
+    frank = make_user("frank@example.com")
+    with scope(SERVICE):
+        Membership.objects.create(brand_id=alice.brand_id, user=frank, role="admin", suspended_at=clock.now())
     happen(alice.brand_id, times=3)
 
     def time_passes():
@@ -211,6 +215,7 @@ def test_what_never_arrives_is_given_up_told_and_sent_again_by_hand(receiver, al
     assert (made.total_deliveries, made.failed_deliveries, made.failing_since) == (6, 3, None)
     with scope(SERVICE):
         assert Notification.objects.filter(owner_id=alice.owner_id, title__contains="given up").count() == 1
+        assert not Notification.objects.filter(owner_id=frank.pk).exists(), "who is suspended runs nothing here"
 
 
 def test_an_endpoint_that_takes_nothing_for_five_days_is_switched_off(receiver, alice):
