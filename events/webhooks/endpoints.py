@@ -103,8 +103,15 @@ def make(principal: Principal, wanted: Wanted) -> tuple[WebhookEndpoint, Secret]
 
 
 def change(principal: Principal, webhook_id: UUID, wanted: Wanted) -> WebhookEndpoint:
-    """What is on its way goes to the new address. What is true of the header values stays unsaid in the log."""
-    fields = wanted.checked(find(principal, webhook_id).custom_headers)
+    """What is on its way goes to the new address. What is true of the header values stays unsaid in the log.
+
+    Header values that nobody is shown again stay with the server they were given for: for another one they are given anew.
+    """
+    before = find(principal, webhook_id)
+    is_elsewhere = egress.origin(wanted.url.strip()) != egress.origin(before.url)
+    if is_elsewhere and wanted.headers is None and before.custom_headers:
+        raise Invalid("Its headers were given for another server. Send `headers` with the new `url`.", param="headers")
+    fields = wanted.checked(None if is_elsewhere else before.custom_headers)
     with scope(principal):
         row = _locked(principal, webhook_id)
         changes = {

@@ -31,7 +31,7 @@ FORM = {
 
 @pytest.fixture
 def browser(world, settings):
-    settings.EGRESS_ALLOW = ["hooks.example:443"]
+    settings.EGRESS_ALLOW = ["hooks.example:443", "hooks.example:80", "other.example:443"]
     client = Client(headers={"host": "act.localhost"})
     client.force_login(world.alice)
     return client
@@ -64,7 +64,15 @@ def test_a_webhook_is_made_changed_rotated_paused_and_deleted(browser, world):
     saved = browser.post(f"{page}save/", FORM | {"name": "Zapier", "events": ["*"], "headers": kept})
     assert saved.status_code == 303
     hook = only_hook()
-    assert custom_headers.opened(hook.custom_headers) == {"Authorization": "Bearer canary-1234567", "X-Team": "eight"}
+    sealed = {"Authorization": "Bearer canary-1234567", "X-Team": "eight"}
+    assert custom_headers.opened(hook.custom_headers) == sealed
+    for url in ("https://other.example/x", "http://hooks.example/x"):  # a server that was not given these values
+        assert browser.post(f"{page}save/", FORM | {"url": url, "headers": kept}).status_code == 422
+        alone = endpoints.Wanted(name="A", url=url, events=["*"])
+        with pytest.raises(Invalid):
+            endpoints.change(Principal("app_brand", world.act.pk, world.alice.pk), hook.pk, alone)
+    hook = only_hook()
+    assert (hook.url, custom_headers.opened(hook.custom_headers)) == (FORM["url"], sealed)
     rotated = browser.post(f"{page}do/", {"do": "rotate"}).content.decode()
     hook = only_hook()
     assert hook.secret.reveal() in rotated
@@ -223,7 +231,7 @@ def test_a_webhook_that_leads_back_to_us_is_refused_before_it_does_anything(brow
 
 def test_secrets_and_headers_are_sealed_anew_with_members_keys(world, settings):
     """A-15: each column by itself, because each was sealed when it was changed."""
-    settings.EGRESS_ALLOW = ["hooks.example:443"]
+    settings.EGRESS_ALLOW = ["hooks.example:443", "hooks.example:80", "other.example:443"]
     alice = Principal("app_brand", world.act.pk, world.alice.pk)
     made, secret = endpoints.make(
         alice, endpoints.Wanted(name="A", url=FORM["url"], events=["*"], headers="X-Token: canary-7")
