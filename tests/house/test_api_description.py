@@ -72,9 +72,15 @@ def test_what_programs_would_miss_is_named():
     assert breaking(before, before) == []
 
 
-def test_the_description_is_served_in_both_forms(world):
+def test_the_description_is_served_in_both_forms(world, monkeypatch):
     client = Client(headers={"host": "act.localhost"})
+    client.get("/api/schema/?format=yaml")
+    dumped = []
+    monkeypatch.setattr(yaml, "dump", lambda *asked, **how: dumped.append(asked) or "")
 
+    assert client.get("/api/schema/?format=yaml").status_code == 200
+    assert not dumped, "nobody has us write it again and again"
+    monkeypatch.undo()
     assert client.get("/api/schema/").json()["openapi"] == "3.1.0"
     assert yaml.safe_load(client.get("/api/schema/?format=yaml").content) == yaml.safe_load(as_yaml(description()))
     assert client.get("/api/schema/?format=xml").status_code == 400
