@@ -47,9 +47,9 @@ def brand(request: HttpRequest) -> dict[str, Any]:
         return {"brand": None, "is_development": settings.DEVELOPMENT}
 
 
-def wanted(request: HttpRequest) -> dict[str, Any]:
-    """Context processor: how this person wants the product, as the cookie has it."""
-    return {"wanted": preferences.of(request)}
+def reader(request: HttpRequest) -> dict[str, Any]:
+    """Context processor: how this person wants the product, as the cookie has it. No page gives this name to its own."""
+    return {"reader": preferences.of(request)}
 
 
 def is_for_programs(path: str) -> bool:

@@ -101,7 +101,7 @@ TEMPLATES = [
                 "django.contrib.messages.context_processors.messages",
                 "csp.context_processors.nonce",
                 "chatsite.pages.brand",
-                "chatsite.pages.wanted",
+                "chatsite.pages.reader",
             ],
         },
     },

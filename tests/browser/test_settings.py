@@ -15,7 +15,7 @@ SHOTS = os.environ.get("SHOTS")  # a folder: what a person would see, for people
 GERMAN = [
     "/settings/", "/c/", "/settings/plan/", "/pricing/", "/history/", "/settings/keys/", "/manage/settings/",
     "/manage/activity/", "/manage/members/", "/manage/webhooks/", "/manage/webhooks/new/", "/manage/deliveries/",
-    "/manage/api-keys/", "/settings/api-keys/", "/notifications/", "/api/docs/",
+    "/manage/api-keys/", "/settings/api-keys/", "/notifications/", "/api/docs/", "/search/",
 ]  # fmt: skip
 
 
@@ -77,6 +77,7 @@ def test_settings_are_saved_as_they_are_changed_and_the_whole_product_speaks_ger
     for path in GERMAN:
         member.go(path)
         assert member.sideways() <= 0, path
+        assert page.locator("html").get_attribute("data-theme") == "dark", f"{path} forgets how its reader wants it"
         assert member.findings() == [], path
         look(member, f"de-phone{path.replace('/', '-')}")
     page.set_viewport_size(DESKTOP)
