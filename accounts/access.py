@@ -260,7 +260,7 @@ def _app_user(request: HttpRequest, authorization: str) -> Principal:
         cast(BrandRequest, request).allowance = left
         if full:
             raise limits.refuse(full, "person")
-    return principal
+    return replace(principal, is_counted=True)
 
 
 class Forged(Forbidden):

@@ -229,6 +229,7 @@ def _principal(key: Any) -> Principal:
         scopes=frozenset(key.scopes) & scopes_of(key.standing).keys(),
         models=frozenset(key.models) or None,
         for_brand=key.is_brands,
+        is_counted=True,
     )
 
 

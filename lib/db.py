@@ -43,6 +43,7 @@ class Principal:
     scopes    what an API key may do; None = everything its person may do
     models    the models that an API key may ask; None = all that are offered
     for_brand  an API key that is the brand's: its person asks, and the brand's pool pays
+    is_counted  this call was counted when it came: no question that it asks is one more
     """
 
     role: Role
@@ -52,6 +53,7 @@ class Principal:
     scopes: frozenset[str] | None = field(default=None)
     models: frozenset[str] | None = None
     for_brand: bool = False
+    is_counted: bool = field(default=False, compare=False)
 
     def may(self, scope: str) -> bool:
         return self.scopes is None or scope in self.scopes

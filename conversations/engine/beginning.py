@@ -111,7 +111,7 @@ def begin(
             calls_a_minute = loaded[0].calls_a_minute
     fault("after_claim")
     try:
-        if calls_a_minute is not None and not principal.key_id:  # a key's call was counted when it came
+        if calls_a_minute is not None and not principal.is_counted:
             _count(principal, calls_a_minute)
         pocket = ledger.reserve(
             brand,

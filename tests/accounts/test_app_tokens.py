@@ -2,6 +2,7 @@
 
 import re
 import time
+from dataclasses import replace
 
 import jwt
 import pytest
@@ -13,8 +14,12 @@ from django.http import HttpResponse
 from django.test import Client, RequestFactory
 
 from accounts import brands, keys, visitors
+from accounts.access import key_holder
+from accounts.limits import TooManyCalls
 from accounts.models import Brand, Membership, Profile, User, Visitor
 from conversations.chats import sharing
+from conversations.engine.beginning import begin
+from conversations.engine.turns import Question
 from lib.db import SERVICE, scope
 from quotas.models import Account
 from tests import factories
@@ -82,6 +87,21 @@ def test_the_plan_bounds_an_app_like_everything_else_of_its_person(app, world):
 
     assert told[0] == 200
     assert 429 in told
+
+
+def test_a_question_from_an_app_is_one_call_of_the_plan_and_not_two(app, world):
+    """Counted at the door, and not once more where a browser's questions are."""
+    with scope(SERVICE):
+        Membership.objects.filter(brand=world.act, user=world.bob).update(rate_limit_per_minute=1)
+    request = RequestFactory().get("/", headers={"authorization": f"Bearer {app.meta['access_token']}"})
+    request.brand = world.act
+    bob = key_holder(request, "chat")
+
+    begun = begin(bob, world.act, Question(text="Hello"))
+
+    assert begun.call is not None
+    with pytest.raises(TooManyCalls):
+        begin(replace(bob, is_counted=False), world.act, Question(text="Hello"))
 
 
 def test_a_token_ends_with_its_person_s_right_to_it(app, world):
