@@ -9,12 +9,14 @@ from datetime import datetime, timedelta
 from typing import Any, cast
 
 from allauth.account.models import EmailAddress
+from allauth.account.views import password_set
 from allauth.mfa.models import Authenticator
 from allauth.mfa.utils import is_mfa_enabled
 from allauth.socialaccount.models import SocialAccount
 from allauth.usersessions.models import UserSession
 from django.conf import settings
 from django.contrib import messages
+from django.contrib.auth.decorators import login_required
 from django.contrib.sessions.models import Session
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.http.response import HttpResponseBase
@@ -23,7 +25,8 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 from django.views.decorators.http import require_POST
 
-from accounts.access import BrandRequest, member_goes_out
+from accounts import confirming
+from accounts.access import BrandRequest, declare, member_goes_out
 from accounts.models import User
 from events import activity
 from events.activity import lines
@@ -101,6 +104,22 @@ def device(user_agent: str) -> str:
     if browser and system:
         return _("%(browser)s on %(system)s") % {"browser": browser, "system": system}
     return browser or system or _("An unknown device")
+
+
+@login_required
+def set_password(request: HttpRequest) -> HttpResponseBase:
+    """allauth's page for a first password, which is proof for everything that asks who is there: so it asks, too (A-17).
+
+    The form is shown to who has proved that, and not kept meanwhile: no password is to stand in a session.
+    """
+    if request.method == "POST" and not confirming.is_fresh(request):
+        return HttpResponseRedirect(request.path)
+    confirming.require(request)
+    response: HttpResponseBase = password_set(request)
+    return response
+
+
+declare(set_password, "account")
 
 
 @member_goes_out

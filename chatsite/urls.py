@@ -41,6 +41,7 @@ urlpatterns = [
     path("api/docs/", api_docs.page, name="api-docs"),
     path("api/docs/key/", api_docs.key, name="api-docs-key"),
     path("account/stay/", staying.stay, name="stay-signed-in"),
+    path("account/password/set/", sign_in_ways.set_password, name="account_set_password"),
     path("account/", include("allauth.account.urls")),
     path("account/second-factor/", include("allauth.mfa.urls")),
     path("account/elsewhere/", include("allauth.socialaccount.urls")),

@@ -128,6 +128,19 @@ def test_a_token_ends_with_its_person_s_right_to_it(app, world):
     assert app.ask().status_code == 404
 
 
+def test_whoever_signs_out_everywhere_else_signs_out_apps_too(app, world):
+    browser = Client(headers={"host": "act.localhost"})
+    browser.post("/account/login/", {"login": "bob@example.com", "password": factories.PASSWORD})
+    other = App()
+    other.sign_in()
+
+    browser.post("/settings/sessions/end/", {"session": "others"})
+
+    assert [each.ask().status_code for each in (app, other)] == [401, 401]
+    assert app("post", "tokens/refresh", {"refresh_token": app.meta["refresh_token"]}).status_code == 410
+    assert browser.get("/settings/").status_code == 200
+
+
 def of_our_own():
     made = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     form = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())

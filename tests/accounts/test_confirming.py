@@ -84,6 +84,11 @@ def test_who_has_no_password_gets_a_code_by_mail(world, monkeypatch):
     bob = long_signed_in(user)
     path, fields, made = ASKED["key"]
 
+    own = bob.post("/account/password/set/", {"password1": "of-a-thief-1", "password2": "of-a-thief-1"}, follow=True)
+    assert own.redirect_chain[-1][0].startswith(BY_MAIL), "a first password would prove everything else"
+    assert "of-a-thief" not in str(dict(bob.session))
+    user.refresh_from_db()
+    assert not user.has_usable_password()
     asked = bob.post(path, {**fields, "once": uuid4()})
     assert asked.headers["Location"].startswith(BY_MAIL)
     page = bob.get(asked.headers["Location"]).content.decode()
