@@ -166,7 +166,7 @@ def restore(asked: Asked, removed: str) -> Membership:
     """Take remove() back, once: who is a member by then stays as they are. Raises Invalid when it is too late, AboveYou."""
     found = removed_one(asked.principal, removed)
     if found is None:
-        raise Invalid(TOO_LATE)
+        raise Invalid(str(TOO_LATE))
     user_id, role, was_suspended = found
     with opening(SERVICE, key=asked.principal.brand_id):
         mine = acting(asked.principal)
@@ -175,7 +175,7 @@ def restore(asked: Asked, removed: str) -> Membership:
             return here
         user = User.objects.filter(pk=user_id).first()
         if user is None:
-            raise Invalid(TOO_LATE)
+            raise Invalid(str(TOO_LATE))
         theirs = join(mine.brand, user, role)
         if was_suspended:
             Membership.objects.filter(pk=theirs.pk).update(suspended_at=clock.now())

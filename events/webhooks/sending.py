@@ -16,11 +16,13 @@ from uuid import UUID
 
 import orjson
 from django.conf import settings
+from django.db import InterfaceError, OperationalError
 
 from events.models import WebhookDelivery, WebhookEndpoint
 from events.webhooks import custom_headers, outcomes, queueing, signing
 from lib import clock, egress
 from lib.db import SERVICE, db, scope, send
+from lib.errors import Unavailable
 from lib.sealed import CannotOpen
 
 AT_ONCE, OF_A_BRAND, OF_AN_ENDPOINT = 1000, 40, 4
@@ -28,6 +30,7 @@ IDLE_S, BUSY_S, AWAY_S = 0.5, 0.05, 2.0
 GRACE_S = 3.0  # for what is under way when it is stopped; what is cut off then is sent again
 NAME_THREADS = 64  # looking up a name blocks one, as long as a hostile name server likes
 AGENT = "chatsite-webhooks/1"
+AWAY = (OperationalError, InterfaceError, Unavailable)
 log = logging.getLogger(__name__)
 
 TAKE = """
@@ -185,8 +188,26 @@ class Sender:
         batch = self.done[:500]
         if not batch:
             return
-        await db(outcomes.write_down, batch, by_the_clock=True)
+        try:
+            await db(outcomes.write_down, batch, by_the_clock=True)
+        except AWAY:
+            raise
+        except Exception:
+            log.exception("what came of webhooks could not be written down together")
+            await self._write_each(batch)
         del self.done[: len(batch)]
+
+    async def _write_each(self, batch: list[outcomes.Outcome]) -> None:
+        """One that cannot be written must not keep the others from it: its lease ends, and it is tried again."""
+        for one in batch:
+            try:
+                await db(outcomes.write_down, [one], by_the_clock=True)
+            except AWAY:
+                raise
+            except Exception:
+                log.exception(
+                    "what came of a webhook could not be written down", extra={"reason": str(one.delivery.pk)}
+                )
 
 
 def in_a_thread() -> "tuple[Sender, threading.Thread]":

@@ -179,6 +179,25 @@ def test_what_is_deleted_off_or_suspended_is_sent_nothing_any_more(receiver, ali
     assert receiver.of("ok/off")[0].id == str(cancelled.message_id)
 
 
+def test_an_outcome_that_cannot_be_written_keeps_no_other_from_it(receiver, alice, charlie, monkeypatch):
+    """Whatever one receiver answers: the others' deliveries are written down, and nobody is sent theirs again and again."""
+    odd, _ = hook(charlie, receiver.url("ok/odd"))
+    good, _ = hook(alice, receiver.url("ok/good"))
+    counted = outcomes._row
+
+    def row_of(one, now):
+        if one.endpoint.pk == odd.pk:
+            raise OverflowError("no clock can hold this")
+        return counted(one, now)
+
+    monkeypatch.setattr(outcomes, "_row", row_of)
+    with sender():
+        happen(charlie.brand_id)
+        until(lambda: receiver.of("ok/odd"))
+        happen(alice.brand_id)
+        until(lambda: row(good).successful_deliveries == 1)
+
+
 def test_what_never_arrives_is_given_up_told_and_sent_again_by_hand(receiver, alice):
     """W-12: with the clock moved on between the tries; then the receiver is mended and the range is sent again."""
     hooked, _ = hook(alice, receiver.url("500"), max_retries=2)
