@@ -3,12 +3,13 @@
 So an event becomes exactly one delivery for each endpoint, whoever dies in between (W-16).
 """
 
+from datetime import timedelta
 from typing import Any
 
 import orjson
 
 from events.catalogue import KINDS
-from events.models import Event, WebhookDelivery, WebhookEndpoint
+from events.models import Event, Reader, WebhookDelivery, WebhookEndpoint
 from events.reading import among, following, move, place_of
 from lib import clock
 from lib.db import SERVICE, scope
@@ -16,6 +17,7 @@ from lib.db import SERVICE, scope
 READER = "webhooks"
 THIN_ABOVE = 20_000  # bytes
 FAR = 10_000  # transactions, that a look may go over again
+LONG = timedelta(seconds=30)  # so much of what was before it may a new endpoint hear, or one that is switched on
 # In the look that finds the events, so that none is missed that was published after an endpoint was made.
 TO_SOMEBODY = among("exists (select from events_webhookendpoint w where w.brand_id = f.brand_id and w.is_active)")
 
@@ -25,12 +27,16 @@ def queue_new() -> tuple[int, bool]:
     with scope(SERVICE):
         place = place_of(READER, locked=True)
         batch = following(place, statement=TO_SOMEBODY)
-        if not batch.events and batch.place.since.coming - place.since.coming < FAR:
-            return 0, False  # nobody writes down that nothing happened
+        if not batch.events and batch.place.since.coming - place.since.coming < FAR and not _was_long_ago():
+            return 0, False  # nobody writes down each time that nothing happened
         rows = _deliveries(batch.events)
         WebhookDelivery.objects.bulk_create(rows, ignore_conflicts=True)
         move(READER, place, batch.place)
         return len(rows), batch.place.until is not None
+
+
+def _was_long_ago() -> bool:
+    return Reader.objects.filter(pk=READER, read_until__lt=clock.now() - LONG).exists()
 
 
 def _deliveries(events: list[Event]) -> list[WebhookDelivery]:

@@ -16,7 +16,7 @@ from standardwebhooks import Webhook, WebhookVerificationError
 
 from accounts.models import Brand, Membership
 from events import catalogue, stream
-from events.models import Activity, EmailLog, Notification, WebhookDelivery, WebhookEndpoint
+from events.models import Activity, EmailLog, Notification, Reader, WebhookDelivery, WebhookEndpoint
 from events.webhooks import endpoints, outcomes, queueing, replaying
 from lib import clock
 from lib.db import SERVICE, scope, send
@@ -294,6 +294,28 @@ def test_every_event_arrives_though_the_sender_is_killed_five_times_and_three_of
     assert arrived() == sent
     assert {one.status for one in deliveries()} == {Status.DELIVERED}
     assert row(hooked).failed_deliveries == 0
+
+
+def test_a_new_webhook_and_one_that_was_off_hear_nothing_of_long_ago(alice, settings):
+    settings.EGRESS_ALLOW = ["hooks.example:443"]
+
+    def a_minute_passes():
+        assert queueing.queue_new() == (0, False)
+        with scope(SERVICE):
+            Reader.objects.filter(pk=queueing.READER).update(read_until=clock.now() - timedelta(minutes=1))
+        assert queueing.queue_new() == (0, False)
+
+    happen(alice.brand_id)
+    a_minute_passes()
+    made, _secret = hook(alice, "https://hooks.example/")
+    assert queueing.queue_new() == (0, False)
+    happen(alice.brand_id)
+    assert queueing.queue_new() == (1, False)
+    endpoints.switch(alice, made.pk, on=False)
+    happen(alice.brand_id)
+    a_minute_passes()
+    endpoints.switch(alice, made.pk, on=True)
+    assert queueing.queue_new() == (0, False)
 
 
 def test_a_body_that_would_be_large_goes_without_its_data_and_some_events_are_one_person_s(alice, monkeypatch):
