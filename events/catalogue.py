@@ -209,11 +209,12 @@ KINDS: dict[str, Kind] = {kind.name: kind for part in (_answers, _chats, _people
 
 def patterns() -> list[str]:
     """What an endpoint may ask for beside single names: everything, or all of one family."""
-    return ["*", *sorted({f"{name.partition('.')[0]}.*" for name in KINDS})]
+    return ["*", *sorted({f"{kind.name.partition('.')[0]}.*" for kind in KINDS.values() if kind.for_hooks})]
 
 
-def knows(wanted: str) -> bool:
-    return wanted in KINDS or wanted in patterns()
+def is_for_hooks(wanted: str) -> bool:
+    """Whether an endpoint may ask for it, by its name or a pattern."""
+    return KINDS[wanted].for_hooks if wanted in KINDS else wanted in patterns()
 
 
 def envelope() -> dict[str, Any]:

@@ -7,9 +7,11 @@ from typing import Any
 from uuid import UUID
 
 from django.conf import settings
+from django.db import IntegrityError
 from django.db.models.functions import Now
 from django.http.request import validate_host
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from accounts.models import Brand
 from events import activity, catalogue
@@ -46,7 +48,7 @@ class Wanted:
         name, url, events = self.name.replace("\0", "").strip(), self.url.strip(), list(dict.fromkeys(self.events))
         if not name or len(name) > 80:
             raise Invalid(_("Give the webhook a name of at most 80 characters."))
-        if unknown := [wanted for wanted in events if not catalogue.knows(wanted)]:
+        if unknown := [wanted for wanted in events if not catalogue.is_for_hooks(wanted)]:
             raise Invalid(_("There is no event %(name)s.") % {"name": unknown[0][:60]})
         if not events:
             raise Invalid(_("Choose at least one event."))
@@ -64,6 +66,13 @@ class Wanted:
         if self.headers is not None:
             fields["custom_headers"] = custom_headers.parse(self.headers, before)
         return fields
+
+
+class MadeAlready(Conflict):
+    says = gettext_lazy(
+        "This webhook was made already, and its secret was shown then. If you did not copy it, make a new secret below."
+    )
+    code = "webhook_made_already"
 
 
 class OurOwn(Invalid):
@@ -87,15 +96,26 @@ def refuse_unfit(url: str) -> None:
     egress.vet_url(url)
 
 
-def make(principal: Principal, wanted: Wanted) -> tuple[WebhookEndpoint, Secret]:
-    """Returns it with its secret, which is shown this once."""
+def make(principal: Principal, wanted: Wanted, *, webhook_id: UUID | None = None) -> tuple[WebhookEndpoint, Secret]:
+    """Returns it with its secret, which is shown this once.
+
+    webhook_id  the row's id, where a repeat of the same request must not make a second one
+    Raises      MadeAlready, Conflict where there are too many, Invalid
+    """
     fields, secret = wanted.checked(), signing.new_secret()
     with scope(principal):
+        if webhook_id and WebhookEndpoint.objects.filter(pk=webhook_id).exists():
+            raise MadeAlready()
         if WebhookEndpoint.objects.filter(brand_id=principal.brand_id).count() >= MOST:
             raise Conflict(_("A brand has at most %(most)s webhooks. Delete one first.") % {"most": MOST})
-        made = WebhookEndpoint(brand_id=principal.brand_id, user_id=principal.owner_id, **fields)
+        made = WebhookEndpoint(
+            pk=webhook_id or uuid7(), brand_id=principal.brand_id, user_id=principal.owner_id, **fields
+        )
         made.secret = secret
-        made.save(force_insert=True)
+        try:
+            made.save(force_insert=True)
+        except IntegrityError as error:  # the same request at the same moment
+            raise MadeAlready() from error
         # By the clock that events are dated by: it hears of what happens from now on.
         WebhookEndpoint.objects.filter(pk=made.pk).update(created_at=Now())
         _record(principal, "webhook.created", made, {"url": [None, made.url], "events": [None, made.events]})
@@ -161,16 +181,29 @@ def delete(principal: Principal, webhook_id: UUID) -> None:
         rows._raw_delete(rows.db)  # the database deletes the deliveries: there may be very many
 
 
-def rotate(principal: Principal, webhook_id: UUID) -> Secret:
-    """A new secret, shown this once. The one before signs beside it for 24 hours (W-14)."""
+def rotate(principal: Principal, webhook_id: UUID, *, seen: str | None = None) -> Secret:
+    """A new secret, shown this once. The one before signs beside it for 24 hours (W-14).
+
+    seen    until when the secret before signs, as who asks was shown it ("" = there is none): a form that is sent again
+            would end a secret that a receiver still goes by
+    Raises  NotFound; Conflict where another new one was made since
+    """
     with scope(principal):
         row = _locked(principal, webhook_id)
+        if seen is not None and seen != old_secret_until(row):
+            raise Conflict(
+                _("A new secret was made since you opened this page, and it was shown then. Nothing more was changed.")
+            )
         secret = signing.new_secret()
         row.old_secret, row.old_secret_until = row.secret, clock.now() + OLD_SECRET_SIGNS_FOR
         row.secret = secret
         row.save(update_fields=["secret", "old_secret", "old_secret_until", "updated_at"])
         _record(principal, "webhook.secret_rotated", row, {})
     return secret
+
+
+def old_secret_until(row: WebhookEndpoint) -> str:
+    return row.old_secret_until.isoformat() if row.old_secret_until else ""
 
 
 def try_out(principal: Principal, webhook_id: UUID) -> WebhookDelivery:

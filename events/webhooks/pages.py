@@ -27,6 +27,7 @@ from events.webhooks.schedule import MOST_RETRIES
 from lib import clock
 from lib.db import scope
 from lib.errors import Conflict, DomainError, Invalid, NotFound
+from lib.ids import uuid7
 from lib.secret import Secret
 
 AT_A_TIME = 50
@@ -54,9 +55,13 @@ def new(request: BrandRequest) -> HttpResponse:
 @admin_goes_out
 @require_POST
 def make(request: BrandRequest) -> HttpResponse:
-    """Make it, and show its secret this once."""
+    """Make it, and show its secret this once. `once` is the id of the row to be: a form that is sent twice makes one."""
+    once = _uuid(request.POST.get("once", "")) or uuid7()
     try:
-        made, secret = endpoints.make(request.principal, _wanted(request))
+        made, secret = endpoints.make(request.principal, _wanted(request), webhook_id=once)
+    except endpoints.MadeAlready as refused:
+        messages.warning(request, refused.detail)
+        return _to(once)
     except DomainError as refused:
         return _form(request, None, _sent(request), refused)
     return _detail(request, made.pk, secret=secret)
@@ -102,7 +107,9 @@ def act(request: BrandRequest, webhook_id: UUID) -> HttpResponse:
                 endpoints.try_out(principal, webhook_id)
                 messages.success(request, _("A test event is on its way. It stands first in the list below."))
             case "rotate":
-                return _detail(request, webhook_id, secret=endpoints.rotate(principal, webhook_id))
+                return _detail(
+                    request, webhook_id, secret=endpoints.rotate(principal, webhook_id, seen=request.POST.get("seen"))
+                )
             case "delete":
                 name = endpoints.find(principal, webhook_id).name
                 endpoints.delete(principal, webhook_id)
@@ -215,6 +222,7 @@ def _detail(request: BrandRequest, webhook_id: UUID, *, secret: Secret | None = 
     context = {
         "hook": hook,
         "headers": custom_headers.shown(hook.custom_headers),
+        "seen": endpoints.old_secret_until(hook),
         "has_old_secret": bool(hook.old_secret_until and hook.old_secret_until > clock.now()),
         "secret": secret.reveal() if secret else "",
         "deliveries": deliveries[:AT_A_TIME],
@@ -273,6 +281,7 @@ def _form(
         "hook": hook,
         "values": values,
         "families": _families(values["events"]),
+        "once": request.POST.get("once") or uuid7(),
         "error": refused.detail if refused else "",
         "most_retries": MOST_RETRIES,
     }
@@ -283,6 +292,8 @@ def _families(chosen: Sequence[str]) -> list[dict[str, Any]]:
     """The events by their families, each with whether it is chosen."""
     found: dict[str, dict[str, Any]] = {}
     for kind in catalogue.KINDS.values():
+        if not kind.for_hooks:
+            continue
         pattern = f"{kind.name.partition('.')[0]}.*"
         family = found.setdefault(pattern, {"pattern": pattern, "is_chosen": pattern in chosen, "kinds": []})
         family["kinds"].append({"name": kind.name, "says": kind.says, "is_chosen": kind.name in chosen})

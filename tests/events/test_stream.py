@@ -183,8 +183,8 @@ def test_the_reference_is_made_of_the_catalogue():
     for name in ("conversation_start", "conversation_end", "limit_reached", "plan_change", "conversation_started"):
         assert name in also
     assert "message_sent" in also
-    assert catalogue.knows("conversation.*")
-    assert not catalogue.knows("conversation.")
+    assert catalogue.is_for_hooks("conversation.*")
+    assert not catalogue.is_for_hooks("conversation.")
 
 
 def test_an_event_says_where_the_request_came_from_as_far_as_that_is_known(world, settings):

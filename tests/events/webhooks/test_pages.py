@@ -48,8 +48,12 @@ def test_a_webhook_is_made_changed_rotated_paused_and_deleted(browser, world):
     assert "conversation.started" in browser.get("/manage/webhooks/new/").content.decode()
 
     headers = "X-Team: seven\r\nAuthorization: Bearer canary-1234567"
-    made = browser.post("/manage/webhooks/make/", FORM | {"headers": headers})
+    once = {"headers": headers, "once": str(uuid7())}
+    made = browser.post("/manage/webhooks/make/", FORM | once)
+    twice = browser.post("/manage/webhooks/make/", FORM | once, follow=True)
     hook = only_hook()
+    assert "This webhook was made already" in twice.content.decode()
+    assert hook.secret.reveal() not in twice.content.decode()
     page, first = f"/manage/webhooks/{hook.pk}/", hook.secret.reveal()
     assert first in made.content.decode()
     shown = browser.get(page).content.decode()
@@ -76,7 +80,13 @@ def test_a_webhook_is_made_changed_rotated_paused_and_deleted(browser, world):
     rotated = browser.post(f"{page}do/", {"do": "rotate"}).content.decode()
     hook = only_hook()
     assert hook.secret.reveal() in rotated
+    assert f'href="{page}?show=failed"' in rotated, "this page's own address answers no GET"
+    again = browser.post(f"{page}do/", {"do": "rotate", "seen": ""}, follow=True)  # loaded again, and sent again
+    assert "A new secret was made since" in again.content.decode()
+    hook = only_hook()
     assert hook.old_secret.reveal() == first
+    form = browser.get(f"{page}change/").content.decode()
+    assert "notification." not in form, "webhooks hear nothing of one person's notices"
 
     browser.post(f"{page}do/", {"do": "test"})
     assert "webhook.test" in browser.get(page).content.decode()
@@ -128,6 +138,8 @@ def test_what_cannot_be_is_refused_in_words_and_what_was_typed_stays(browser, wo
         ({"name": "\0"}, "Give the webhook a name"),
         ({"events": []}, "Choose at least one event"),
         ({"events": ["conversation.strated"]}, "There is no event conversation.strated"),
+        ({"events": ["notification.read"]}, "There is no event notification.read"),
+        ({"events": ["notifications.*"]}, "There is no event notifications.*"),
         ({"max_retries": "10"}, "Between 0 and 9 retries"),
         ({"headers": "Host: evil"}, "The header Host is set by us"),
         ({"headers": "webhook-id: 1"}, "The header webhook-id is set by us"),
