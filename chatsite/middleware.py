@@ -264,7 +264,7 @@ class BrandByHost(_Both):
         self.attach(request)
         if came_of_a_webhook(request):
             return pages.refusal(request, Loop())
-        return self.get_response(request)
+        return pages.in_words(request, self.get_response(request))
 
     async def acall(self, request: HttpRequest) -> HttpResponseBase:
         self.attach(request)
@@ -272,7 +272,7 @@ class BrandByHost(_Both):
             return pages.refusal(request, Loop())
         if request.path_info not in PROBES:
             hops.crowd.set(brands.crowd(request))
-        return await self.get_response(request)
+        return pages.in_words(request, await self.get_response(request))
 
     @staticmethod
     def attach(request: HttpRequest) -> None:

@@ -8,7 +8,7 @@ from typing import Any, cast
 from django.conf import settings
 from django.core.exceptions import RequestDataTooBig
 from django.db import DatabaseError, connections
-from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, JsonResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import redirect, render
 from django.template.loader import render_to_string
@@ -92,6 +92,18 @@ def refusal(request: HttpRequest, error: DomainError) -> HttpResponseBase:
     if retry_after := error.extra.get("retry_after"):
         response.headers["Retry-After"] = str(int(retry_after) or 1)
     return response
+
+
+def in_words(request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
+    """Django refuses a method with nothing at all, and browsers put a page of their own there: who loads the answer to a
+    form again from its address, or comes back to it after signing in, reads what that is instead.
+    """
+    is_read = request.method == "GET" and "text/html" in request.headers.get("Accept", "")
+    if not is_read or not isinstance(response, HttpResponseNotAllowed) or is_for_programs(request.path):
+        return response
+    error = WrongMethod(response.headers["Allow"])
+    error.detail = _("This address only takes what a form sends, and has nothing to show. Nothing was changed.")
+    return refusal(request, error)
 
 
 def _is_suspended(request: HttpRequest) -> bool:

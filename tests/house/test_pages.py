@@ -187,6 +187,16 @@ def test_what_is_not_there_is_not_there(world, address):
     assert Client(headers={"host": "act.localhost"}).get(address).status_code == 404
 
 
+def test_what_only_takes_forms_says_so_to_who_comes_to_read(world):
+    """Who loads the answer to a form again from its address; a program gets what Django says."""
+    browser = Client(headers={"host": "act.localhost", "accept": "text/html"})
+    browser.force_login(world.alice)
+    refused = browser.get("/manage/webhooks/make/")
+    assert (refused.status_code, refused.headers["Allow"]) == (405, "POST")
+    assert "only takes what a form sends" in refused.content.decode()
+    assert not browser.get("/manage/webhooks/make/", headers={"accept": "*/*"}).content
+
+
 def test_nobody_learns_a_version(world):
     """A-20: neither from headers nor from a page."""
     import django
