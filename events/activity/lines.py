@@ -79,6 +79,13 @@ ACTIONS = SECURITY | {
     "supportgrant.changed": lazy("Leave for our staff to read content ended"),
     "template.changed": lazy("Templates of the brand changed"),
     "user.changed": lazy("Account of a member changed"),
+    "webhook.created": lazy("Webhook made"),
+    "webhook.changed": lazy("Webhook changed"),
+    "webhook.switched_on": lazy("Webhook switched on"),
+    "webhook.switched_off": lazy("Webhook switched off"),
+    "webhook.secret_rotated": lazy("New signing secret of a webhook made"),
+    "webhook.sent_again": lazy("Deliveries of a webhook sent again"),
+    "webhook.deleted": lazy("Webhook deleted"),
 }
 
 
