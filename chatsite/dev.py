@@ -235,7 +235,7 @@ def _welcome(port: int, echo: int, demo: dict[str, Any], *, seconds: float) -> s
   API key:  {demo["api_key"]}
   Webhooks: http://127.0.0.1:{echo}/ shows what it is sent; make one at http://localhost:{port}/manage/webhooks/
 
-  Five things to try:
+  Six things to try:
   1. Ask without an account, three questions and a fourth; then sign up: the chat is yours, and the fourth is answered.
   2. Log in as alice, ask something, and refresh the page in the middle of the answer: it goes on.
   3. Edit the question, share the chat, find it again with Ctrl K.
@@ -244,6 +244,8 @@ def _welcome(port: int, echo: int, demo: dict[str, Any], *, seconds: float) -> s
      curl -N http://localhost:{port}/v1/chat/completions -H 'Authorization: Bearer {demo["api_key"]}' \\
        -H 'Content-Type: application/json' \\
        -d '{{"model": "{demo["model"]}", "stream": true, "messages": [{{"role": "user", "content": "Hello"}}]}}'
+  6. Log in as alice and open /manage/: invite somebody (the mail is printed here), make a webhook, read who did what.
+     Programs find the REST API under /api/docs/.
 
   Ctrl-C stops everything.
 """
