@@ -13,7 +13,7 @@ from django.http import HttpResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import render
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy as lazy
+from django.utils.translation import gettext_lazy
 from django.views.decorators.http import require_safe
 
 from accounts.access import BrandRequest, admin_goes_out
@@ -30,12 +30,12 @@ KNOWN_DAYS = [MinValueValidator(date(1971, 1, 1)), MaxValueValidator(date(9000, 
 class Search(forms.Form):
     """What an admin looks for, as it stands in the address."""
 
-    person = forms.CharField(required=False, max_length=254, label=lazy("Person"))
-    action = forms.CharField(required=False, max_length=60, label=lazy("Action"))
-    resource = forms.CharField(required=False, max_length=64, label=lazy("Thing"))
-    q = forms.CharField(required=False, max_length=100, label=lazy("Words"))
-    since = forms.DateField(required=False, label=lazy("From"), validators=KNOWN_DAYS)
-    until = forms.DateField(required=False, label=lazy("To"), validators=KNOWN_DAYS)
+    person = forms.CharField(required=False, max_length=254, label=gettext_lazy("Person"))
+    action = forms.CharField(required=False, max_length=60, label=gettext_lazy("Action"))
+    resource = forms.CharField(required=False, max_length=64, label=gettext_lazy("Thing"))
+    q = forms.CharField(required=False, max_length=100, label=gettext_lazy("Words"))
+    since = forms.DateField(required=False, label=gettext_lazy("From"), validators=KNOWN_DAYS)
+    until = forms.DateField(required=False, label=gettext_lazy("To"), validators=KNOWN_DAYS)
     after = forms.UUIDField(required=False)
 
     def wanted(self, request: BrandRequest) -> Wanted:

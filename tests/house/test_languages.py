@@ -43,6 +43,17 @@ def of_python(path):
                 yield node.args[0].value
 
 
+def renamed(path):
+    """Where gettext goes under a name that neither xgettext nor of_python() knows, what it says is never translated."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module == "django.utils.translation":
+            yield from (
+                f"{path.relative_to(ROOT)}: {name.name} as {name.asname}"
+                for name in node.names
+                if name.name in SINGLE | PLURAL and name.asname not in (None, "_")
+            )
+
+
 def of_template(path):
     """Django turns a template into something like Python for xgettext; its calls are ours to read."""
     for _name, text in CALL.findall(templatize(path.read_text(), origin=str(path))):
@@ -80,6 +91,10 @@ def test_every_message_is_translated_and_every_translation_is_of_a_message(langu
     assert missing == [], "run `make messages` and translate these"
     assert len(wanted) > 900
     assert known.keys() - wanted.keys() == set(), "these are said nowhere any more"
+
+
+def test_gettext_is_called_by_names_that_its_tools_know():
+    assert [one for room in ROOMS for path in sorted((ROOT / room).rglob("*.py")) for one in renamed(path)] == []
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
