@@ -25,7 +25,7 @@ from accounts.models import Invitation, Membership, User
 from billing import leaving
 from conversations.models import Turn
 from events import activity
-from events.models import BlockedAddress, EmailLog
+from events.models import BlockedAddress, EmailLog, WebhookEndpoint
 from lib import files
 from lib.db import SERVICE, on_commit, scope
 from lib.errors import Conflict
@@ -36,6 +36,7 @@ KEPT = {
     *("quotas.Account", "quotas.Bucket", "quotas.Entitlement", "quotas.Entry", "quotas.Hold", "quotas.Pack"),
     *("quotas.UsageLog", "billing.BillingTransaction", "billing.Customer", "billing.OverageReport"),
     *("billing.Subscription", "billing.SubscriptionHistory", "events.Event", "events.EmailLog"),
+    "events.WebhookEndpoint",  # the brand's, whoever of its admins made it
 }
 NAME_FILES = {"avatar_key", "file_key", "parts"}  # the columns that hold keys of lib.files
 DOOR = {"account", "admin", "mfa", "socialaccount", "usersessions"}  # _personal() has these, by the person
@@ -140,6 +141,7 @@ def _personal(user: User) -> int:
         LogEntry.objects.filter(user_id=user.pk),
     ]
     count = sum(rows.delete()[0] for rows in gone)
+    WebhookEndpoint.objects.filter(user_id=user.pk).update(user=None)
     user.email = f"{user.pk}@erased.invalid"
     user.is_active, user.last_login = False, None
     user.set_unusable_password()

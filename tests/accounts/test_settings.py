@@ -26,10 +26,12 @@ from chatsite.avatars import MOST_BYTES, BadPicture, drawn
 from chatsite.isolation.catalogue import tables
 from conversations.chats import importing
 from events import notices
-from events.models import Activity, EmailLog, Notification
+from events.models import Activity, EmailLog, Notification, WebhookEndpoint
+from events.webhooks import signing
 from lib import clock, files
 from lib.db import SERVICE, scope
 from lib.ids import uuid7
+from lib.keyring import KeyRing
 from providers import offers
 from providers.models import SystemPrompt
 from quotas import ledger
@@ -338,8 +340,16 @@ def test_who_deletes_the_account_is_found_nowhere_afterwards(world, django_captu
     assert str(world.alice.pk) in after["accounts_membership"]
 
 
-def test_who_leaves_takes_nothing_along_that_is_somebody_elses(world, django_capture_on_commit_callbacks):
-    """O-17: a title that names another's file deletes no file, an address that was only claimed deletes no mail."""
+def test_who_leaves_takes_nothing_along_that_is_somebody_elses(world, settings, django_capture_on_commit_callbacks):
+    """O-17: a title that names another's file deletes no file, an address that was only claimed deletes no mail, and what an
+    admin set up for the brand goes on without them."""
+    settings.ENCRYPTION_KEYS = KeyRing.parse("1:" + "ab" * 32)
+    with scope(SERVICE):
+        hook = WebhookEndpoint(
+            brand=world.act, user_id=world.bob.pk, name="Ours", url="https://hooks.example/", events=["*"]
+        )
+        hook.secret = signing.new_secret()
+        hook.save()
     picture_of_alice = files.save(world.act.pk, "avatar", "a.webp", b"hers")
     factories.make_conversation(world.act, world.bob, picture_of_alice)
     with scope(SERVICE):
@@ -353,6 +363,7 @@ def test_who_leaves_takes_nothing_along_that_is_somebody_elses(world, django_cap
         assert kept.read() == b"hers"
     with scope(SERVICE):
         assert EmailLog.objects.filter(pk=mail.pk).exists()
+        assert WebhookEndpoint.objects.filter(pk=hook.pk, user=None, is_active=True).exists()
 
 
 def test_the_last_owner_of_a_brand_and_staff_are_told_what_comes_first(world, capsys):
