@@ -83,6 +83,8 @@ PROVIDERS = {
         lambda raw: str(raw.get("bounce_class")) in SOFT_CLASSES,
     ),
 }
+# What anymail raises of JSON that is no report: some of it is read before it is proved who sent it.
+ODD = (LookupError, TypeError, ValueError, AttributeError, RecursionError)
 BECAME = {
     EventType.DELIVERED: Became.DELIVERED,
     EventType.OPENED: Became.OPENED,
@@ -113,11 +115,11 @@ def told(name: str, request: HttpRequest) -> list[Report]:
             view.run_validators(request)
         else:
             _prove(request, secret)
-    except (AnymailWebhookValidationFailure, WebhookVerificationError, ValueError) as error:
+    except (AnymailWebhookValidationFailure, WebhookVerificationError, *ODD) as error:
         raise NotFromThem from error
     try:
         return [report for event in view.parse_events(request) if (report := _report(event, provider))]
-    except (LookupError, TypeError, ValueError, AttributeError, AnymailConfigurationError) as error:
+    except (AnymailConfigurationError, *ODD) as error:
         raise NoReport from error
 
 

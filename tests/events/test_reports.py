@@ -163,6 +163,11 @@ def test_who_is_not_set_up_has_no_address_and_nonsense_is_refused(world, setting
     ):
         assert call("postmark", nonsense, headers).status_code in (200, 400), nonsense
     assert logged(row).status == "sent"
+    for provider in WAYS:  # read before anybody has proved anything
+        setting_up(settings, provider)
+        for nonsense in ('{"signature": "x"}', "[]", '{"signature": {"token": [], "timestamp": {}}}', "[" * 100_000):
+            assert call(provider, nonsense, {}).status_code == 400, (provider, nonsense[:40])
+    setting_up(settings, "postmark")
     answer = call("postmark", *postmark(EmailLog(pk=uuid7(), to_email="x@example.com"), "bounced"))
     assert (answer.status_code, answer.json()) == (200, {"received": 1, "known": 0})
     with scope(SERVICE):
