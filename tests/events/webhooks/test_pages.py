@@ -7,8 +7,8 @@ from django.test import Client
 from standardwebhooks import Webhook
 
 from accounts.models import Brand
-from events.models import Activity, WebhookDelivery, WebhookEndpoint
-from events.webhooks import custom_headers, endpoints, outcomes, schedule, sending, signing
+from events.models import Activity, Event, WebhookDelivery, WebhookEndpoint
+from events.webhooks import custom_headers, endpoints, outcomes, queueing, schedule, sending, signing
 from lib import clock, egress
 from lib.db import SERVICE, Principal, scope
 from lib.errors import Invalid
@@ -230,6 +230,15 @@ def test_a_signature_is_judged_in_words_as_the_official_library_judges_it(browse
     page = browser.post("/manage/webhooks/signature/", {"headers": pasted, "body": "{}", "secret": secret.reveal()})
     assert "The signature holds." in page.content.decode()
     assert secret.reveal() not in page.content.decode()
+
+
+def test_an_event_of_another_release_stops_nobody_s_webhooks():
+    """While two releases run side by side, and after one was taken back."""
+    everything = WebhookEndpoint(events=["*"], created_at=NOON)
+    heard = ("member.of_tomorrow", False), ("member.joined", True), ("notification.created", False)
+
+    for name, is_wanted in heard:
+        assert queueing.wants(everything, Event(type=name, data={}, created_at=NOON)) is is_wanted, name
 
 
 def test_a_webhook_that_leads_back_to_us_is_refused_before_it_does_anything(browser, world):
