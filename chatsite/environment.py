@@ -350,7 +350,8 @@ SECTIONS: dict[str, tuple[Variable, ...]] = {
             "STREAMS_PER_PERSON",
             int,
             10,
-            "Realtime streams that one person may have open at once at one web process; each of their keys as many again.",
+            "Realtime streams that one person may have open at once at one web process; each of their keys as many again, "
+            "all together five times as many.",
         ),
         Variable(
             "STREAMS_PER_PROCESS",

@@ -23,6 +23,7 @@ from lib.errors import DomainError, Unavailable
 KEEPALIVE_S = 15.0
 UNHEARD_S = 30.0  # after that, whoever came and did not begin to read has gone
 MOST_BEHIND = 500  # events that wait for one listener
+KEYS_TOGETHER = 5  # times as many streams for all keys of a person, of whom each may make a hundred
 RECONNECT_MS = (500, 5000)  # those whom a process sends away come back spread over this time
 
 
@@ -64,6 +65,10 @@ class Subscription:
     def who(self) -> tuple[UUID, UUID, UUID | None]:
         who = self.listener.principal
         return who.brand_id, who.owner_id, who.key_id
+
+    @property
+    def person(self) -> UUID:
+        return self.listener.principal.owner_id
 
     def put(self, news: News) -> None:
         if self.is_behind or self.is_unwelcome or (self.seen and _saw(self.seen, news.event)):
@@ -147,6 +152,7 @@ class Hub:
         self.place: Place | None = None  # behind all that was handed out; None while nobody looks
         self._by_key: defaultdict[Key, set[Subscription]] = defaultdict(set)
         self._each = Counter[tuple[UUID, UUID, UUID | None]]()
+        self._person = Counter[UUID]()  # on every brand
         self._is_draining = False
 
     def accept(self) -> None:
@@ -157,11 +163,13 @@ class Hub:
     def add(self, subscription: Subscription) -> None:
         """Raises  TooManyStreams, Unavailable"""
         self.accept()
-        if self._each[subscription.who] >= settings.REALTIME_STREAMS["each"]:
+        each = settings.REALTIME_STREAMS["each"]
+        if self._each[subscription.who] >= each or self._person[subscription.person] >= each * KEYS_TOGETHER:
             raise TooManyStreams(retry_after=30)
         if len(self.open) >= settings.REALTIME_STREAMS["process"]:
             raise Unavailable("Too many streams are open at this server. Ask again in a moment.", retry_after=10)
         self._each[subscription.who] += 1
+        self._person[subscription.person] += 1
         self.open.add(subscription)
         for key in subscription.topics:
             self._by_key[key].add(subscription)
@@ -171,6 +179,7 @@ class Hub:
         if subscription in self.open:
             self.open.remove(subscription)
             self._each -= Counter([subscription.who])
+            self._person -= Counter([subscription.person])
             for key in list(subscription.topics):
                 self._forget(subscription, key)
 

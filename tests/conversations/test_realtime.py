@@ -24,7 +24,7 @@ from conversations.models import Conversation, Message
 from events import notices, stream
 from events.models import Activity, Event
 from events.reading import Batch, Look, Place
-from events.realtime.hub import MOST_BEHIND, Hub, Subscription
+from events.realtime.hub import MOST_BEHIND, Hub, Subscription, TooManyStreams
 from events.realtime.notifications import NOTIFICATIONS
 from events.realtime.standing import Listener
 from events.realtime.topics import Topic
@@ -328,6 +328,23 @@ async def test_who_was_away_for_too_long_or_in_another_world_is_told_to_read_ane
             await ear.until(lambda one: one.has("reload"))
             await db(notify, person, "New")
             await ear.until(lambda one: one.changes)
+
+
+async def test_one_person_with_many_keys_leaves_room_for_everybody_else(settings):
+    """A hundred keys, on any number of brands, would fill a process that all brands share."""
+    settings.REALTIME_STREAMS, hub, owner = {"each": 2, "process": 100}, Hub(), uuid7()
+
+    def comes(owner, key=None):
+        subscription = Subscription(Listener(Principal("app_user", uuid7(), owner, key_id=key), []))
+        hub.add(subscription)
+        return subscription
+
+    of_keys = [comes(owner, uuid7()) for _ in range(10)]
+    with pytest.raises(TooManyStreams):
+        comes(owner, uuid7())
+    comes(uuid7())
+    hub.remove(of_keys[0])
+    comes(owner, uuid7())
 
 
 async def test_who_reads_too_slowly_keeps_no_more_than_a_bounded_number_of_events(person):
