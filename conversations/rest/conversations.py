@@ -208,7 +208,9 @@ class Stats(OfConversation):
 
 
 class BrandStats(OfConversation):
-    @operation("getConversationStats", OF_BRAND, answers=shapes.BrandStats(), role="app_brand", told=examples.BRAND_STATS)
+    @operation(
+        "getConversationStats", OF_BRAND, answers=shapes.BrandStats(), role="app_brand", told=examples.BRAND_STATS
+    )
     def get(self, request: BrandRequest, slug: str) -> Any:
         """Count a brand's conversations
 
