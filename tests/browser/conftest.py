@@ -17,12 +17,10 @@ FLAGS = """--headless=new --no-sandbox --disable-gpu --disable-quic --no-first-r
     --disable-component-update --disable-sync""".split()  # noqa: SIM905
 
 
-HALF = {"test_billing", "test_chat", "test_history", "test_looks", "test_search"}  # as long as all the others
-
-
 def pytest_itemcollected(item):
-    """Two workers have a Chromium each, where all journeys in one would be the longest part of the suite."""
-    item.add_marker(pytest.mark.xdist_group("one" if item.path.stem in HALF else "two"))
+    """One worker has a Chromium: where several have, on two cores, journeys wait for each other until they give up."""
+    if not item.get_closest_marker("xdist_group"):
+        item.add_marker(pytest.mark.xdist_group("browser"))
 
 
 @pytest.fixture(scope="session")
