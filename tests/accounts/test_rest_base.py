@@ -114,13 +114,18 @@ def test_an_admin_lists_anothers_conversations_and_the_log_says_so(world, bob):
     """S0 listConversations() by user: for admins and owners, each reading with a line in the activity log."""
     factories.make_conversation(world.act, world.bob, "Towers")
     factories.make_conversation(world.globex, world.charlie, "Secret")
-    alice = Rest(world.act, world.alice)
+    alice = Client(headers=HOST)
+    alice.force_login(world.alice)
 
-    listed = alice.get(f"conversations?user={world.bob.pk}")
+    def of(user):
+        return alice.get(f"/api/v1/conversations?user={user.pk}").json()
 
-    assert [row["title"] for row in listed.json()] == ["Towers"]
-    assert alice.get(f"conversations?user={world.charlie.pk}").json() == []
-    assert bob.get(f"conversations?user={world.alice.pk}").status_code == 404
+    assert [row["title"] for row in of(world.bob)] == ["Towers"]
+    assert of(world.charlie) == []
+    assert Rest(world.act, world.alice).get(f"conversations?user={world.bob.pk}").status_code == 403, "a key"
+    here = Client(headers=HOST)
+    here.force_login(world.bob)
+    assert here.get(f"/api/v1/conversations?user={world.alice.pk}").status_code == 404
     with scope(SERVICE):
-        lines = Activity.objects.filter(brand=world.act, actor_id=world.alice.pk)
+        lines = Activity.objects.filter(brand=world.act, actor_id=world.alice.pk, changes__has_key="owner")
         assert {line.changes["owner"] for line in lines} == {str(world.bob.pk), str(world.charlie.pk)}
