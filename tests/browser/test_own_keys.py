@@ -54,7 +54,7 @@ def test_a_key_is_stored_asked_with_refused_and_deleted_and_axe_finds_nothing(lo
     assert member.findings() == [], "marked"
     openai.get_by_text("Delete your key at OpenAI").press("Enter")
     openai.get_by_role("button", name="Delete this key").press("Enter")
-    expect(member.page.get_by_role("status")).to_contain_text("is deleted here")
+    expect(member.page.get_by_role("status").filter(has_text="is deleted here")).to_be_visible()
     expect(openai.get_by_label("Key of OpenAI")).to_be_visible()
     assert member.sideways() == 0
 

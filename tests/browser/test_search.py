@@ -86,7 +86,7 @@ def test_the_page_of_search_answers_while_one_types(reader):
     field = page.get_by_label("Search titles and messages")
     expect(field).to_be_focused()
     page.keyboard.type("tomatoe")
-    expect(page.get_by_role("status")).to_have_text("1 chat")
+    expect(page.locator("#search-status")).to_have_text("1 chat")
     expect(page).to_have_url(re.compile(r"q=tomatoe"))
     expect(page.locator("#results mark").first).to_have_text("tomatoe")
     expect(field).to_be_focused()
@@ -107,7 +107,7 @@ def test_on_a_phone_and_in_the_dark(visitors, person):
     phone = visitors.open(
         person, "/search/?q=tomato", viewport=PHONE, has_touch=True, is_mobile=True, color_scheme="dark"
     )
-    expect(phone.page.get_by_role("status")).to_have_text("2 chats")
+    expect(phone.page.locator("#search-status")).to_have_text("2 chats")
     assert phone.sideways() == 0
     assert phone.findings() == []
     look(phone, "search-phone")
