@@ -50,8 +50,10 @@ def pytest_itemcollected(item):
         item.add_marker(pytest.mark.xdist_group(item.path.stem))
 
 
-def pytest_collection_modifyitems(items):
+def pytest_collection_modifyitems(config, items):
     pace.longest_first(items)
+    if getattr(config.option, "loadgroup", False):
+        pace.group(items)
     for item in items:
         marker, names = item.get_closest_marker("django_db"), set(getattr(item, "fixturenames", ()))
         live = names & {"transactional_db", "live_server", "server"}
