@@ -217,11 +217,14 @@ def open_windows(brand: Brand, lines: Sequence[Any], now: datetime | None) -> No
 
 
 def refused(brand: Brand, asker: tuple[str, UUID], lines: Sequence[Any]) -> QuotaExceeded | TooManyRunning:
-    """Why lines that do not fit do not: what the asker's own account lacks comes before what the brand's does."""
+    """Why lines that do not fit do not: what the asker's own account lacks comes before what the brand's does.
+
+    The same whatever order the database answered in, which is its own affair.
+    """
     own = next((line for line in lines if line.kind == asker[0]), None)
     if own is None:
         return words.no_plan(brand)
-    own_first = sorted(lines, key=lambda line: LOCK_RANK[line.kind])
+    own_first = sorted(lines, key=lambda line: (LOCK_RANK[line.kind], line.meter))
     short = next((line for line in own_first if line.enough is False), None)
     full = next((line for line in own_first if line.is_full), None)
     if short is None and full is not None:

@@ -22,19 +22,19 @@ def test_a_stranger_signs_up_confirms_the_mail_and_chats(cast, mail, visitors):
     new = visitors.open(brand=cast.act)
     new.page.get_by_role("link", name="Sign in").click()
     new.page.get_by_role("main").get_by_role("link", name="Create").click()
-    new.page.get_by_label("Email").fill("dora@example.com")
+    new.page.get_by_label("Email").fill("newcomer@example.com")
     new.page.get_by_label("Password").fill("a-quiet-green-lamp")
     new.page.get_by_role("button", name="Create account").click()
     expect(new.box).to_be_visible()
     expect(new.meter).to_contain_text("0 of 10")
 
-    (letter,) = [text for text in (path.read_text() for path in mail.iterdir()) if "To: dora@example.com" in text]
+    (letter,) = [text for text in (path.read_text() for path in mail.iterdir()) if "To: newcomer@example.com" in text]
     assert "Subject: Confirm your address" in letter
     assert "Welcome to Act." in letter
     link = LINK.search(letter)[0]
     assert link.startswith(new.origin)
     new.page.goto(link)
-    expect(new.page.get_by_text("Is dora@example.com yours?")).to_be_visible()
+    expect(new.page.get_by_text("Is newcomer@example.com yours?")).to_be_visible()
     new.page.get_by_role("button", name="Yes, confirm it").click()
 
     new.go("/c/")

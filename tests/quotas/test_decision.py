@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lib.db import SERVICE, scope
+from lib.db import SERVICE, scope, serve
 from lib.errors import DomainError
 from quotas import ledger
 from quotas.decision import can_user_query, check_conversation_limit
@@ -165,6 +165,18 @@ def test_an_empty_pool_is_the_brands_and_no_payment_of_the_members_helps(world):
     assert (decision.reason, decision.requires_payment) == ("brand_tokens_used_up", False)
     assert decision.ways == ["ask_admin", "wait", "own_key"]
     assert decide(world, tokens=2_000_001, own_key=True).can_query
+
+
+def test_of_two_meters_that_are_short_the_same_one_is_told_however_the_database_orders_its_rows(world, monkeypatch):
+    entitle(world.act, world.bob, ("queries", "day", 1), ("tokens", "day", 10), now=NOON)
+
+    def backwards(*statements):
+        lines, *others = serve(*statements)
+        return [lines[::-1], *others]
+
+    told = decide(world, queries=2)
+    monkeypatch.setattr("quotas.decision.serve", backwards)
+    assert decide(world, queries=2).reason == told.reason == "user_queries_used_up"
 
 
 def test_without_a_plan_there_is_nothing_to_ask_with(world):
