@@ -97,13 +97,14 @@ def in_force(row: Subscription, now: datetime) -> Plan | None:
 def fallback_plan(brand: Brand, owner_id: UUID) -> Plan | None:
     """What a member has who pays for nothing: the brand's default plan.
 
-    Where that one is a trial of what costs something, nobody falls back to it, but to the first plan that is free.
+    Where that one costs something, with a trial before or without, nobody falls back to it, but to the first plan that is
+    free.
     """
     if owner_id == brand.pk:
         return None
     plans = Plan.objects.filter(brand=brand, subject=Plan.Subject.MEMBER, is_active=True)
     default = plans.filter(code=Brand.objects.filter(pk=brand.pk).values("default_plan")[:1]).first()
-    if default and default.begins_with_trial:
+    if default and default.price_microusd:
         return plans.filter(price_microusd=0, overage_by_default=False).first()
     return default
 

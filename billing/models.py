@@ -111,6 +111,11 @@ class Plan(BrandOwned):
         return bool(self.trial_days and self.price_microusd)
 
     @property
+    def is_paid_first(self) -> bool:
+        """It costs something from its first day: nobody is given it for nothing, so it is no brand's default plan."""
+        return bool(self.price_microusd and not self.trial_days)
+
+    @property
     def features(self) -> dict[str, object]:
         """What chat must know of the plan, as quotas hands it on."""
         return {

@@ -69,6 +69,12 @@ class PlanForm(forms.ModelForm):
             self.add_error("overage_by_default", "Overage has to be allowed before it can be on by itself.")
         if self.instance.pk and given.get("is_active") is False and self._is_default():
             self.add_error("is_active", "New members get this plan. Give the brand another default plan first.")
+        if self.instance.pk and price and not given.get("trial_days") and self._is_default():
+            self.add_error(
+                "trial_days" if self.instance.price_microusd else "price_microusd",
+                "New members get this plan, and everybody who cancels another: they would have it for nothing. Give it "
+                "trial days, or give the brand another default plan first.",
+            )
         self.instance.is_confirmed = bool(given.get("confirmed"))
         return given
 

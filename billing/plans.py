@@ -15,7 +15,7 @@ from billing.lifecycle import Facts, current, entitle, fallback_plan, had_trial,
 from billing.models import Plan, PlanLimit, Subscription
 from lib import clock
 from lib.db import SERVICE, opening, scope
-from lib.errors import Invalid, NotFound
+from lib.errors import Conflict, Invalid, NotFound
 
 Status = Subscription.Status
 CATALOGUES = Path(__file__).parent / "catalogues"
@@ -32,6 +32,20 @@ class Comparison:
     kept_packs: list[CreditPackOffer]
     limits: dict[str, list[PlanLimit]]  # of the new plans, by code
     default_plan: str  # that new members would get; "" = the brand has one
+    mixed: list[str]  # why it is refused: what the brand has under a code of the catalogue, in another unit, in words
+
+
+class MixedUnits(Conflict):
+    """A catalogue would leave a brand with plans of one family that count in two units."""
+
+    code = "mixed_units"
+
+    def __init__(self, brand: Brand, found: Comparison) -> None:
+        super().__init__(
+            f"{brand} cannot be given “{found.name}”: {'; '.join(found.mixed)}. Who moved from one of these plans to "
+            "another would be counted anew, and packs would stand for nothing. Nothing was given. Give this catalogue to a "
+            f"brand of its own, or make the plans that {brand} lacks by hand, under Plans, in the unit it has."
+        )
 
 
 def catalogue_names() -> dict[str, str]:
@@ -47,11 +61,15 @@ def compare_catalogue(brand: Brand, name: str) -> Comparison:
     catalogue = json.loads(path.read_text())
     have = {plan.code: plan for plan in Plan.objects.filter(brand=brand).prefetch_related("limits")}
     have_packs = {offer.code: offer for offer in CreditPackOffer.objects.filter(brand=brand)}
-    found = Comparison(catalogue["name"], [], [], [], [], {}, "" if brand.default_plan else catalogue["default_plan"])
+    default_plan = "" if brand.default_plan else catalogue["default_plan"]
+    found = Comparison(catalogue["name"], [], [], [], [], {}, default_plan, [])
     for row in catalogue["plans"]:
         limits, _ = row.pop("limits"), row.pop("ours")
         if row["code"] in have:
-            found.kept.append(have[row["code"]])
+            kept, unit = have[row["code"]], row.get("unit", Plan.Unit.QUERIES)
+            found.kept.append(kept)
+            if kept.unit != unit:
+                found.mixed.append(f"{kept.code} counts {kept.unit} here and {unit} there")
         else:
             plan = Plan(brand=brand, **row)
             found.new.append(plan)
@@ -62,6 +80,8 @@ def compare_catalogue(brand: Brand, name: str) -> Comparison:
             found.kept_packs.append(have_packs[row["code"]])
         else:
             found.new_packs.append(CreditPackOffer(brand=brand, **row))
+    if not (found.new or found.new_packs):
+        found.mixed.clear()  # nothing would come beside it
     return found
 
 
@@ -70,9 +90,12 @@ def install_catalogue(brand: Brand, name: str) -> list[Plan]:
 
     Whatever it has already under the same code is left as staff made it. A brand without a default plan gets the
     catalogue's.
+    Raises  MixedUnits where a plan under the same code counts in another unit; nothing is given then
     """
     with opening(SERVICE, key=brand.pk):
         given = compare_catalogue(brand, name)
+        if given.mixed:
+            raise MixedUnits(brand, given)
         Plan.objects.bulk_create(given.new)
         PlanLimit.objects.bulk_create(limit for limits in given.limits.values() for limit in limits)
         CreditPackOffer.objects.bulk_create(given.new_packs)
@@ -115,14 +138,18 @@ def assign_plan(
 def assign_default_plan(brand: Brand, user_id: UUID) -> None:
     """What a new member gets; a brand without a default plan gives nothing, and its members cannot ask yet.
 
-    Whoever comes back to a brand and still pays there keeps that, and nobody begins a second trial.
+    Whoever comes back to a brand and still pays there keeps that, and nobody begins a second trial. A default plan that
+    has to be paid first is given to nobody: what is free stands in its place.
     """
     with scope(SERVICE):
+        row = current(brand, user_id)
+        if row and row.provider:
+            entitle(brand, user_id, row, now=clock.now())  # the membership is new, and some of the plan stands on it
+            return
         plan = Plan.objects.filter(brand=brand, code=brand.default_plan, is_active=True).first()
-        paid = Subscription.objects.filter(brand=brand, owner_id=user_id, ended_at=None).exclude(provider="").exists()
-        if plan and plan.begins_with_trial and had_trial(brand, user_id):
+        if plan and (plan.is_paid_first or (plan.begins_with_trial and had_trial(brand, user_id))):
             plan = fallback_plan(brand, user_id)
-        if plan and not paid:
+        if plan:
             assign_plan(brand, plan, user_id=user_id, on_trial=plan.begins_with_trial)
 
 

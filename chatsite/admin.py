@@ -15,7 +15,7 @@ from django.urls import path
 from accounts import brands
 from accounts.models import Brand, Membership
 from billing.models import Plan, Subscription
-from billing.plans import assign_plan, catalogue_names, compare_catalogue, install_catalogue
+from billing.plans import MixedUnits, assign_plan, catalogue_names, compare_catalogue, install_catalogue
 from chatsite.members.joining import join
 from lib.db import on_commit
 from lib.money import dollars
@@ -33,10 +33,16 @@ class BrandForm(forms.ModelForm):
     def clean_default_plan(self) -> str:
         code: str = self.cleaned_data["default_plan"]
         offered = Plan.objects.filter(brand=self.instance, subject=Plan.Subject.MEMBER, is_active=True)
-        codes = list(offered.values_list("code", flat=True))
-        if code and code not in codes:
-            known = ", ".join(codes) or "none yet; save the brand and give it plans from its list"
-            raise forms.ValidationError(f"There is no such plan for members. There are: {known}.")
+        plans = {plan.code: plan for plan in offered}
+        fit = ", ".join(plan.code for plan in plans.values() if not plan.is_paid_first)
+        fit = fit or "none yet; save the brand and give it plans from its list"
+        if code and code not in plans:
+            raise forms.ValidationError(f"There is no such plan for members. There are: {fit}.")
+        if code and plans[code].is_paid_first:
+            raise forms.ValidationError(
+                f"{plans[code]} costs {plans[code].price_in_words} and has no trial: every new member, and everybody who "
+                f"cancels, would have it for nothing. Choose one that is free, or give it trial days first. There are: {fit}."
+            )
         return code
 
 
@@ -92,7 +98,11 @@ class BrandAdmin(admin.ModelAdmin):
         brand = get_object_or_404(Brand, pk=brand_id)
         code = request.POST.get("catalogue", "")
         if request.method == "POST" and code in catalogue_names():
-            made = install_catalogue(brand, code)
+            try:
+                made = install_catalogue(brand, code)
+            except MixedUnits as refused:
+                self.message_user(request, refused.detail, messages.ERROR)
+                return redirect("admin:accounts_brand_catalogue", brand.pk)
             pool = _pool(brand)
             if code == "s0" and pool:
                 assign_plan(brand, pool, actor_id=request.user.pk)

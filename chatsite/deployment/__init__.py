@@ -26,6 +26,7 @@ CHECKS: tuple[Callable[[], Iterable[Finding]], ...] = (
     databases.walls,
     databases.clock,
     data.brands,
+    data.default_plans,
     data.staff,
     data.models,
     payments.keys,

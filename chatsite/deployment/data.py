@@ -4,9 +4,11 @@ from collections.abc import Iterator
 
 from django.conf import settings
 from django.db import DatabaseError, connections
+from django.db.models import OuterRef, Subquery
 from django.http.request import validate_host
 
 from accounts.models import Brand, User
+from billing.models import Plan
 from chatsite.deployment.finding import Finding
 from chatsite.management.commands.demo_data import PASSWORD
 from lib.db import SERVICE, scope
@@ -46,6 +48,24 @@ def brands() -> Iterator[Finding]:
                 "Its members see `Bad Request`.",
                 f"Add {domain} to ALLOWED_HOSTS and to the proxy's names, and restart the web processes one by one.",
             )
+
+
+def default_plans() -> Iterator[Finding]:
+    """What has to be paid first, as what new members get: the forms refuse it, a row may be older than they are."""
+    if not _is_there():
+        return
+    with scope(SERVICE):
+        default = Brand.objects.filter(pk=OuterRef("brand"), is_active=True).values("default_plan")[:1]
+        plans = Plan.objects.filter(code=Subquery(default), subject=Plan.Subject.MEMBER).select_related("brand")
+        found = [plan for plan in plans if plan.is_paid_first]
+    for plan in found:
+        yield Finding(
+            "warning",
+            "plans",
+            f"New members of {plan.brand} should get {plan}, which costs {plan.price_in_words} and has no trial.",
+            "They get the brand's first free plan instead, or none; so does everybody who cancels.",
+            f"Choose another default plan on the brand's page in /admin/, or give {plan} trial days.",
+        )
 
 
 def staff() -> Iterator[Finding]:

@@ -183,7 +183,7 @@ def test_the_second_brand_says_check_your_mail_and_the_mail_offers_to_join(world
 
 def test_one_person_is_a_member_of_both_brands_with_a_plan_on_each(world):
     """I-28: the log-in of one brand holds on the other, the member joins there, and each brand has its own plan."""
-    change(world.globex, default_plan="basic")
+    change(world.globex, default_plan="pooled")
     bob = browser("globex.localhost")
     bob.post("/account/login/", {"login": "bob@example.com", "password": factories.PASSWORD})
 
@@ -195,7 +195,7 @@ def test_one_person_is_a_member_of_both_brands_with_a_plan_on_each(world):
     assert joined.status_code == 200
     assert joined.request["PATH_INFO"] == "/c/"
     accounts = read(Account.objects.filter(owner_id=world.bob.pk))
-    assert {(row.brand_id, row.plan_code) for row in accounts} == {(world.act.pk, "free"), (world.globex.pk, "basic")}
+    assert {(row.brand_id, row.plan_code) for row in accounts} == {(world.act.pk, "free"), (world.globex.pk, "pooled")}
     bob.post("/join/")
     assert len(read(Membership.objects.filter(user=world.bob))) == 2
 

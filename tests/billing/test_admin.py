@@ -235,6 +235,25 @@ def test_a_new_price_says_that_it_is_for_new_ones(staff, world):
     assert "$39.99 a month or $399.90 a year for who subscribes from now on; who pays already goes on at $29.99" in told
 
 
+@pytest.mark.parametrize("priced", [0, 9_990_000])
+def test_what_new_members_get_is_not_made_into_what_must_be_paid_first(staff, world, priced):
+    """Who cancels would have it for nothing; a price behind a trial is another thing."""
+    with scope(SERVICE):
+        Plan.objects.filter(brand=world.act, code="free").update(
+            price_microusd=priced, period="month", trial_days=14 if priced else 0
+        )
+        plan = Plan.objects.get(brand=world.act, code="free")
+        line = plan.limits.get()
+    dear = {"price_microusd": 9_990_000, "period": "month", "confirmed": "on"}
+
+    refused = change(staff, plan, (line.pk, "queries", "lifetime", 10), **dear, trial_days=0)
+
+    field = "trial_days" if priced else "price_microusd"
+    assert "they would have it for nothing" in said(refused)[field][0]
+    tried = change(staff, plan, (line.pk, "queries", "lifetime", 10), **dear, trial_days=7)
+    assert tried.status_code == 302
+
+
 @pytest.mark.parametrize(
     ("fields", "field", "words"),
     [

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from django.core.management import CommandError, call_command
 
 from accounts.models import Brand
 from billing import plans
@@ -24,6 +25,7 @@ S1 = {
 # What S2 and S3 name: the plans, and of S2 what free includes.
 S2 = {"free": 5, "starter": None, "pro": None, "business": None}
 S3 = ["free", "starter", "professional", "enterprise"]
+UNIT = {"s1": "queries", "s2": "conversations", "s3": "messages"}
 # What no seed gives for any plan, so that it must be marked as ours wherever it stands in a fixture.
 NEVER_GIVEN = {"description", "annual_price_microusd", "trial_days", "expires_after_days"}
 
@@ -157,19 +159,45 @@ def test_a_brand_without_a_default_plan_gets_the_catalogues_and_keeps_one_it_has
 def test_a_second_catalogue_leaves_what_is_there_and_the_comparison_says_so(fresh):
     brand = fresh("s1")
     with scope(SERVICE):
+        Plan.objects.filter(brand=brand, code="basic").delete()
         Plan.objects.filter(brand=brand, code="free").update(name="Taster")
         CreditPackOffer.objects.filter(brand=brand, code="200-questions").update(price_microusd=1)
-        compared = plans.compare_catalogue(brand, "s3")
-        again = plans.compare_catalogue(brand, "s1")
+        compared = plans.compare_catalogue(brand, "s1")
 
-    assert [plan.code for plan in compared.new] == ["starter", "professional", "enterprise"]
-    assert [plan.name for plan in compared.kept] == ["Taster"]
-    assert (again.new, again.new_packs) == ([], [])
-    assert [plan.code for plan in plans.install_catalogue(brand, "s3")] == ["starter", "professional", "enterprise"]
-    plans.install_catalogue(brand, "s1")
+    assert [plan.code for plan in compared.new] == ["basic"]
+    assert [plan.name for plan in compared.kept] == ["Taster", "Pro", "Pay per use"]
+    assert compared.new_packs == []
+    assert [plan.code for plan in plans.install_catalogue(brand, "s1")] == ["basic"]
     with scope(SERVICE):
         assert Plan.objects.get(brand=brand, code="free").name == "Taster"
         assert CreditPackOffer.objects.get(brand=brand, code="200-questions").price_microusd == 1
+
+
+@pytest.mark.parametrize(
+    ("has", "gets", "shared"), [("s1", "s2", "free"), ("s2", "s3", "starter"), ("s3", "s1", "free")]
+)
+def test_a_catalogue_that_would_mix_two_units_on_one_brand_is_refused_and_gives_nothing(
+    fresh, has, gets, shared, capsys
+):
+    brand = fresh(has)
+    before = installed(brand).keys()
+
+    with pytest.raises(plans.MixedUnits, match=f"{shared} counts {UNIT[has]} here and {UNIT[gets]} there"):
+        plans.install_catalogue(brand, gets)
+    for apply in ([], ["--apply"]):
+        with pytest.raises(CommandError, match="Nothing was given"):
+            call_command("install_catalogue", "--brand=initech", f"--catalogue={gets}", *apply)
+
+    assert installed(brand).keys() == before
+    plans.install_catalogue(brand, "s0")  # which shares no code with it
+
+
+def test_a_unit_that_staff_changed_themselves_keeps_nobody_from_what_would_bring_nothing_new(fresh):
+    brand = fresh("s1")
+    with scope(SERVICE):
+        Plan.objects.filter(brand=brand, code="free").update(unit="messages")
+
+    assert plans.install_catalogue(brand, "s1") == []
 
 
 @pytest.mark.parametrize("name", ["s9", "../s1", ""])
@@ -180,6 +208,9 @@ def test_a_catalogue_that_is_none_is_refused_with_the_names(fresh, name):
 
 @pytest.mark.django_db(transaction=True)
 def test_two_that_install_at_once_make_each_plan_once(live_world):
-    outcomes = together(4, lambda _: len(plans.install_catalogue(live_world.act, "s3")))
+    with scope(SERVICE):
+        Plan.objects.filter(brand=live_world.act, code__in=("basic", "usage_only")).delete()
 
-    assert sorted(outcomes) == [0, 0, 0, 3]
+    outcomes = together(4, lambda _: len(plans.install_catalogue(live_world.act, "s1")))
+
+    assert sorted(outcomes) == [0, 0, 0, 2]

@@ -8,9 +8,11 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.db import transaction
 
+from accounts.models import Membership
 from billing import lifecycle, plans
 from billing.lifecycle import Facts
 from billing.models import Cycle, Plan, PlanLimit, Subscription, SubscriptionHistory
+from chatsite.members import joining
 from lib.db import SERVICE, scope
 from lib.errors import Invalid
 from quotas import ledger
@@ -340,6 +342,39 @@ def test_a_new_member_of_a_brand_whose_default_is_a_trial_tries_it_once_and_fall
     with scope(SERVICE):
         plans.assign_default_plan(world.act, user.pk)
     assert in_force(world, user) == "free", "nobody tries twice"
+
+
+def test_a_default_plan_that_is_paid_first_is_given_to_nobody_for_nothing(world):
+    """Neither to who comes new nor to who cancels, whatever the form let pass before."""
+    with scope(SERVICE):
+        world.act.default_plan = "basic"
+        world.act.save()
+    user, pro = make_user("dora@example.com"), plan_of(world.act, "pro")
+
+    make_member(world.act, user)
+    assert in_force(world, user) == "free"
+    lifecycle.take(world.act, world.bob.pk, paid(pro, START, at("2031-02-28")), now=START)
+    over = paid(pro, START, at("2031-02-28"), status="cancelled")
+    lifecycle.take(world.act, world.bob.pk, over, now=START + HOUR)
+
+    assert in_force(world, world.bob) == "free"
+
+
+def test_who_comes_back_and_pays_still_has_all_of_the_plan(world):
+    """The membership is a new one; the calls a minute that stand on it are the plan's, as before."""
+    with scope(SERVICE):
+        Plan.objects.filter(brand=world.act, code="basic").update(rate_limit_per_minute=7)
+    basic = plan_of(world.act, "basic")
+    lifecycle.take(world.act, world.bob.pk, paid(basic, START, at("2031-02-28")), now=START)
+    with scope(SERVICE):
+        Membership.objects.filter(brand=world.act, user=world.bob).delete()
+
+        joining.join(world.act, world.bob)
+
+        back = Membership.objects.get(brand=world.act, user=world.bob)
+        assert back.rate_limit_per_minute == 7
+        assert Subscription.objects.filter(owner_id=world.bob.pk, ended_at=None).get().provider != ""
+    assert in_force(world, world.bob) == "basic"
 
 
 def test_a_brand_without_anything_free_leaves_who_ends_without_a_plan(world):

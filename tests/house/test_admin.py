@@ -93,6 +93,9 @@ def test_staff_make_a_brand_and_give_it_plans(staff):
     shown = staff.get(catalogues).content.decode()
     assert "Stays as it is: free (10 queries per lifetime), basic" in shown
     assert "Initech has all of it." in shown
+    assert "cannot be given this one: free counts queries here and messages there" in shown
+    refused = staff.post(catalogues, {"catalogue": "s3"}, follow=True).content.decode()
+    assert "Nothing was given. Give this catalogue to a brand of its own" in refused
 
     brand.refresh_from_db()
     assert brand.domain == "initech.localhost"
@@ -110,7 +113,7 @@ def test_staff_make_a_brand_and_give_it_plans(staff):
     ("field", "wrong"),
     [
         ("zone", "Mars/Olympus"), ("domain", "act.localhost:8000"), ("domain", "https://act"), ("hue", "361"),
-        ("default_plan", "gold"),
+        ("default_plan", "gold"), ("default_plan", "basic"),
     ],
 )  # fmt: skip
 def test_a_brand_is_refused_what_it_cannot_be(staff, world, field, wrong):

@@ -172,7 +172,7 @@ def changed(there, back):
 def test_a_fit_database_is_not_mentioned(live_world):
     for check in (databases.log_ins, databases.one_database, databases.server, databases.pooler, databases.migrations):
         assert causes(check) == ""
-    for check in (databases.walls, databases.clock, data.brands):
+    for check in (databases.walls, databases.clock, data.brands, data.default_plans):
         assert causes(check) == ""
 
 
@@ -252,7 +252,9 @@ def test_what_staff_forgot_is_named(live_world, settings):
     factories.make_provider("no-key", protocol="openai")
     with scope(SERVICE):
         User.objects.filter(is_superuser=True).update(is_superuser=False)
+        Brand.objects.filter(slug="act").update(default_plan="basic")
 
+    assert "New members of Act should get Basic, which costs $9.99 a month" in causes(data.default_plans)
     assert "globex.localhost is not in ALLOWED_HOSTS" in causes(data.brands)
     assert "act.localhost" not in causes(data.brands)
     assert "There is no superuser" in causes(data.staff)

@@ -5,7 +5,7 @@ from typing import Any
 from django.core.management.base import CommandParser
 
 from accounts.people import brand_named
-from billing.plans import catalogue_names, compare_catalogue, install_catalogue
+from billing.plans import MixedUnits, catalogue_names, compare_catalogue, install_catalogue
 from events import activity
 from lib.commands import OperatorCommand
 
@@ -13,7 +13,7 @@ from lib.commands import OperatorCommand
 class Command(OperatorCommand):
     help = (
         "Give a brand the plans and packs of a catalogue. Without --apply it says what would be made. What the brand has "
-        "under the same code stays as it is. Catalogues: "
+        "under the same code stays as it is; what counts in another unit there is refused. Catalogues: "
         + "; ".join(f"{code} ({name})" for code, name in catalogue_names().items())
         + "."
     )
@@ -27,6 +27,8 @@ class Command(OperatorCommand):
     def work(self, **options: Any) -> dict[str, Any]:
         brand = brand_named(options["brand"])
         found = compare_catalogue(brand, options["catalogue"])
+        if found.mixed:
+            raise MixedUnits(brand, found)
         if options["apply"]:
             install_catalogue(brand, options["catalogue"])
             activity.record(

@@ -84,7 +84,8 @@ class Command(OperatorCommand):
             slug=row["slug"], defaults={**row["look"], "domain": f"{row['slug']}.localhost"}
         )
         for catalogue in row["catalogues"]:
-            if is_new or not compare_catalogue(brand, catalogue).new:  # a brand that sells otherwise goes on as it does
+            found = compare_catalogue(brand, catalogue)
+            if is_new or not (found.new or found.mixed):  # a brand that sells otherwise goes on as it does
                 install_catalogue(brand, catalogue)
         if not Subscription.objects.filter(brand=brand, owner_id=brand.pk).exists():
             assign_plan(brand, Plan.objects.get(brand=brand, code="pool"))
