@@ -37,7 +37,7 @@ def overview(request: BrandRequest) -> HttpResponse:
         "brand": request.brand,
         "here": "manage",
         "standing": request.standing,
-        "stats": stats.of_brand(request.principal.brand_id),
+        "stats": stats.of_brand(request.principal),
     }
     return render(request, "manage/overview.html", context)
 

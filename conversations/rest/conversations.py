@@ -214,11 +214,12 @@ class BrandStats(OfConversation):
     def get(self, request: BrandRequest, slug: str) -> Any:
         """Count a brand's conversations
 
-        All that are kept: conversations, messages, tokens and what they cost, in micro-dollars.
+        All that are kept: conversations, messages, tokens and what they cost, in micro-dollars. Of a brand with more than
+        10,000 conversations they are counted every five minutes; `counted_at` says when.
         """
         if slug != request.brand.slug:
             raise NotFound("This brand is not here. A key reads its own brand only.")
-        return stats.of_brand(request.brand.pk)
+        return stats.of_brand(request.principal)
 
 
 def readable(request: BrandRequest) -> QuerySet[Conversation]:

@@ -27,7 +27,7 @@ HIT = {
 OWN_STATS = {
     "total_conversations": 12, "active_conversations": 10, "archived_conversations": 2, "total_messages": 64,
 }  # fmt: skip
-BRAND_STATS = {**OWN_STATS, "total_tokens_used": 48_210, "total_cost_microusd": 96_400}
+BRAND_STATS = {**OWN_STATS, "total_tokens_used": 48_210, "total_cost_microusd": 96_400, "counted_at": AT}
 QUESTION = {"message": "How tall is it?"}
 ANSWER = {
     "turnId": TURN_ID,

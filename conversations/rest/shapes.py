@@ -147,6 +147,7 @@ class BrandStats(serializers.Serializer[Any]):
     total_messages = Whole()
     total_tokens_used = Whole()
     total_cost_microusd = Whole()
+    counted_at = Moment()
 
 
 class Recorded(serializers.Serializer[Any]):

@@ -1,6 +1,9 @@
 """Who reads other people's chats: the brand's admins, on the record; every member where the brand shares; and nobody else."""
 
+from datetime import timedelta
+
 import pytest
+from django.core.cache import cache
 from django.db import DatabaseError
 from django.test import Client
 
@@ -11,6 +14,7 @@ from billing.plans import assign_plan
 from conversations.chats import judging, stats
 from conversations.models import Conversation, Message, Turn
 from events.models import Activity
+from lib import clock
 from lib.db import SERVICE, Principal, scope
 from lib.errors import NotFound
 from lib.ids import uuid7
@@ -152,12 +156,44 @@ def test_an_admin_reads_any_chat_of_the_brand_and_that_is_on_record(world, chats
     assert browser(world.bob).get(f"/manage/conversations/{bobs.pk}/").status_code == 404
     with scope(Principal("app_user", world.act.pk, world.alice.pk)):
         assert stats.answers(bobs.pk) == [], "as a member she sees her own only"
-    with scope(SERVICE):
-        assert stats.of_brand(world.act.pk) == {
-            "total_conversations": 2, "active_conversations": 2, "archived_conversations": 0,
-            "total_messages": 2, "total_tokens_used": 33, "total_cost_microusd": 1500,
-        }  # fmt: skip
+    counted = count(world)
+    assert abs(clock.now() - counted.pop("counted_at")) < timedelta(minutes=1)
+    assert counted == {
+        "total_conversations": 2, "active_conversations": 2, "archived_conversations": 0,
+        "total_messages": 2, "total_tokens_used": 33, "total_cost_microusd": 1500,
+    }  # fmt: skip
     assert "$0.0015" in alice.get("/manage/").content.decode()
+
+
+def count(world):
+    principal = Principal("app_brand", world.act.pk, world.alice.pk)
+    with scope(principal):
+        return stats.of_brand(principal)
+
+
+def test_a_large_brand_is_counted_once_for_all_who_look_and_told_from_when(
+    world, chats, monkeypatch, django_assert_num_queries
+):
+    """Each look at the overview walked every chat of the brand; a small brand's numbers are those of this moment."""
+    cache.clear()
+    bobs = chats[world.bob]
+    with scope(SERVICE):
+        Conversation.objects.filter(pk=bobs.pk).update(archived_at=clock.now())
+    assert count(world)["archived_conversations"] == 1
+
+    monkeypatch.setattr(stats, "EXACT_UP_TO", 1)
+    first = count(world)
+    with scope(SERVICE):
+        Conversation.objects.filter(pk=bobs.pk).update(archived_at=None)
+    principal = Principal("app_brand", world.act.pk, world.alice.pk)
+    with scope(principal), django_assert_num_queries(0):
+        assert stats.of_brand(principal) == first
+    told = browser(world.alice).get("/manage/").content.decode()
+    assert f"Counted at {first['counted_at']:%H:%M}." in told, "act's zone is UTC"
+
+    cache.clear()  # five minutes later
+    assert count(world)["archived_conversations"] == 0
+    cache.clear()
 
 
 def test_chats_of_whom_the_plan_keeps_no_history_are_in_nobodys_list(world, chats):
