@@ -42,6 +42,7 @@ class Facts:
     provider, provider_subscription_id   who collects it, and its name there; both empty = given by staff
     period_starts_at, period_ends_at     what is paid now
     is_billable   whether a payment method is stored; None = as it was
+    has_meter     whether its invoices count what goes beyond the plan; None = as it was
     reason, comment   why it ends, in the member's choice and words
     actor_id      the member of staff who did it, if one did
     """
@@ -56,6 +57,7 @@ class Facts:
     provider: str = ""
     provider_subscription_id: str = ""
     is_billable: bool | None = None
+    has_meter: bool | None = None
     reason: str = ""
     comment: str = ""
     actor_id: UUID | None = None
@@ -136,14 +138,28 @@ def entitle(brand: Brand, owner_id: UUID, row: Subscription | None, *, now: date
         grants=[ledger.Grant(line.meter, line.window, line.limit) for line in _lines(plan)],
         plan_code=plan.code if plan else "",
         plan_name=plan.name if plan else "",
-        # A card alone is charged by nobody: what goes beyond a plan is on the invoices of a subscription.
-        features=features | {"is_billable": bool(row and row.is_billable and row.provider_subscription_id)},
+        features=features | {"is_billable": bool(row and _is_charged_beyond(row))},
         anchor_at=row.anchor_at if row and plan and plan.pk == row.plan_id else None,
         now=now,
     )
     codes = {"from": before or None, "to": plan.code if plan else None}
     if codes["from"] != codes["to"]:
         stream.publish(brand.pk, "plan.changed", subject=(kind.value, owner_id), owner_id=user_id, data=codes)
+
+
+def _is_charged_beyond(row: Subscription) -> bool:
+    """A card alone is charged by nobody: what goes beyond a plan is on the invoices of a subscription with the meter."""
+    return bool(row.is_billable and row.provider_subscription_id and row.has_meter is not False)
+
+
+def set_metered(brand: Brand, user_id: UUID, provider_subscription_id: str, has_meter: bool) -> None:
+    """Stripe has the meter on this subscription, or does not; of another than the one in force nothing is changed."""
+    with opening(SERVICE, key=user_id):
+        row = current(brand, user_id)
+        if row and row.provider_subscription_id == provider_subscription_id and row.has_meter != has_meter:
+            row.has_meter = has_meter
+            row.save(update_fields=["has_meter"])
+            entitle(brand, user_id, row, now=clock.now())
 
 
 def set_billable(brand: Brand, user_id: UUID, is_billable: bool, *, now: datetime | None = None) -> None:
@@ -297,6 +313,8 @@ def _set(row: Subscription, facts: Facts, now: datetime) -> None:
     row.trial_ends_at, row.cancel_at_period_end = facts.trial_ends_at, facts.cancel_at_period_end
     if facts.is_billable is not None:
         row.is_billable = facts.is_billable
+    if facts.has_meter is not None:
+        row.has_meter = facts.has_meter
 
 
 def _anchor(row: Subscription, facts: Facts) -> datetime | None:

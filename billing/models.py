@@ -192,6 +192,9 @@ class Subscription(Owned):
     )
     provider_subscription_id = models.CharField(max_length=255, blank=True, default="", db_default="")
     is_billable = models.BooleanField(default=False, db_default=False, help_text="A payment method is stored.")
+    has_meter = models.BooleanField(
+        null=True, help_text="Its invoices count what goes beyond the plan; empty = nobody has looked yet."
+    )
 
     class Meta:
         constraints = [

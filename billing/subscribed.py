@@ -77,6 +77,11 @@ def use_new_card(customer: Customer, session_id: str) -> None:
             )
 
 
+def has_meter(theirs: dict[str, Any]) -> bool:
+    """Whether what goes beyond the plan is on the invoices of this subscription."""
+    return any(row["price"]["recurring"]["usage_type"] == "metered" for row in theirs["items"]["data"])
+
+
 def _facts(customer: Customer, theirs: dict[str, Any], own_card: str) -> Facts:
     items = theirs["items"]["data"]
     item = next((row for row in items if row["price"]["recurring"]["usage_type"] != "metered"), items[0])
@@ -101,6 +106,7 @@ def _facts(customer: Customer, theirs: dict[str, Any], own_card: str) -> Facts:
         provider=customer.provider,
         provider_subscription_id=theirs["id"],
         is_billable=bool(own_card or theirs.get("default_payment_method")),
+        has_meter=has_meter(theirs),
         reason=details.get("feedback") or "",
         comment=details.get("comment") or "",
     )

@@ -1,11 +1,15 @@
+import logging
+
 from celery import shared_task
 
-from billing import applying, lifecycle, plans, reports, telling
+from billing import applying, left_behind, lifecycle, plans, reports, telling
 from billing.models import Plan
 from billing.standin import delivery, renewals
 from billing.undoing import end_double as end_double
 from billing.undoing import give_back as give_back
 from lib.db import SERVICE, scope
+
+log = logging.getLogger(__name__)
 
 
 @shared_task(scoped=False)  # type: ignore[call-overload]  # one short transaction for each, not one for all
@@ -13,7 +17,19 @@ def push_plan(plan_id: str) -> int:
     """Give everybody on a plan its limits as staff left them. Returns how many; a repeat changes nothing."""
     with scope(SERVICE):
         plan = Plan.objects.select_related("brand").get(pk=plan_id)
-    return plans.push(plan)
+    pushed = plans.push(plan)
+    if plan.overage_allowed:
+        add_meter_lines.delay()
+    return pushed
+
+
+@shared_task(scoped=False, periodic=True)  # type: ignore[call-overload]  # asks Stripe
+def add_meter_lines() -> int:
+    """Bring along subscriptions older than their plan's overage. Returns how many; those that fail are tried again."""
+    done = left_behind.add_meter_lines()
+    for reason in sorted(done.reasons):
+        log.error("subscriptions stay without the meter", extra={"reason": reason})
+    return done.mended
 
 
 @shared_task(scoped=False)  # type: ignore[call-overload]  # posts to our own webhook

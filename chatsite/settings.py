@@ -189,6 +189,7 @@ CELERY_BEAT_SCHEDULE = {
         ("send-waiting-mail", "events.tasks.send_waiting_mail", 30.0),
         ("sweep-told", "events.tasks.sweep_told", 24 * 3600.0),
         ("report-overage", "billing.tasks.report_overage", 300.0),
+        ("add-meter-lines", "billing.tasks.add_meter_lines", 300.0),
         ("apply-stripe-events", "billing.tasks.apply_waiting_stripe_events", 60.0),
         ("tend-exports", "conversations.tasks.tend_exports", 60.0),
         ("forget-lost-exports", "conversations.tasks.forget_lost_exports", 3600.0),

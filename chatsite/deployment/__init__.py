@@ -31,6 +31,7 @@ CHECKS: tuple[Callable[[], Iterable[Finding]], ...] = (
     data.models,
     payments.keys,
     payments.endpoint,
+    payments.left_behind,
     data.own_keys,
     surroundings.redis_server,
     surroundings.background_work,

@@ -1,15 +1,19 @@
 """Whether what is paid can arrive: the keys of Stripe, and the endpoint that it calls."""
 
 from collections.abc import Iterator
+from contextlib import suppress
 from urllib.parse import urlsplit
 
 import stripe as sdk
 from django.conf import settings
+from django.db import DatabaseError
 from django.urls import reverse
 
 from billing.applying import ACTED_ON
 from billing.asking import is_live, stripe
+from billing.left_behind import of_another_service, without_meter
 from chatsite.deployment.finding import Finding
+from lib.db import SERVICE, scope
 
 UNPAID = "Members pay, and nothing of it arrives here: they get nothing for it."
 MAKE_IT = (
@@ -93,6 +97,27 @@ def endpoint() -> Iterator[Finding]:
                 "What that news would change stays as it was.",
                 "Choose all events for it at Stripe.",
             )
+
+
+def left_behind() -> Iterator[Finding]:
+    """Subscriptions that a change of the keys, or of a plan, left where nobody collects money for them."""
+    played = meterless = 0
+    with suppress(DatabaseError), scope(SERVICE):  # databases.py says so where there is none
+        played, meterless = of_another_service().count(), without_meter().filter(has_meter=False).count()
+    if played:
+        yield _finding(
+            "warning",
+            f"Of the subscriptions in force, {played} were begun at the stand-in, or in Stripe's test mode.",
+            "Their members have for nothing what others pay for, and it never ends.",
+            "manage.py check_billing names them, and --apply ends them; their members fall back and are told.",
+        )
+    if meterless:
+        yield _finding(
+            "warning",
+            f"Of the subscriptions in force, {meterless} do not count what goes beyond their plan, which allows it.",
+            "Their members are refused at the limit. The worker tries every five minutes to mend it.",
+            "manage.py check_billing --apply says why it does not succeed; often stripe_sync --apply is due.",
+        )
 
 
 def _finding(level: str, cause: str, effect: str, remedy: str) -> Finding:
