@@ -8,14 +8,13 @@ from zoneinfo import ZoneInfo
 from django.db.models import Count, Q, Sum
 from django.http import HttpResponse
 from django.shortcuts import render
-from django.utils.formats import date_format
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_safe
 
 from accounts.access import BrandRequest, admin_goes_out
 from accounts.models import Brand, User
 from billing import lifecycle, overview
-from lib import clock
+from lib import clock, dates
 from lib.db import SERVICE, scope
 from lib.money import price
 from lib.windows import WindowKind, window
@@ -42,7 +41,7 @@ def plan(request: BrandRequest) -> HttpResponse:
             "words": overview.status_words(subscription, brand.zone) if subscription else [],
             "meters": overview.meter_rows(own, brand.zone, now),
             "top_ups": _top_ups(brand),
-            "since": date_format(month.opens_at.astimezone(ZoneInfo(brand.zone)), _("j F")),
+            "since": dates.said(month.opens_at.astimezone(ZoneInfo(brand.zone)), "j F"),
         }
         used = _used(brand, month.opens_at)
     return render(request, "manage/plan.html", context | {"members": _named(brand, used)})

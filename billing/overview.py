@@ -8,14 +8,13 @@ from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
-from django.utils.formats import date_format
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from billing import charts
 from billing.models import BillingTransaction, Plan, Subscription
 from billing.promises import counted, one
-from lib import clock
+from lib import clock, dates
 from lib.db import Principal
 from lib.money import in_field, price
 from quotas import usage
@@ -41,7 +40,7 @@ class Word:
 
 def day(at: datetime, zone: str) -> str:
     """4 December 2026, in the brand's zone."""
-    return date_format(at.astimezone(ZoneInfo(zone)), _("j F Y"))
+    return dates.said(at.astimezone(ZoneInfo(zone)), "j F Y")
 
 
 def price_of(plan: Plan, cycle: str) -> str:
@@ -356,7 +355,7 @@ def uses(principal: Principal, zone: str, before: UUID | None = None) -> tuple[l
     found = list((rows.filter(pk__lt=before) if before else rows)[: PAGE + 1])
     shown = [
         {
-            "when": date_format(row.created_at.astimezone(ZoneInfo(zone)), _("j M Y, H:i")),
+            "when": dates.said(row.created_at.astimezone(ZoneInfo(zone)), "j M Y, H:i"),
             "what": row.get_usage_type_display(),
             "model": row.model,
             "pocket": POCKETS.get(row.pocket, "")

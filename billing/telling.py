@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
-from django.utils.formats import date_format
 from django.utils.translation import gettext as _
 
 from accounts import preferences
@@ -18,7 +17,7 @@ from billing.models import BillingTransaction, Cycle, Plan, Subscription
 from events import notices
 from events.models import Event, Notification
 from events.reading import unread
-from lib import clock
+from lib import clock, dates
 from lib.db import SERVICE, scope
 from lib.money import dollars
 
@@ -253,7 +252,7 @@ def _told_of_trial(row: Subscription) -> Notification | None:
 
 def day(moment: datetime, brand: Brand) -> str:
     local = moment.astimezone(ZoneInfo(brand.zone))
-    return date_format(local, _("j F Y"))
+    return dates.said(local, "j F Y")
 
 
 def _once(event: Event) -> str:

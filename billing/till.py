@@ -14,7 +14,6 @@ from uuid import UUID
 
 import stripe as sdk
 from django.urls import reverse
-from django.utils.formats import date_format
 from django.utils.translation import gettext as _
 
 from accounts import brands
@@ -28,7 +27,7 @@ from billing.errors import NotForSale, NotNow
 from billing.models import Cycle, Plan, Subscription
 from billing.price_list import MONTH, ONCE, OVERAGE, key_of, price_ids
 from events import activity
-from lib import clock
+from lib import clock, dates
 from lib.db import SERVICE, scope
 from lib.errors import Invalid, NotFound
 from lib.money import dollars
@@ -65,7 +64,7 @@ class Change:
         if not self.is_upgrade:
             return _("%(plan)s from %(day)s on. Until then everything stays; nothing is charged now.") % {
                 "plan": self.plan,
-                "day": date_format(self.starts_at, _("j F Y")),
+                "day": dates.said(self.starts_at, "j F Y"),
             }
         if self.due_microusd > 0:
             return _("%(plan)s at once. %(sum)s is charged now: what is left of the present period is counted.") % {

@@ -103,6 +103,7 @@ TEMPLATES = [
                 "chatsite.pages.brand",
                 "chatsite.pages.reader",
             ],
+            "builtins": ["lib.templatetags.dates"],  # its `date` in place of Django's
         },
     },
 ]

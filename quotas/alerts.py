@@ -11,7 +11,6 @@ from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
-from django.utils.formats import date_format
 from django.utils.translation import gettext as _
 
 from accounts import preferences
@@ -19,7 +18,7 @@ from accounts.models import Brand, Membership, User
 from events import notices
 from events.models import Event, Notification
 from events.reading import unread
-from lib import clock
+from lib import clock, dates
 from lib.db import SERVICE, scope, send
 from lib.figures import grouped
 from lib.money import dollars
@@ -147,7 +146,7 @@ def words(alert: Alert) -> tuple[str, str]:
             more = _("A larger plan or a pack gives more.")
     if bucket.closes_at:
         local = bucket.closes_at.astimezone(ZoneInfo(brand.zone))
-        when = {"day": date_format(local, _("j F")), "time": f"{local:%H:%M}", "zone": brand.zone}
+        when = {"day": dates.said(local, "j F"), "time": f"{local:%H:%M}", "zone": brand.zone}
         said.append(_("It starts anew on %(day)s at %(time)s (%(zone)s).") % when)
     title %= {"units": meter_name(bucket.meter), "brand": brand.name}
     return title, " ".join([*said, more])

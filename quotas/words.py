@@ -5,11 +5,11 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
-from django.utils.formats import date_format
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
 from accounts.models import Brand
+from lib import dates
 from lib.figures import grouped
 from lib.money import dollars
 from quotas.errors import AnonymousLimit, QuotaExceeded, TooManyRunning
@@ -48,7 +48,7 @@ def resets(closes_at: datetime | None, zone: str, now: datetime) -> str:
     if (closes_at - now).total_seconds() <= 25 * 3600 and local.date() > today.date():
         is_midnight = (local.hour, local.minute) == (0, 0)
         return _("at midnight") if is_midnight else _("at %(time)s") % {"time": f"{local:%H:%M}"}
-    return _("on %(day)s") % {"day": date_format(local, _("j F"))}
+    return _("on %(day)s") % {"day": dates.said(local, "j F")}
 
 
 def no_plan(brand: Brand) -> QuotaExceeded:
@@ -164,7 +164,7 @@ def refusal(line: Any, features: Mapping[str, Any], *, brand: Brand, is_own: boo
     closes_at = line.closes_at if limit else line.cap_closes_at
     if closes_at is not None:
         local = closes_at.astimezone(ZoneInfo(brand.zone))
-        when = {"day": date_format(local, _("j F")), "time": f"{local:%H:%M}", "zone": brand.zone}
+        when = {"day": dates.said(local, "j F"), "time": f"{local:%H:%M}", "zone": brand.zone}
         said.append(_("New ones come on %(day)s at %(time)s (%(zone)s).") % when)
     elif not is_own:
         said.append(_("Its admin can add some."))

@@ -24,13 +24,12 @@ from zoneinfo import ZoneInfo
 
 from django.db.models import Exists, OuterRef, Q
 from django.db.models.functions import Now
-from django.utils.formats import date_format
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from accounts.models import Brand
 from events import stream
-from lib import clock
+from lib import clock, dates
 from lib.db import SERVICE, Principal, opening, scope, send
 from quotas.models import Account
 from quotas.standing import account_of
@@ -156,7 +155,7 @@ def words(keeping: Keeping, chat: Any) -> str:
         return _("Kept until you delete it.")
     if keeping.days == 0:
         at = end.astimezone(zone)
-        moment = {"day": date_format(at, _("j F")), "time": date_format(at, "H:i"), "zone": at.tzname()}
+        moment = {"day": dates.said(at, "j F"), "time": dates.said(at, "H:i"), "zone": at.tzname()}
         return _("Can be read until %(day)s, %(time)s %(zone)s. Chats are not kept longer on your plan.") % moment
     if keeping.plan_name and keeping.days == keeping.plan_days:
         return _("Kept until %(day)s, %(plan)s plan.") % {"day": _last_day(end, zone), "plan": keeping.plan_name}
@@ -178,7 +177,7 @@ def rule(keeping: Keeping) -> str:
 
 def _last_day(end: datetime, zone: ZoneInfo) -> str:
     """The last whole day before a sweep in the night."""
-    return date_format(end.astimezone(zone).date() - timedelta(days=1), _("j F"))
+    return dates.said(end.astimezone(zone).date() - timedelta(days=1), "j F")
 
 
 # The sweep. Which chats are over is decided by the statement that deletes them, from the plan as it stands then; a chat
