@@ -31,7 +31,7 @@ from django.utils.translation import gettext as _  # noqa: E402
 from accounts import keys  # noqa: E402
 from chatsite import pages  # noqa: E402
 from chatsite.middleware import Front, Language  # noqa: E402
-from conversations.chats import importing  # noqa: E402
+from conversations.chats.export import unwrapping  # noqa: E402
 from conversations.doors import exchange  # noqa: E402
 from conversations.engine import attachments, runner  # noqa: E402
 from lib.db import db  # noqa: E402
@@ -142,7 +142,7 @@ def _bounded(scope: Scope, receive: Receive) -> Receive:
     most = LITTLE_MORE + (exchange.MOST_BODY_BYTES if has_key else settings.DATA_UPLOAD_MAX_MEMORY_SIZE)
     of_files = 0
     if is_form or scope["path"] in ("/attachments/", "/import/", "/settings/picture/"):
-        of_files = LITTLE_MORE + (importing.MOST_BYTES if scope["path"] == "/import/" else attachments.MOST_BYTES)
+        of_files = LITTLE_MORE + (unwrapping.MOST_BYTES if scope["path"] == "/import/" else attachments.MOST_BYTES)
     taken = 0
     length = int(told.get(b"content-length", 0))  # the server has checked that it is a number
 

@@ -4,20 +4,17 @@ A file is somebody's word and no more. Nothing of it counts as used or paid, nam
 second copy: where a chat began is part of its new id, so bringing it twice, or from two windows at once, changes nothing.
 """
 
-import io
-import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid5
 
-import orjson
 from django.utils.dateparse import parse_datetime
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy
 
-from conversations.chats.export.chats import FORMAT, ORIGIN, VERSION
+from conversations.chats.export import unwrapping
+from conversations.chats.export.chats import ORIGIN
 from conversations.engine import attachments
 from conversations.models import Conversation, Message
 from events import activity
@@ -28,25 +25,22 @@ from lib.html import plain
 from lib.ids import uuid7
 from providers.offers import offers
 
-MOST_BYTES = 20 * 1024**2  # of the file
-MOST_UNPACKED_BYTES = 100 * 1024**2  # of all that a ZIP holds; each document in it is at most MOST_BYTES
-MOST_CHATS, MOST_MESSAGES, MOST_LETTERS = 1000, 5000, 1_000_000  # in a file, in a chat, in a message
+MOST_MESSAGES, MOST_LETTERS = 5000, 1_000_000  # in a chat, in a message
 MOST_PROMPT = 32_000  # letters of its instructions, as of a conversation that a program records
-MOST_IN_ALL = 50_000  # messages of a file: all of them are in memory before the first is stored
-MOST_BRACKETS = 1_000_000  # of a document: an empty list is two letters, and 64 bytes once it is read
+MOST_IN_ALL = 50_000  # messages of a file: one transaction stores them all
 HOME = UUID("5f1f7a2e-8a54-4b0e-9d52-6f2f0f7ac5b1")  # of ids that are made of where a chat began
 ROLES, STATES = set(Message.Role.values), {"done", "stopped", "failed", "interrupted"}
 SETTINGS = {"temperature": (0, 2), "top_p": (0, 1), "max_tokens": (1, 1_000_000)}
 
-TIMES = """
-update {table} t set created_at = u.created_at {more}
+OF_MESSAGES = """
+update conversations_message t set created_at = u.created_at
 from unnest(%(ids)s::uuid[], %(created)s::timestamptz[]) u(id, created_at) where t.id = u.id
 """
-
-
-class NotAnExport(Invalid):
-    says = gettext_lazy("This is no export of chats. Choose the JSON file, or the ZIP that it came in.")
-    code = "not_an_export"
+OF_CHATS = """
+update conversations_conversation t set created_at = u.created_at, last_message_at = u.used_at, updated_at = u.used_at
+from unnest(%(ids)s::uuid[], %(created)s::timestamptz[], %(used)s::timestamptz[]) u(id, created_at, used_at)
+where t.id = u.id
+"""
 
 
 @dataclass(slots=True)
@@ -55,103 +49,54 @@ class Brought:
     known: int = 0  # here already, in the bin perhaps
 
 
-Read = tuple[Conversation, list[Message], set[UUID]]  # and the ids that it had where it comes from
-
-
 def bring(principal: Principal, content: bytes) -> Brought:
     """Store the chats of a file that are not here yet, in the principal's scope: all of them or none.
 
+    One chat at a time is in memory; one file at a time for each person, so that another window finds what this one stored.
     Raises  NotAnExport, TooLarge, Invalid, which names the chat that is wrong
     """
-    if len(content) > MOST_BYTES:
-        raise TooLarge(_("A file may have up to 20 MB. Export fewer chats at a time."))
     models = {offer.api_identifier: offer for offer in offers("chat")}
-    found: dict[UUID, Read] = {}
-    number = total = 0
-    for number, chat in enumerate(_chats(content), 1):
-        if number > MOST_CHATS:
-            raise TooLarge(_("A file may hold up to 1,000 chats. Export fewer at a time."))
-        try:
-            conversation, messages = _read(principal, chat, models)
-        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-            raise Invalid(
-                _("Chat %(number)d of this file cannot be read, so nothing was stored.") % {"number": number}
-            ) from error
-        total += len(messages)
-        if total > MOST_IN_ALL:
-            raise TooLarge(_("A file may hold up to 50,000 messages. Export fewer chats at a time."))
-        began = {UUID(str(chat["id"])), UUID(conversation.metadata[ORIGIN])}
-        found[conversation.pk] = conversation, messages, began
-    brought = _store_new(principal, found)
-    brought.known += number - len(found)
-    if brought.new:
-        activity.record(
-            principal.brand_id,
-            "chats.imported",
-            actor_id=principal.owner_id,
-            resource=("conversation", None),
-            changes={"chats": brought.new},
-        )
-    return brought
-
-
-def _store_new(principal: Principal, found: Mapping[UUID, Read]) -> Brought:
-    """One at a time for each person: another window waits, and then finds what this one stored."""
-    brought, now = Brought(), clock.now()
+    brought, total = Brought(), 0
+    stored: list[tuple[datetime, datetime, UUID]] = []  # last message, begun, id
     with opening(principal, key=principal.owner_id):
         own = Conversation.objects.filter(brand_id=principal.brand_id, owner_id=principal.owner_id)
-        known = {new_id: {new_id, *began} for new_id, (_chat, _messages, began) in found.items()}
-        here = set(own.filter(pk__in=set().union(*known.values())).values_list("pk", flat=True))
-        by_age = sorted(found.items(), key=lambda item: item[1][0].last_message_at or now, reverse=True)
-        for rank, (new_id, (conversation, messages, _began)) in enumerate(by_age):
-            if here & known[new_id]:
+        for number, chat in enumerate(unwrapping.chats(content), 1):
+            try:
+                conversation, messages = _read(principal, chat, models)
+                began = {conversation.pk, UUID(str(chat["id"])), UUID(conversation.metadata[ORIGIN])}
+            except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+                raise Invalid(
+                    _("Chat %(number)d of this file cannot be read, so nothing was stored.") % {"number": number}
+                ) from error
+            total += len(messages)
+            if total > MOST_IN_ALL:
+                raise TooLarge(_("A file may hold up to 50,000 messages. Export fewer chats at a time."))
+            if own.filter(pk__in=began).exists():
                 brought.known += 1
-                continue
-            # Bringing a chat is using it: by its own age the next sweep might delete it. The order among them stays.
-            conversation.last_message_at = now - timedelta(milliseconds=rank)
-            _store(conversation, messages)
-            brought.new += 1
+            else:
+                stored.append(_store(conversation, messages))
+                brought.new += 1
+        if stored:
+            _date(stored)
+            activity.record(
+                principal.brand_id,
+                "chats.imported",
+                actor_id=principal.owner_id,
+                resource=("conversation", None),
+                changes={"chats": brought.new},
+            )
     return brought
 
 
-def _chats(content: bytes) -> Iterator[Mapping[str, Any]]:
-    for text in _texts(content):
-        if text.count(b"[") + text.count(b"{") > MOST_BRACKETS:
-            raise NotAnExport
-        try:
-            file = orjson.loads(text)
-        except orjson.JSONDecodeError as error:
-            raise NotAnExport from error
-        if not isinstance(file, dict) or file.get("format") != FORMAT or not isinstance(file.get("chats"), list):
-            raise NotAnExport
-        if file.get("version") != VERSION:
-            raise Invalid(_("This export was made by a newer release, which says more than this one understands."))
-        yield from file["chats"]
-
-
-def _texts(content: bytes) -> Iterator[bytes]:
-    if not content.startswith(b"PK"):
-        yield content
-        return
-    left = MOST_UNPACKED_BYTES
-    try:
-        with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            entries = [entry for entry in archive.infolist() if entry.filename.endswith(".json")]
-            chats = [entry for entry in entries if "/" not in entry.filename or entry.filename.startswith("chats/")]
-            for entry in [entry for entry in chats if entry.filename not in BESIDES][: MOST_CHATS + 1]:
-                with archive.open(entry) as opened:
-                    text = opened.read(min(left, MOST_BYTES) + 1)
-                left -= len(text)
-                if len(text) > MOST_BYTES:
-                    raise TooLarge(_("A file may have up to 20 MB. Export fewer chats at a time."))
-                if left < 0:
-                    raise TooLarge(_("Unpacked, this file is larger than 100 MB. Export fewer chats at a time."))
-                yield text
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, OSError) as error:
-        raise NotAnExport from error
-
-
-BESIDES = {"about-me.json"}  # what "all my data" holds besides chats
+def _date(stored: Sequence[tuple[datetime, datetime, UUID]]) -> None:
+    """Bringing a chat is using it: by its own age the next sweep might delete it. The order among them stays."""
+    now, by_age = clock.now(), sorted(stored, reverse=True)
+    names = {
+        "ids": [chat_id for _at, _begun, chat_id in by_age],
+        "created": [begun for _at, begun, _chat_id in by_age],
+        "used": [now - timedelta(milliseconds=rank) for rank in range(len(by_age))],
+    }
+    send((OF_CHATS, names))
 
 
 def _read(
@@ -238,22 +183,14 @@ def _make_one_path(messages: list[Message]) -> None:
         message.is_current = message.pk in path
 
 
-def _store(conversation: Conversation, messages: list[Message]) -> None:
-    created, written = conversation.created_at, [message.created_at for message in messages]
+def _store(conversation: Conversation, messages: list[Message]) -> tuple[datetime, datetime, UUID]:
+    begun, last = conversation.created_at, conversation.last_message_at
+    written = [message.created_at for message in messages]
     Conversation.objects.bulk_create([conversation])
     Message.objects.bulk_create(messages, batch_size=500)
-    send(
-        (
-            TIMES.format(
-                table="conversations_conversation", more=", updated_at = coalesce(t.last_message_at, t.updated_at)"
-            ),
-            {"ids": [conversation.pk], "created": [created]},
-        ),
-        (
-            TIMES.format(table="conversations_message", more=""),
-            {"ids": [message.pk for message in messages], "created": written},
-        ),
-    )
+    send((OF_MESSAGES, {"ids": [message.pk for message in messages], "created": written}))
+    assert last is not None  # _read() gave it one
+    return last, begun, conversation.pk
 
 
 def _text(given: Any, most: int) -> str:

@@ -9,6 +9,7 @@ from django.views.decorators.http import require_http_methods
 
 from accounts.access import BrandRequest, member_goes_out
 from conversations.chats import importing
+from conversations.chats.export import unwrapping
 from lib.db import scope
 from lib.errors import Invalid, TooLarge
 
@@ -22,7 +23,7 @@ def bring(request: BrandRequest) -> HttpResponse:
     file = request.FILES.get("file")
     if file is None:
         raise Invalid(_("No file was chosen, so there is nothing to import."))
-    if (file.size or 0) > importing.MOST_BYTES:
+    if (file.size or 0) > unwrapping.MOST_BYTES:
         raise TooLarge(_("A file may have up to 20 MB. Export fewer chats at a time."))
     content = file.read()
     with scope(request.principal):

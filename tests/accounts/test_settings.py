@@ -24,7 +24,7 @@ from accounts.models import Brand, Membership, Profile, User
 from chatsite import asgi, erasing
 from chatsite.avatars import MOST_BYTES, BadPicture, drawn
 from chatsite.isolation.catalogue import tables
-from conversations.chats import importing
+from conversations.chats.export import unwrapping
 from events import notices
 from events.models import Activity, EmailLog, Notification, WebhookEndpoint
 from events.webhooks import signing
@@ -480,12 +480,12 @@ def test_a_picture_or_a_file_of_chats_gets_in_for_who_is_signed_in(world):
         return async_to_sync(asgi._bounded({"path": path, "headers": headers}, receive))()
 
     assert ask(session) == {"body": b"x"}
-    assert ask(session, "/import/", importing.MOST_BYTES) == {"body": b"x"}
+    assert ask(session, "/import/", unwrapping.MOST_BYTES) == {"body": b"x"}
     assert ask(b"", size=1000) == {"body": b"x"}
     for cookie in (b"", b"sessionid=abc", b'sessionid="\\000"', b"other=1"):
         with pytest.raises(asgi._TooMuch):
             ask(cookie)
     with pytest.raises(asgi._TooMuch):
-        ask(session, "/import/", importing.MOST_BYTES * 2)
+        ask(session, "/import/", unwrapping.MOST_BYTES * 2)
     with pytest.raises(asgi._TooMuch):
-        ask(session, "/c/", importing.MOST_BYTES)
+        ask(session, "/c/", unwrapping.MOST_BYTES)

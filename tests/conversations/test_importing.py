@@ -2,6 +2,7 @@
 
 import io
 import json
+import tracemalloc
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
@@ -12,8 +13,10 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 from django.db import connections
 
 from conversations.chats import importing
+from conversations.chats.export import unwrapping
 from conversations.chats.export.chats import collected, envelope
 from conversations.chats.export.packing import as_json
+from conversations.chats.export.unwrapping import NotAnExport
 from conversations.chats.importing import bring
 from conversations.models import Conversation, Message
 from lib.db import SERVICE, scope
@@ -221,3 +224,62 @@ def test_two_windows_at_once_bring_a_file_once(live_world):
 
     with scope(principal):
         assert (Conversation.objects.count(), Message.objects.count()) == (1, 1)
+
+
+def test_only_one_chat_of_a_file_is_in_memory(world, bob):
+    """F-16: what is held grows with the longest chat, and not with the file. Sizes are counted, no time is."""
+
+    def peak(chats):
+        message = {"role": "user", "content": "x" * 1000, "created_at": "2026-01-01T00:00:00Z"}
+        rows = [
+            {"id": str(uuid4()), "title": "x", "created_at": "2026-01-01T00:00:00Z",
+             "messages": [{**message, "id": str(uuid4())} for _ in range(20)]}
+            for _ in range(chats)
+        ]  # fmt: skip
+        file = json.dumps(
+            {"chats": rows, "format": "chatsite-chats", "version": 1}
+        ).encode()  # ours come in another order
+        tracemalloc.start()
+        with scope(bob):
+            assert bring(bob, file).new == chats
+        most = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return most, len(file)
+
+    peak(1)  # fills caches
+    (few, of_few), (many, of_many) = peak(4), peak(40)
+
+    assert many - few < (of_many - of_few) / 2
+
+
+def test_what_only_looks_like_chats_is_no_export():
+    """F-02: chats are cut out by their brackets; neither what is cut nor what is left may be anything but JSON."""
+    around = b'{"format": "chatsite-chats", "version": 1, "chats": [%s]}'
+    good = [b"", b'{"a": "]}\\"[{"}', b'{"a": {"chats": [[]]}},\n {"b": ["\\\\"]}', b'[], {"chats": 1}']
+    wrong = [
+        b"-{}",
+        b"{}{}",
+        b"1{}",
+        b"{}.5",
+        b"{},",
+        b"{]",
+        b"{}]",
+        b'{"a": 1',
+        b"null",
+        b"0",
+        b'"x"',
+        b"{} // x",
+        b'{"a": NaN}',
+    ]
+
+    assert [list(unwrapping.chats(around % text)) for text in good] == [
+        json.loads(b"[%s]" % text) for text in good
+    ]  # fmt: skip
+    for text in [
+        *(around % each for each in wrong),
+        b'{"x\\"chats": [{}]}',
+        b'{"chats": [' * 1000,
+        b'{"chats": [{}]}' * 2,
+    ]:
+        with pytest.raises(NotAnExport):
+            list(unwrapping.chats(text))
