@@ -16,7 +16,7 @@ from accounts.models import Brand
 from conversations.models import Conversation, Message
 from events import stream
 from lib import clock
-from lib.db import SERVICE, Principal, opening, scope, send
+from lib.db import SERVICE, Principal, Statement, opening, scope, send
 from lib.errors import NotFound
 from lib.ids import uuid7
 from providers.offers import known
@@ -26,6 +26,11 @@ from quotas.models import UsageLog
 
 # An empty pool is seen before the talk begins; the one token is given back at once.
 A_CONVERSATION = {"conversations": 1, "messages": 0, "queries": 0, "tokens": 1}
+OF_PURPOSE = {
+    "conversation": (UsageLog.Type.CONVERSATION, "recorded"),
+    "message": (UsageLog.Type.MESSAGE, "recorded"),
+    "query": (UsageLog.Type.API_CALL, "tracked"),
+}
 
 
 def create_conversation_with_quota_check(
@@ -48,7 +53,17 @@ def create_conversation_with_quota_check(
     asked = idempotency.fingerprint(title, model, system_prompt, sorted((settings or {}).items()))
 
     def store(conversation_id: UUID) -> dict[str, Any]:
-        pocket = _reserve(principal, brand, conversation_id, A_CONVERSATION, purpose="conversation")
+        told = stream.publishing(
+            brand.pk,
+            "conversation.started",
+            subject=("conversation", conversation_id),
+            owner_id=principal.owner_id,
+            data={"source": "api", "model": model},
+        )
+        charged = {"conversations": 1}
+        _charge(
+            principal, brand, conversation_id, charged, told, holds=A_CONVERSATION, purpose="conversation", model=model
+        )
         made = Conversation.objects.create(
             pk=conversation_id,
             brand=brand,
@@ -64,25 +79,6 @@ def create_conversation_with_quota_check(
             last_message_at=Now(),
         )
         made.refresh_from_db()
-        told = stream.publishing(
-            brand.pk,
-            "conversation.started",
-            subject=("conversation", conversation_id),
-            owner_id=principal.owner_id,
-            data={"source": "api", "model": model},
-        )
-        send(
-            ledger.settling(conversation_id, amounts={"conversations": 1}, reason="recorded"),
-            usage.logging(
-                brand.pk,
-                principal.owner_id,
-                usage_type=UsageLog.Type.CONVERSATION,
-                reservation=conversation_id,
-                pocket=pocket,
-                model=model,
-            ),
-            told,
-        )
         return {
             "id": str(made.pk),
             "title": made.title,
@@ -133,9 +129,27 @@ def add_message_with_quota(
         )
         if not here:  # deleted since it was looked for
             raise _no_such()
+        told = stream.publishing(
+            brand.pk,
+            "message.created",
+            subject=("message", message_id),
+            owner_id=principal.owner_id,
+            data={"conversation_id": str(conversation_id), "role": role},
+        )
         if is_charged:
-            amounts = {"messages": 1, "tokens": tokens_used, "queries": 0, "conversations": 0}
-            pocket = _reserve(principal, brand, message_id, amounts, purpose="message")
+            amounts = {"messages": 1, "tokens": tokens_used}
+            _charge(
+                principal,
+                brand,
+                message_id,
+                amounts,
+                told,
+                purpose="message",
+                model=model,
+                completion_tokens=tokens_used,
+            )
+        else:
+            send(told)
         made = Message.objects.create(
             pk=message_id,
             brand=brand,
@@ -150,29 +164,6 @@ def add_message_with_quota(
             metadata={"recorded": dict(metadata or {})},
             function_call=dict(function_call) if function_call else None,
         )
-        told = stream.publishing(
-            brand.pk,
-            "message.created",
-            subject=("message", message_id),
-            owner_id=principal.owner_id,
-            data={"conversation_id": str(conversation_id), "role": role},
-        )
-        if not is_charged:
-            send(told)
-        else:
-            send(
-                ledger.settling(message_id, amounts={"messages": 1, "tokens": tokens_used}, reason="recorded"),
-                usage.logging(
-                    brand.pk,
-                    principal.owner_id,
-                    usage_type=UsageLog.Type.MESSAGE,
-                    reservation=message_id,
-                    pocket=pocket,
-                    model=model,
-                    completion_tokens=tokens_used,
-                ),
-                told,
-            )
         return {
             "id": str(message_id),
             "conversation_id": str(conversation_id),
@@ -207,19 +198,15 @@ def track_query_usage(
     used = {"queries": 1, "messages": 1, "tokens": prompt_tokens + completion_tokens}
 
     def store(row_id: UUID) -> dict[str, Any]:
-        pocket = _reserve(principal, brand, row_id, {**used, "conversations": 0}, purpose="query")
-        send(
-            ledger.settling(row_id, amounts=used, reason="tracked"),
-            usage.logging(
-                brand.pk,
-                principal.owner_id,
-                usage_type=UsageLog.Type.API_CALL,
-                reservation=row_id,
-                pocket=pocket,
-                model=model,
-                prompt_tokens=prompt_tokens,
-                completion_tokens=completion_tokens,
-            ),
+        pocket = _charge(
+            principal,
+            brand,
+            row_id,
+            used,
+            purpose="query",
+            model=model,
+            prompt_tokens=prompt_tokens,
+            completion_tokens=completion_tokens,
         )
         return {
             "id": str(row_id),
@@ -267,8 +254,40 @@ def _once(
         raise
 
 
-def _reserve(principal: Principal, brand: Brand, row_id: UUID, amounts: Mapping[str, int], *, purpose: str) -> str:
-    return ledger.reserve(brand, asker=principal.payer, amounts=amounts, reservation=row_id, purpose=purpose)
+def _charge(
+    principal: Principal,
+    brand: Brand,
+    row_id: UUID,
+    amounts: Mapping[str, int],
+    *told: Statement,
+    purpose: str,
+    model: str,
+    holds: Mapping[str, int] | None = None,
+    prompt_tokens: int = 0,
+    completion_tokens: int = 0,
+) -> str:
+    """Hold, settle and write down one use that is over already. Returns the pocket that paid it; `told` goes along.
+
+    holds  what there must be room for, where it is more than is charged
+    """
+    asked = holds or {"queries": 0, "messages": 0, "conversations": 0, **amounts}
+    pocket = ledger.reserve(brand, asker=principal.payer, amounts=asked, reservation=row_id, purpose=purpose)
+    usage_type, reason = OF_PURPOSE[purpose]
+    send(
+        ledger.settling(row_id, amounts=amounts, reason=reason),
+        usage.logging(
+            brand.pk,
+            principal.owner_id,
+            usage_type=usage_type,
+            reservation=row_id,
+            pocket=pocket,
+            model=model,
+            prompt_tokens=prompt_tokens,
+            completion_tokens=completion_tokens,
+        ),
+        *told,
+    )
+    return pocket
 
 
 def _no_such() -> NotFound:
