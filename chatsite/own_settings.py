@@ -68,12 +68,6 @@ class OneField(forms.ModelForm):
 
 
 @member_goes_out
-@require_safe
-def page(request: BrandRequest) -> HttpResponse:
-    return _page(request)
-
-
-@member_goes_out
 @require_POST
 def change(request: BrandRequest) -> HttpResponse:
     """Save one field. What cannot be saved is said beside it, and stands there as it was typed."""
@@ -150,6 +144,9 @@ def _page(request: BrandRequest, refused: tuple[str, str, str] | None = None) ->
             **ways,
         }
         return render(request, "settings/settings.html", context, status=422 if refused else 200)
+
+
+page = member_goes_out(require_safe(_page))
 
 
 def _field(name: str, profile: Profile, request: BrandRequest, refused: tuple[str, str, str] | None) -> dict[str, Any]:

@@ -63,30 +63,6 @@ class Row:
     who: str
 
 
-@member_goes_out
-@require_safe
-def own(request: BrandRequest) -> HttpResponse:
-    return _page(request)
-
-
-@member_goes_out
-@require_POST
-def change_own(request: BrandRequest) -> HttpResponse:
-    return _change(request)
-
-
-@admin_goes_out
-@require_safe
-def of_brand(request: BrandRequest) -> HttpResponse:
-    return _page(request)
-
-
-@admin_goes_out
-@require_POST
-def change_of_brand(request: BrandRequest) -> HttpResponse:
-    return _change(request)
-
-
 def _change(request: BrandRequest) -> HttpResponse:
     """Make, renew or revoke a key. What is refused is said on the page, which has what was typed."""
     did = request.POST.get("do", "")
@@ -201,3 +177,7 @@ def _is_brands(request: BrandRequest) -> bool:
 def _here(request: BrandRequest, *, change: bool = False) -> str:
     names = ("change-brand-api-key", "manage-api-keys") if _is_brands(request) else ("change-api-key", "api-keys")
     return reverse(names[0] if change else names[1])
+
+
+own, of_brand = member_goes_out(require_safe(_page)), admin_goes_out(require_safe(_page))
+change_own, change_of_brand = member_goes_out(require_POST(_change)), admin_goes_out(require_POST(_change))

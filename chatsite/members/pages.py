@@ -57,12 +57,6 @@ class InvitationForm(forms.Form):
 
 
 @admin_goes_out
-@require_safe
-def page(request: BrandRequest) -> HttpResponse:
-    return _page(request)
-
-
-@admin_goes_out
 @require_POST
 def change(request: BrandRequest) -> HttpResponse:
     """Change one member, and show the list; a refusal is said on the page, and nothing was changed then."""
@@ -190,6 +184,9 @@ def _page(request: BrandRequest, *, form: InviteForm | None = None, refused: Dom
     }
     status = refused.status if refused else 422 if form is not None and form.errors else 200
     return render(request, "manage/members.html", context, status=status)
+
+
+page = admin_goes_out(require_safe(_page))
 
 
 def _removed(principal: Principal, text: str) -> dict[str, str] | None:

@@ -25,12 +25,6 @@ class ChainForm(forms.Form):
 
 
 @brand_admin
-@require_safe
-def models(request: BrandRequest) -> HttpResponse:
-    return _page(request)
-
-
-@brand_admin
 @require_POST
 def chain(request: BrandRequest) -> HttpResponse:
     """Change the chain, and show it. A change that comes too late changes nothing."""
@@ -111,3 +105,6 @@ def _page(request: BrandRequest, refused: DomainError | None = None) -> HttpResp
         **health.context(request.GET.get("period", ""), brand_id=request.principal.brand_id),
     }
     return render(request, "manage/models.html", context, status=refused.status if refused else 200)
+
+
+models = brand_admin(require_safe(_page))

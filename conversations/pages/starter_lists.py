@@ -24,30 +24,6 @@ class Deed(forms.Form):
 
 @brand_member
 @require_safe
-def own(request: BrandRequest) -> HttpResponse:
-    return _page(request)
-
-
-@brand_member
-@require_POST
-def change_own(request: BrandRequest) -> HttpResponse:
-    return _change(request)
-
-
-@brand_admin
-@require_safe
-def of_brand(request: BrandRequest) -> HttpResponse:
-    return _page(request)
-
-
-@brand_admin
-@require_POST
-def change_of_brand(request: BrandRequest) -> HttpResponse:
-    return _change(request)
-
-
-@brand_member
-@require_safe
 def choices(request: BrandRequest) -> HttpResponse:
     """What `/` in the composer lists."""
     names = ("id", "title", "text", "needs")
@@ -123,3 +99,7 @@ def _change(request: BrandRequest) -> HttpResponse:
             changes={"did": did},
         )
     return HttpResponseRedirect(reverse(page) + query, status=303)
+
+
+own, of_brand = brand_member(require_safe(_page)), brand_admin(require_safe(_page))
+change_own, change_of_brand = brand_member(require_POST(_change)), brand_admin(require_POST(_change))
