@@ -9,7 +9,10 @@ from django.utils import translation
 from lib import dates
 
 AT = datetime(2026, 12, 3, 14, 5, tzinfo=UTC)
-DRAW = '{% load tz %}{{ at|timezone:"Europe/Berlin"|date:"j F Y, H:i" }}|{{ at|date:"Y-m-d" }}|{{ x|date:"j F" }}|{{ at|date }}'
+DRAW = (
+    '{% load tz %}{{ at|timezone:"Europe/Berlin"|date:"j F Y, H:i" }}|{{ at|date:"Y-m-d" }}|'
+    '{{ x|date:"j F" }}|{{ at|date }}'
+)
 
 
 @pytest.mark.parametrize(
