@@ -7,7 +7,9 @@ and cookies. Saving a session is the one thing among them that reaches the datab
 import logging
 import re
 import time
-from typing import Any
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, TypeVar
 from uuid import uuid4
 
 from asgiref.sync import SyncToAsync, iscoroutinefunction, markcoroutinefunction, sync_to_async
@@ -17,6 +19,7 @@ from django.contrib.auth.middleware import AuthenticationMiddleware
 from django.contrib.messages.middleware import MessageMiddleware
 from django.contrib.sessions.middleware import SessionMiddleware
 from django.core.exceptions import BadRequest, SuspiciousOperation
+from django.db import DatabaseError
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.middleware.clickjacking import XFrameOptionsMiddleware
@@ -31,9 +34,9 @@ from whitenoise.middleware import WhiteNoiseMiddleware
 
 from accounts import brands, circumstances, limits, preferences
 from chatsite import pages, sign_in_ways
-from events.webhooks.sending import AGENT as WEBHOOK_AGENT
 from lib import hops, metrics
-from lib.db import close_all, database_is_away
+from lib.db import close_all, database_is_away, db
+from lib.egress import WEBHOOK_AGENT
 from lib.errors import DomainError, Unavailable
 from lib.logs import request_id
 
@@ -42,6 +45,7 @@ GIVEN_ID = re.compile(r"[\w.:@/+=-]{8,64}", re.ASCII)
 METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 UNTOLD = {"healthz", "readyz", "metrics", "static"}  # asked every few seconds by machines, or many times a page
 STATIC = "/static/"
+T = TypeVar("T")
 
 
 class Inline:
@@ -96,10 +100,14 @@ class Csp(Inline, CSPMiddleware):
 class Sessions(Inline, SessionMiddleware):
     async def respond(self, request: HttpRequest, response: Any) -> HttpResponseBase:
         if sign_in_ways.is_due(request) and request.session.accessed:
-            await sync_to_async(sign_in_ways.saw)(request, response)
-        if request.session.modified:
+            with suppress(Unavailable, DatabaseError):  # the next request notes it
+                await _in_a_thread(sign_in_ways.saw, request, response)
+        if not request.session.modified:
+            return self.process_response(request, response)
+        try:
+            return await _in_a_thread(self.process_response, request, response)
+        except Unavailable:  # too many wait for a hop, and what was changed is not to be lost
             return await sync_to_async(self.process_response)(request, response)
-        return self.process_response(request, response)
 
 
 class Csrf(Inline, CsrfViewMiddleware):
@@ -186,6 +194,13 @@ def _tell(request: HttpRequest, response: HttpResponseBase, seconds: float) -> N
     metrics.requests.labels(told["method"], route, response.status_code).inc()
     metrics.request_seconds.labels(route).observe(seconds)
     access.info("request", extra=told | {"brand": known} if known else told)
+
+
+async def _in_a_thread(work: Callable[..., T], *args: Any) -> T:
+    """The request's own, with its connection. Where it has none yet a hop: its own would live as long as a stream."""
+    if _thread_was_used():
+        return await sync_to_async(work)(*args)
+    return await db(work, *args)
 
 
 def _thread_was_used() -> bool:

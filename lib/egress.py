@@ -59,6 +59,7 @@ PLAIN_HOST = re.compile(r"[a-z0-9]([a-z0-9._-]*[a-z0-9])?", re.IGNORECASE)
 CONNECTIONS = 2000
 DEADLINE_S = 15.0  # of a call to a stranger's server, from looking up its name to the last byte that is read
 MOST_BYTES = 64 * 1024  # that are read of what it answers
+WEBHOOK_AGENT = "chatsite-webhooks/1"  # the name that webhooks go out under, by which our own site knows one (W-20)
 
 
 class Refused(DomainError):

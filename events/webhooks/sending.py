@@ -29,7 +29,6 @@ AT_ONCE, OF_A_BRAND, OF_AN_ENDPOINT = 1000, 40, 4
 IDLE_S, BUSY_S, AWAY_S = 0.5, 0.05, 2.0
 GRACE_S = 3.0  # for what is under way when it is stopped; what is cut off then is sent again
 NAME_THREADS = 64  # looking up a name blocks one, as long as a hostile name server likes
-AGENT = "chatsite-webhooks/1"
 AWAY = (OperationalError, InterfaceError, Unavailable)
 log = logging.getLogger(__name__)
 
@@ -94,7 +93,7 @@ def request_of(delivery: WebhookDelivery, endpoint: WebhookEndpoint) -> tuple[by
     return body, {
         **custom_headers.opened(endpoint.custom_headers),
         "Content-Type": "application/json",
-        "User-Agent": AGENT,
+        "User-Agent": egress.WEBHOOK_AGENT,
         **signing.headers(str(delivery.message_id), at=now, body=body, secrets=secrets),
     }
 

@@ -10,6 +10,7 @@ import sys
 import time
 from collections import Counter
 from contextlib import AsyncExitStack, suppress
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -18,6 +19,7 @@ from django.http import HttpResponse
 
 from accounts import keys, visitors
 from accounts.models import ApiKey, Membership, User, Visitor
+from chatsite.sign_in_ways import SEEN
 from chatsite.web import hang_up_on_the_stalled
 from conversations.chats import keeping, withdrawing
 from conversations.models import Conversation, Message
@@ -275,8 +277,12 @@ async def test_who_loses_the_right_hears_nothing_more_within_seconds(site, web, 
 
 
 async def test_idle_listeners_hold_no_connection_and_no_thread(site, http, person):
-    """O-14; a brand's crowd at one process, and each hears all the same."""
-    people = [await db(site.person, person.brand) for _ in range(IDLE // 10)]
+    """O-14; a brand's crowd at one process, and each hears all the same.
+
+    Each was last seen long ago, which their request writes down before it becomes a stream.
+    """
+    made = [await db(site.person, person.brand) for _ in range(IDLE // 10)]
+    people = [replace(one, cookies=f"{one.cookies}; {SEEN}=1") for one in made]
     with site.serve() as web:
         async with listening(http, web, person, "notifications"):
             await asyncio.sleep(1)

@@ -8,7 +8,7 @@ from standardwebhooks import Webhook
 
 from accounts.models import Brand
 from events.models import Activity, Event, WebhookDelivery, WebhookEndpoint
-from events.webhooks import custom_headers, endpoints, outcomes, queueing, schedule, sending, signing
+from events.webhooks import custom_headers, endpoints, outcomes, queueing, schedule, signing
 from lib import clock, egress
 from lib.db import SERVICE, Principal, scope
 from lib.errors import Invalid
@@ -243,7 +243,7 @@ def test_an_event_of_another_release_stops_nobody_s_webhooks():
 
 def test_a_webhook_that_leads_back_to_us_is_refused_before_it_does_anything(browser, world):
     """W-20: by whatever name, and whatever key it brings."""
-    sent = {"user-agent": sending.AGENT, "webhook-id": str(uuid7())}
+    sent = {"user-agent": egress.WEBHOOK_AGENT, "webhook-id": str(uuid7())}
 
     answer = browser.post("/api/v1/chat", b"{}", content_type="application/json", headers=sent)
 
