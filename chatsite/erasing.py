@@ -24,7 +24,7 @@ from django.utils.translation import gettext_lazy
 from accounts.models import Invitation, Membership, User
 from billing import leaving
 from conversations.models import Turn
-from events import activity
+from events import activity, stream
 from events.models import BlockedAddress, EmailLog, WebhookEndpoint
 from lib import files
 from lib.db import SERVICE, on_commit, scope
@@ -83,11 +83,12 @@ def erase(user: User, *, by: UUID | None = None) -> Erased:
     check(user)
     leaving.end_what_renews(user)
     with scope(SERVICE):
-        brands: list[UUID | None] = list(
-            Membership.objects.filter(user=user).order_by("brand_id").values_list("brand_id", flat=True)
-        )
-        for brand_id in brands or [None]:  # first, because where it was asked from goes too
+        roles = dict(Membership.objects.filter(user=user).order_by("brand_id").values_list("brand_id", "role"))
+        for brand_id in roles or [None]:  # first, because where it was asked from goes too
             activity.record(brand_id, "person.erased", actor_id=by, resource=("user", user.pk))
+        for brand_id, role in roles.items():
+            told = {"role": role, "reason": "account_deleted"}
+            stream.publish(brand_id, "member.removed", subject=("user", user.pk), owner_id=by, data=told)
         leaving.forget_what_stripe_told(user)
         keys, rows = _owned(user)
         rows += _personal(user)

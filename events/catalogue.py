@@ -28,6 +28,7 @@ def or_null(schema: Schema) -> Schema:
     return {"anyOf": [schema, {"type": "null"}]}
 
 
+ROLE = one_of("member", "admin", "owner")
 # Whoever asked, as far as that is known: a program's call has none of it but the source.
 CIRCUMSTANCES: dict[str, Schema] = {
     "visitor_id": ID,
@@ -150,6 +151,15 @@ def _people() -> Iterable[Kind]:
         CIRCUMSTANCES,
     )
     yield Kind("member.joined", "user", _("Somebody became a member of the brand"))
+    yield Kind(
+        "member.removed",
+        "user",
+        _("Somebody is a member no more: an admin ended it, or the account was deleted"),
+        {"role": ROLE, "reason": one_of("removed", "account_deleted")},
+    )
+    yield Kind("member.suspended", "user", _("A member was suspended, and may do nothing here"), {"role": ROLE})
+    yield Kind("member.reinstated", "user", _("A member who was suspended has access again"), {"role": ROLE})
+    yield Kind("member.role_changed", "user", _("A member got another role"), {"from": ROLE, "to": ROLE})
     yield Kind(
         "quota.refused",
         "bucket",

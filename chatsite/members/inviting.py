@@ -20,7 +20,7 @@ from accounts import brands
 from accounts.models import Brand, Invitation, Membership, User
 from chatsite.members.joining import join_oneself
 from chatsite.members.standing import RANK, Asked, acting, grantable, refuse_above
-from events import activity, mail
+from events import activity, mail, stream
 from events.models import EmailLog
 from lib import clock
 from lib.db import SERVICE, opening
@@ -130,6 +130,8 @@ def accept(brand: Brand, token_hash: str, user: User) -> Membership:
         if RANK[membership.role] < RANK[invitation.role]:
             told = {"role": [membership.role, invitation.role]}
             activity.record(brand.pk, "member.role_changed", actor_id=user.pk, resource=("user", user.pk), changes=told)
+            data = {"from": membership.role, "to": invitation.role}
+            stream.publish(brand.pk, "member.role_changed", subject=("user", user.pk), owner_id=user.pk, data=data)
             Membership.objects.filter(pk=membership.pk).update(role=invitation.role)
             membership.role = invitation.role
         Invitation.objects.filter(pk=invitation.pk).update(accepted_at=Now())

@@ -19,7 +19,7 @@ from accounts import preferences
 from accounts.models import Membership, User
 from chatsite.members.joining import join
 from chatsite.tasks import member_left
-from events import activity, mail
+from events import activity, mail, stream
 from lib import clock
 from lib.db import SERVICE, Principal, on_commit, opening
 from lib.errors import Conflict, Forbidden, Invalid, NotFound
@@ -95,6 +95,11 @@ class Asked:
             user_agent=self.user_agent,
         )
 
+    def publish(self, deed: str, user_id: UUID, data: dict[str, Any]) -> None:
+        """Tell of it to programs too."""
+        me = self.principal
+        stream.publish(me.brand_id, f"member.{deed}", subject=("user", user_id), owner_id=me.owner_id, data=data)
+
 
 def grantable(role: str) -> list[str]:
     """The roles that somebody with `role` may give, the least first."""
@@ -109,6 +114,7 @@ def change_role(asked: Asked, user_id: UUID, role: str) -> Membership:
         if theirs.role != role:
             _keep_an_owner(theirs)
             asked.record("member.role_changed", ("user", user_id), {"role": [theirs.role, role]})
+            asked.publish("role_changed", user_id, {"from": theirs.role, "to": role})
             Membership.objects.filter(pk=theirs.pk).update(role=role)
             theirs.role = role
             _tell(theirs, role)
@@ -123,6 +129,7 @@ def suspend(asked: Asked, user_id: UUID) -> Membership:
             theirs.suspended_at = clock.now()
             Membership.objects.filter(pk=theirs.pk).update(suspended_at=theirs.suspended_at)
             asked.record("member.suspended", ("user", user_id), {"role": theirs.role})
+            asked.publish("suspended", user_id, {"role": theirs.role})
             _put_out(theirs, "suspended")
         return theirs
 
@@ -135,6 +142,7 @@ def reinstate(asked: Asked, user_id: UUID) -> Membership:
             theirs.suspended_at = None
             Membership.objects.filter(pk=theirs.pk).update(suspended_at=None)
             asked.record("member.reinstated", ("user", user_id), {"role": theirs.role})
+            asked.publish("reinstated", user_id, {"role": theirs.role})
             _tell(theirs, "reinstated")
         return theirs
 
@@ -147,6 +155,7 @@ def remove(asked: Asked, user_id: UUID) -> str:
     with opening(SERVICE, key=asked.principal.brand_id):
         theirs = _another(asked.principal, user_id)
         asked.record("member.removed", ("user", user_id), {"role": theirs.role})
+        asked.publish("removed", user_id, {"role": theirs.role, "reason": "removed"})
         _put_out(theirs, "removed")
         Membership.objects.filter(pk=theirs.pk).delete()
     removed = [str(theirs.brand_id), str(user_id), theirs.role, theirs.suspended_at is not None]
@@ -179,6 +188,7 @@ def restore(asked: Asked, removed: str) -> Membership:
         theirs = join(mine.brand, user, role)
         if was_suspended:
             Membership.objects.filter(pk=theirs.pk).update(suspended_at=clock.now())
+            asked.publish("suspended", user_id, {"role": theirs.role})
         asked.record("member.restored", ("user", user_id), {"role": role})
         return theirs
 

@@ -12,12 +12,13 @@ from django.utils.html import escape
 
 from accounts import brands, keys
 from accounts.models import ApiKey, Brand, Invitation, Membership, Profile, User
+from chatsite import erasing
 from chatsite.members import inviting, listing, parting, standing
 from chatsite.members.standing import Asked
 from chatsite.tasks import member_left
 from conversations.chats import sharing
 from conversations.models import Share
-from events.models import Activity
+from events.models import Activity, Event
 from lib import clock
 from lib.db import SERVICE, Principal, close_all, scope
 from tests import factories
@@ -64,6 +65,12 @@ def actions(brand):
     """But for who signed in."""
     lines = read(Activity.objects.filter(brand=brand).order_by("created_at"))
     return [row.action for row in lines if not row.action.startswith("session.")]
+
+
+def heard(brand):
+    """What programs are told of members: the deed, of whom, by whom, and what it carries."""
+    rows = read(Event.objects.filter(brand=brand, type__startswith="member.").order_by("seq"))
+    return [(row.type.partition(".")[2], row.subject_id, row.owner_id, row.data) for row in rows]
 
 
 @pytest.fixture
@@ -154,6 +161,7 @@ def test_who_has_an_account_joins_by_the_link_and_nobody_else_does(world, erin):
     assert roles(brand)["charlie@example.com"] == "admin"
     raised = read(Activity.objects.filter(brand=brand, action="member.role_changed"))
     assert [(line.actor_id, line.changes) for line in raised] == [(world.charlie.pk, {"role": ["member", "admin"]})]
+    assert heard(brand)[-1] == ("role_changed", world.charlie.pk, world.charlie.pk, {"from": "member", "to": "admin"})
     assert charlie.post(fourth).status_code == 404
     member_already = admin.post(INVITE, {"do": "invite", "email": "charlie@example.com", "role": "member"})
     assert (member_already.status_code, "is a member already" in member_already.content.decode()) == (409, True)
@@ -280,6 +288,34 @@ def test_removing_is_taken_back_within_ten_minutes_and_final_after_that(world, e
     assert parting.part(world.act.pk, world.bob.pk) is True, "safe to repeat"
     assert read(ApiKey.objects.filter(pk=made.pk))[0].is_active is False
     assert "bob@example.com" not in roles(world.act)
+
+
+def test_programs_hear_of_each_change_once_and_of_none_that_was_refused(world, erin):
+    """In the transaction that does it, whoever does it: an admin, the person who accepts more, who deletes their account."""
+    brand, bob, boss = world.act, world.bob, asked(world.act, world.alice)
+
+    for _ in range(2):
+        standing.change_role(boss, bob.pk, "admin")
+    with pytest.raises(standing.AboveYou):
+        standing.suspend(asked(brand, erin), world.alice.pk)
+    for _ in range(2):
+        standing.suspend(boss, bob.pk)
+    token = standing.remove(boss, bob.pk)
+    standing.restore(boss, token)
+    standing.restore(boss, token)
+    standing.reinstate(boss, bob.pk)
+    erasing.erase(bob, by=bob.pk)
+
+    admin, alice = {"role": "admin"}, world.alice.pk
+    assert heard(brand) == [
+        ("role_changed", bob.pk, alice, {"from": "member", "to": "admin"}),
+        ("suspended", bob.pk, alice, admin),
+        ("removed", bob.pk, alice, admin | {"reason": "removed"}),
+        ("joined", bob.pk, bob.pk, {}),
+        ("suspended", bob.pk, alice, admin),
+        ("reinstated", bob.pk, alice, admin),
+        ("removed", bob.pk, bob.pk, admin | {"reason": "account_deleted"}),
+    ]
 
 
 def test_the_page_shows_who_runs_the_brand_and_its_members_page_by_page(world, erin, monkeypatch):
