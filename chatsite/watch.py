@@ -9,6 +9,7 @@ from django.db.models.functions import Now
 from billing import applying
 from conversations.models import OPEN_STATES, Turn
 from events import alarms, dead_letters, postman
+from events.webhooks import lagging
 from lib import clock
 from lib.db import SERVICE, scope
 from lib.ids import first_at
@@ -18,6 +19,7 @@ from quotas.models import Hold
 LATE = timedelta(seconds=60)  # by then the reaper has been there many times
 RECENTLY = timedelta(minutes=15)
 MOST_INTERRUPTED, MOST_QUEUED = 10, 500
+NOBODY_SENDS = "Seconds since a sender of webhooks looked for what happened."
 
 
 def look() -> int:
@@ -43,6 +45,14 @@ def look() -> int:
         "sealed_without_key",
         resealing.without_key(),
         detail="Members' own keys that were sealed with a key that is not in ENCRYPTION_KEYS.",
+    )
+    late = lagging.worst()
+    alarms.report(
+        "webhooks_lag",
+        round(late.late_s),
+        limit=lagging.LATE.total_seconds(),
+        detail=f"Seconds that webhook {late.webhook_id} is behind." if late.webhook_id else NOBODY_SENDS,
+        by_mail=False,
     )
     for name, (found, detail) in applying.troubles().items():
         alarms.report(name, found, detail=detail)

@@ -1,6 +1,7 @@
 """What happened, for staff to read: the stream for programs, the audit log, and what is wrong now."""
 
 import re
+from datetime import datetime
 from typing import cast
 
 from django.contrib import admin, messages
@@ -27,6 +28,7 @@ from events.models import (
     WebhookDelivery,
     WebhookEndpoint,
 )
+from events.webhooks import lagging
 from lib.admin import ReadOnly
 
 SHAPE_OF_ID = re.compile(r"[0-9a-fA-F]{8}-?(?:[0-9a-fA-F]{4}-?){3}[0-9a-fA-F]{12}")
@@ -170,7 +172,7 @@ class WebhookEndpointAdmin(ReadOnly, admin.ModelAdmin):
     """Whose webhooks do how. Secrets and header values are shown to nobody."""
 
     list_display = [
-        *("created_at", "brand", "name", "url", "is_active", "off_because", "failing_since"),
+        *("created_at", "brand", "name", "url", "is_active", "off_because", "failing_since", "waits_since"),
         *("total_deliveries", "successful_deliveries", "failed_deliveries"),
     ]
     list_display_links = ["name"]
@@ -180,6 +182,14 @@ class WebhookEndpointAdmin(ReadOnly, admin.ModelAdmin):
     search_fields = ["name", "url"]
     exclude = ["secret", "old_secret", "custom_headers", "key_id"]
     ordering = ["-id"]
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[WebhookEndpoint]:
+        return lagging.with_due(super().get_queryset(request))
+
+    @admin.display(description="late since", empty_value="", ordering="due")
+    def waits_since(self, hook: WebhookEndpoint) -> datetime | None:
+        """When what waits the longest should have been tried: `webhooks_lag` in docs/monitoring.md."""
+        return hook.due if lagging.is_late(hook) else None  # type: ignore[attr-defined]
 
 
 @admin.register(WebhookDelivery)

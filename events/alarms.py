@@ -16,9 +16,10 @@ from lib.db import SERVICE, scope
 log = logging.getLogger(__name__)
 
 
-def report(name: str, value: float, *, limit: float = 0, detail: str = "") -> bool:
+def report(name: str, value: float, *, limit: float = 0, detail: str = "", by_mail: bool = True) -> bool:
     """What was found: more than `limit` is trouble. Returns whether that is news.
 
+    by_mail  whether ADMINS are written to, too: not of what comes and goes with what others do
     Whoever sees the change first tells it; two workers that look at once do not tell it twice.
     """
     now = clock.now()
@@ -28,7 +29,7 @@ def report(name: str, value: float, *, limit: float = 0, detail: str = "") -> bo
         is_trouble, was_trouble = value > limit, alarm.since is not None
         alarm.value, alarm.detail, alarm.checked_at = value, detail[:300], now
         if is_trouble != was_trouble:
-            alarm.since, alarm.told_at = now if is_trouble else None, None
+            alarm.since, alarm.told_at = now if is_trouble else None, None if by_mail else now
         alarm.save()
     if is_trouble == was_trouble:
         return False

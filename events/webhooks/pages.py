@@ -22,7 +22,7 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 from accounts.access import BrandRequest, admin_goes_out
 from events import catalogue
 from events.models import WebhookDelivery, WebhookEndpoint
-from events.webhooks import custom_headers, endpoints, replaying, signing
+from events.webhooks import custom_headers, endpoints, lagging, replaying, signing
 from events.webhooks.schedule import MOST_RETRIES
 from lib import clock
 from lib.db import scope
@@ -42,7 +42,9 @@ SHOWN = {"all": None, "failed": (Status.FAILED, Status.CANCELLED), "waiting": (S
 def index(request: BrandRequest) -> HttpResponse:
     with scope(request.principal) as request.standing:
         waiting = Count("deliveries", filter=Q(deliveries__status=Status.PENDING))
-        hooks = list(_own(request).annotate(waiting=waiting).order_by("name", "id"))
+        hooks = list(lagging.with_due(_own(request)).annotate(waiting=waiting).order_by("name", "id"))
+    for hook in hooks:
+        hook.is_late = lagging.is_late(hook)
     return _page(request, "list", {"hooks": hooks, "is_full": len(hooks) >= endpoints.MOST})
 
 
@@ -206,9 +208,10 @@ def _own(request: BrandRequest) -> Any:
 def _detail(request: BrandRequest, webhook_id: UUID, *, secret: Secret | None = None) -> HttpResponse:
     show = request.GET.get("show", "all")
     with scope(request.principal) as request.standing:
-        hook = _own(request).filter(pk=webhook_id).first()
+        hook = lagging.with_due(_own(request)).filter(pk=webhook_id).first()
         if hook is None:
             raise NotFound(_("This webhook is not here (any more)."))
+        hook.is_late = lagging.is_late(hook)
         all_of_it = WebhookDelivery.objects.filter(webhook_id=webhook_id)
         rows = all_of_it.order_by("-id")
         if among := SHOWN.get(show):

@@ -14,7 +14,8 @@ from billing.models import StripeEvent
 from chatsite import tasks, watch
 from conversations.models import Turn
 from events import alarms, dead_letters, mail
-from events.models import Alarm, DeadLetter, EmailLog
+from events.models import Alarm, DeadLetter, EmailLog, Reader, WebhookDelivery, WebhookEndpoint
+from events.webhooks import lagging, queueing
 from lib import clock
 from lib.db import SERVICE, scope
 from lib.ids import uuid7
@@ -207,6 +208,59 @@ def test_the_queue_s_length_is_a_condition_too(world, caplog, monkeypatch):
     watch.look()
 
     assert told(caplog) == [("alert", "queue_backlog")]
+
+
+def test_a_webhook_that_works_and_lags_is_seen_by_those_who_look_and_mailed_to_nobody(world, caplog):
+    """One that fails, is off, or is of a brand that is suspended is not: that is no trouble of the house."""
+    now = clock.now()
+    with scope(SERVICE):
+        Reader.objects.update_or_create(pk=queueing.READER, defaults={"read_until": now})
+        hook = WebhookEndpoint.objects.create(
+            brand=world.act, name="Slow", url="https://hooks.example/", events=["*"], secret="whsec_x"
+        )
+        due = WebhookDelivery.objects.create(
+            brand=world.act, webhook=hook, message_id=uuid7(), event_type="member.joined", event_data={},
+            next_retry_at=now - timedelta(minutes=4),
+        )  # fmt: skip
+    rows = WebhookDelivery.objects.filter(pk=due.pk)
+    watch.look()
+    assert told(caplog) == []
+
+    with scope(SERVICE):
+        rows.update(next_retry_at=now - timedelta(minutes=20))
+    for _ in range(2):
+        watch.look()
+    alice = Client(headers={"host": "act.localhost"})
+    alice.force_login(world.alice)
+    staff = Client(headers={"host": "act.localhost"})
+    staff.force_login(world.staff)
+
+    assert told(caplog) == [("alert", "webhooks_lag")]
+    assert mails() == []
+    lag = state("webhooks_lag")
+    assert 900 < lag.value < 1500
+    assert str(hook.pk) in lag.detail
+    assert "Late" in alice.get("/manage/webhooks/").content.decode()
+    assert "Deliveries arrive late" in alice.get(f"/manage/webhooks/{hook.pk}/").content.decode()
+    shown = staff.get("/admin/events/webhookendpoint/?o=9").content.decode()
+    assert 'class="field-waits_since nowrap"' in shown
+    for nobodys in ({"failing_since": now}, {"is_active": False}):
+        with scope(SERVICE):
+            WebhookEndpoint.objects.update(**nobodys)
+        watch.look()
+        assert state("webhooks_lag").since is None
+        with scope(SERVICE):
+            WebhookEndpoint.objects.update(failing_since=None, is_active=True)
+        assert lagging.worst().webhook_id == hook.pk
+    with scope(SERVICE):
+        rows.update(next_retry_at=now + timedelta(hours=1))
+        Reader.objects.filter(pk=queueing.READER).update(read_until=now - timedelta(minutes=6))
+    watch.look()
+    assert (state("webhooks_lag").since is not None, state("webhooks_lag").detail) == (True, watch.NOBODY_SENDS)
+    with scope(SERVICE):
+        world.act.is_active = False
+        world.act.save(update_fields=["is_active"])
+    assert lagging.worst().late_s == 0
 
 
 def test_staff_see_what_is_wrong_and_send_a_dead_letter_again(world, monkeypatch):

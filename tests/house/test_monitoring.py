@@ -16,7 +16,7 @@ from tests.house.test_alarms import CONDITIONS
 RULES = (Path(settings.BASE_DIR) / "deploy" / "prometheus" / "alerts.yml").read_text()
 PAGE = (Path(settings.BASE_DIR) / "docs" / "monitoring.md").read_text()
 NAMED = re.compile(r"chatsite_[a-z_]+")
-ALARMS = {*CONDITIONS, "queue_backlog"}
+ALARMS = {*CONDITIONS, "queue_backlog", "webhooks_lag"}
 
 
 @pytest.fixture
