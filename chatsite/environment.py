@@ -215,8 +215,9 @@ SECTIONS: dict[str, tuple[Variable, ...]] = {
             "EMAIL_PROVIDER",
             str,
             "",
-            "A mail provider whose API is used instead of EMAIL_URL: brevo, mailersend, mailgun, mailjet, postmark, resend "
-            "or sparkpost. It also reports what was delivered, and what came back ([mail.md](mail.md)).",
+            "A mail provider whose API is used instead of EMAIL_URL: brevo, mailersend, mailgun, mailjet, postmark, resend, "
+            "sendgrid or sparkpost. It also reports what was delivered, and what came back ([mail.md](mail.md)). amazon_ses "
+            "reports too, and takes mail at EMAIL_URL.",
         ),
         Variable(
             "EMAIL_PROVIDER_OPTIONS",
@@ -230,7 +231,8 @@ SECTIONS: dict[str, tuple[Variable, ...]] = {
             str,
             "",
             "What the provider proves itself with when it calls `https://…/mail/reports/<provider>/`: its signing key "
-            "(mailgun, mailersend, resend), or `user:password` that stands in the address you gave it. Empty: none reports.",
+            "(mailgun, mailersend, resend), its public key (sendgrid), or `user:password` that stands in the address you "
+            "gave it. Empty: none reports.",
         ),
         Variable("EMAIL_LOG_DAYS", int, 90, "Days that the log of mails is kept."),
         Variable("NOTICES_DAYS", int, 365, "Days that people's notices behind the bell are kept."),

@@ -279,7 +279,7 @@ ANYMAIL = {
 EMAIL_BACKEND = env(
     "EMAIL_BACKEND",
     default=f"anymail.backends.{EMAIL_PROVIDER}.EmailBackend"
-    if EMAIL_PROVIDER
+    if EMAIL_PROVIDER not in ("", "amazon_ses")  # whose API takes boto3, and which takes mail by SMTP as well
     else f"django.core.mail.backends.{'console' if DEVELOPMENT else 'smtp'}.EmailBackend",
 )
 EMAIL_CONFIG = env.email_url_config(env("EMAIL_URL"))

@@ -12,6 +12,7 @@ from smtplib import SMTPDataError, SMTPException, SMTPRecipientsRefused
 from typing import Any
 from uuid import UUID
 
+import orjson
 from anymail.exceptions import AnymailError, AnymailRequestsAPIError
 from django.conf import settings
 from django.core.cache import cache
@@ -119,6 +120,8 @@ def written(mail: EmailLog) -> EmailMultiAlternatives:
         text = rendered(f"{mail.template_id}_message.txt", mail.brand, data)
     host = mail.brand.domain if mail.brand else "chatsite.invalid"
     headers = {"Message-ID": f"<{mail.pk}@{host}>", "Auto-Submitted": "auto-generated"}
+    if settings.EMAIL_PROVIDER == "amazon_ses":  # by SMTP, where it reports with the headers of a mail
+        headers["X-Metadata"] = orjson.dumps({"mail": mail.pk}).decode()
     if stop_link:  # RFC 8058; what is urgent or about signing in has none
         headers |= {"List-Unsubscribe": f"<{stop_link}>", "List-Unsubscribe-Post": "List-Unsubscribe=One-Click"}
     message = EmailMultiAlternatives(mail.subject, text, mail.from_email, [mail.to_email], headers=headers)

@@ -51,6 +51,22 @@ def proxy() -> Iterator[Finding]:
 
 
 def mail() -> Iterator[Finding]:
+    if settings.EMAIL_PROVIDER and settings.EMAIL_PROVIDER not in PROVIDERS:
+        yield Finding(
+            "error",
+            "mail",
+            f"EMAIL_PROVIDER is {settings.EMAIL_PROVIDER}.",
+            NO_MAIL,
+            f"Set it to one of {', '.join(PROVIDERS)}, or take it out and set EMAIL_URL.",
+        )
+    elif settings.EMAIL_PROVIDER and not settings.EMAIL_WEBHOOK_SECRET:
+        yield Finding(
+            "warning",
+            "mail",
+            "EMAIL_WEBHOOK_SECRET is not set.",
+            "Nobody learns which mails arrived, and what bounces is written to again and again.",
+            "Set it as docs/mail.md says, and give the provider the address for its reports.",
+        )
     if settings.EMAIL_BACKEND != SMTP:
         if settings.EMAIL_BACKEND.startswith("django.core.mail.backends."):
             yield Finding(
@@ -59,22 +75,6 @@ def mail() -> Iterator[Finding]:
                 f"EMAIL_BACKEND is {settings.EMAIL_BACKEND}.",
                 NO_MAIL,
                 "Take EMAIL_BACKEND out of the environment and set EMAIL_URL.",
-            )
-        if settings.EMAIL_PROVIDER and settings.EMAIL_PROVIDER not in PROVIDERS:
-            yield Finding(
-                "error",
-                "mail",
-                f"EMAIL_PROVIDER is {settings.EMAIL_PROVIDER}.",
-                NO_MAIL,
-                f"Set it to one of {', '.join(PROVIDERS)}, or take it out and set EMAIL_URL.",
-            )
-        elif settings.EMAIL_PROVIDER and not settings.EMAIL_WEBHOOK_SECRET:
-            yield Finding(
-                "warning",
-                "mail",
-                "EMAIL_WEBHOOK_SECRET is not set.",
-                "Nobody learns which mails arrived, and what bounces is written to again and again.",
-                "Set it as docs/mail.md says, and give the provider the address for its reports.",
             )
         return
     if not settings.ADMINS:

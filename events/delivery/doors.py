@@ -24,7 +24,8 @@ def report(request: BrandRequest, provider: str) -> HttpResponse:
     try:
         told = providers.told(provider, request)
     except (providers.NotFromThem, providers.NoReport) as refused:
-        return JsonResponse({"code": refused.code, "detail": refused.detail}, status=refused.status)
+        asks = {"WWW-Authenticate": 'Basic realm="reports"'} if isinstance(refused, providers.LogIn) else None
+        return JsonResponse({"code": refused.code, "detail": refused.detail}, status=refused.status, headers=asks)
     return JsonResponse({"received": len(told), "known": sum(reports.apply(each) for each in told)})
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from anymail.exceptions import AnymailConfigurationError, AnymailWebhookValidationFailure
+from anymail.exceptions import AnymailConfigurationError, AnymailError
 from anymail.signals import AnymailTrackingEvent, EventType, RejectReason
 from django.conf import settings
 from django.http import HttpRequest
@@ -30,6 +30,12 @@ class NotFromThem(DomainError):
     status, code = 400, "bad_signature"
 
 
+class LogIn(NotFromThem):
+    """The same, of one that asks without its password first."""
+
+    status = 401
+
+
 class NoReport(DomainError):
     """The call is the provider's, and its body is no report."""
 
@@ -43,11 +49,13 @@ class Provider:
     secret   the argument of that class which EMAIL_WEBHOOK_SECRET is: a signing key, or `user:password` where the provider
              signs nothing and can only log in. "" = the key of a signature after Standard Webhooks
     is_soft  whether what it reports as bounced may arrive another time
+    is_shy   whether it logs in only once it was told to
     """
 
     view: str
     secret: str
     is_soft: Callable[[Raw], bool]
+    is_shy: bool = False
 
 
 def _mailgun_is_soft(raw: Raw) -> bool:
@@ -57,28 +65,45 @@ def _mailgun_is_soft(raw: Raw) -> bool:
 # SparkPost's classes of what came back: a full box, too large, timed out, their own policy, an answering machine ...
 SOFT_CLASSES = {"20", "21", "22", "23", "24", "40", "60", "70", "100"}
 PROVIDERS = {
+    "amazon_ses": Provider(
+        "events.delivery.sns.Reports",
+        "webhook_secret",
+        lambda raw: raw.get("bounce", {}).get("bounceType") != "Permanent",
+        is_shy=True,
+    ),
     "brevo": Provider(
-        "brevo.BrevoTrackingWebhookView", "webhook_secret", lambda raw: raw.get("event") == "soft_bounce"
+        "anymail.webhooks.brevo.BrevoTrackingWebhookView",
+        "webhook_secret",
+        lambda raw: raw.get("event") == "soft_bounce",
     ),
     "mailersend": Provider(
-        "mailersend.MailerSendTrackingWebhookView",
+        "anymail.webhooks.mailersend.MailerSendTrackingWebhookView",
         "signing_secret",
         lambda raw: raw.get("type") == "activity.soft_bounced",
     ),
-    "mailgun": Provider("mailgun.MailgunTrackingWebhookView", "webhook_signing_key", _mailgun_is_soft),
+    "mailgun": Provider("anymail.webhooks.mailgun.MailgunTrackingWebhookView", "webhook_signing_key", _mailgun_is_soft),
     "mailjet": Provider(
-        "mailjet.MailjetTrackingWebhookView", "webhook_secret", lambda raw: raw.get("hard_bounce") is False
+        "anymail.webhooks.mailjet.MailjetTrackingWebhookView",
+        "webhook_secret",
+        lambda raw: raw.get("hard_bounce") is False,
     ),
     "postmark": Provider(
-        "postmark.PostmarkTrackingWebhookView", "webhook_secret", lambda raw: raw.get("Type") == "SoftBounce"
+        "anymail.webhooks.postmark.PostmarkTrackingWebhookView",
+        "webhook_secret",
+        lambda raw: raw.get("Type") == "SoftBounce",
     ),
     "resend": Provider(
-        "resend.ResendTrackingWebhookView",
+        "anymail.webhooks.resend.ResendTrackingWebhookView",
         "",
         lambda raw: raw.get("data", {}).get("bounce", {}).get("type") == "Transient",
     ),
+    "sendgrid": Provider(
+        "anymail.webhooks.sendgrid.SendGridTrackingWebhookView",
+        "tracking_webhook_verification_key",
+        lambda raw: raw.get("type") == "blocked",
+    ),
     "sparkpost": Provider(
-        "sparkpost.SparkPostTrackingWebhookView",
+        "anymail.webhooks.sparkpost.SparkPostTrackingWebhookView",
         "webhook_secret",
         lambda raw: str(raw.get("bounce_class")) in SOFT_CLASSES,
     ),
@@ -109,17 +134,19 @@ def told(name: str, request: HttpRequest) -> list[Report]:
     secret, provider = settings.EMAIL_WEBHOOK_SECRET, PROVIDERS.get(name)
     if provider is None or name != settings.EMAIL_PROVIDER or not secret:
         raise NotFound
-    view = import_string(f"anymail.webhooks.{provider.view}")(**{provider.secret or "webhook_secret": secret})
+    if provider.is_shy and "Authorization" not in request.headers:
+        raise LogIn
     try:
+        view = import_string(provider.view)(**{provider.secret or "webhook_secret": secret})
         if provider.secret:
             view.run_validators(request)
         else:
             _prove(request, secret)
-    except (AnymailWebhookValidationFailure, WebhookVerificationError, *ODD) as error:
+    except (AnymailError, WebhookVerificationError, *ODD) as error:
         raise NotFromThem from error
     try:
         return [report for event in view.parse_events(request) if (report := _report(event, provider))]
-    except (AnymailConfigurationError, *ODD) as error:
+    except (AnymailError, AnymailConfigurationError, *ODD) as error:
         raise NoReport from error
 
 

@@ -6,25 +6,33 @@ import hmac
 import itertools
 import json
 from datetime import UTC, datetime, timedelta
+from urllib.parse import parse_qsl
 
 import pytest
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from django.core.mail.backends.locmem import EmailBackend
 from django.test import Client
 from standardwebhooks import Webhook
 
 from events import mail, postman
-from events.delivery import blocked, reports
+from events.delivery import blocked, reports, sns
 from events.delivery.reports import Became, Report
 from events.models import BlockedAddress, EmailLog
 from lib import clock
 from lib.db import SERVICE, scope
 from lib.ids import uuid7
 from tests import factories
+from tests.events.webhooks.receiver import Receiver
 from tests.post import arrived
 
 pytestmark = pytest.mark.django_db
 NOTICE = {"title": "Your plan", "message": "It changed.", "path": "", "action_label": ""}
 KEY = "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+TOPIC = "arn:aws:sns:eu-west-1:123456789012:mails"
+SIGNS = ec.generate_private_key(ec.SECP256R1())
+PUBLIC = base64.b64encode(SIGNS.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).decode()
 AT = datetime(2026, 11, 2, 9, 30, tzinfo=UTC)
 
 
@@ -100,7 +108,52 @@ def resend(row, kind):
     return text, {"svix-id": "msg_1", "svix-timestamp": str(int(now.timestamp())), "svix-signature": proof}
 
 
-WAYS = {"postmark": postmark, "mailgun": mailgun, "mailersend": mailersend, "resend": resend}
+def sendgrid(row, kind):
+    name = {
+        "delivered": "delivered",
+        "opened": "open",
+        "clicked": "click",
+        "bounced": "bounce",
+        "complained": "spamreport",
+    }
+    told = {"event": name[kind], "email": row.to_email, "timestamp": int(AT.timestamp()), "sg_event_id": "x"}
+    body = json.dumps([told | {"mail": str(row.pk), "type": "bounce", "reason": "550 no such user"}])
+    proof = SIGNS.sign(b"1793611800" + body.encode(), ec.ECDSA(hashes.SHA256()))
+    named = "x-twilio-email-event-webhook-"
+    return body, {f"{named}timestamp": "1793611800", f"{named}signature": base64.b64encode(proof).decode()}
+
+
+def amazon_ses(row, kind):
+    """By SNS, with the headers of the mail as it went out."""
+    ours = next(one.extra_headers for one in arrived() if str(row.pk) in one.extra_headers["Message-ID"])
+    name, told = {
+        "delivered": ("Delivery", {"recipients": [row.to_email], "smtpResponse": "250 ok"}),
+        "opened": ("Open", {}),
+        "clicked": ("Click", {"link": "https://act.localhost/"}),
+        "complained": ("Complaint", {"complainedRecipients": [{"emailAddress": row.to_email}]}),
+        "bounced": ("Bounce", {
+            "bounceType": "Permanent", "bounceSubType": "General", "bouncedRecipients": [{"emailAddress": row.to_email}],
+        }),
+    }[kind]  # fmt: skip
+    headers = [{"name": "X-Metadata", "value": ours["X-Metadata"]}]
+    event = {"eventType": name, "mail": {"messageId": "x", "destination": [row.to_email], "headers": headers}}
+    return from_sns("Notification", Message=json.dumps(event | {name.lower(): told}), Timestamp=AT.isoformat())
+
+
+def from_sns(kind, **told):
+    body = json.dumps({"Type": kind, "MessageId": "n-1234567890", "TopicArn": TOPIC, **told})
+    named = {"x-amz-sns-message-type": kind, "x-amz-sns-message-id": "n-1234567890"}
+    return body, named | {"authorization": "Basic " + base64.b64encode(b"us:" + KEY.encode()).decode()}
+
+
+WAYS = {
+    "postmark": postmark,
+    "mailgun": mailgun,
+    "mailersend": mailersend,
+    "resend": resend,
+    "sendgrid": sendgrid,
+    "amazon_ses": amazon_ses,
+}
 
 
 def call(provider, body, headers, **more):
@@ -110,7 +163,8 @@ def call(provider, body, headers, **more):
 
 def setting_up(settings, provider):
     settings.EMAIL_PROVIDER = provider
-    settings.EMAIL_WEBHOOK_SECRET = f"us:{KEY}" if provider == "postmark" else KEY
+    secrets = {"postmark": f"us:{KEY}", "amazon_ses": f"us:{KEY}", "sendgrid": PUBLIC}
+    settings.EMAIL_WEBHOOK_SECRET = secrets.get(provider, KEY)
 
 
 def test_each_provider_s_reports_reach_their_mail_and_a_stranger_s_none(world, settings):
@@ -125,7 +179,7 @@ def test_each_provider_s_reports_reach_their_mail_and_a_stranger_s_none(world, s
             before = logged(row)
 
             assert call(provider, lied, forged).status_code == 400, (provider, kind)
-            assert call(provider, lied, {}).status_code == 400, (provider, kind)
+            assert call(provider, lied, {}).status_code == (401 if provider == "amazon_ses" else 400), (provider, kind)
             assert logged(row).status == before.status
 
             answer = call(provider, body, headers)
@@ -166,12 +220,49 @@ def test_who_is_not_set_up_has_no_address_and_nonsense_is_refused(world, setting
     for provider in WAYS:  # read before anybody has proved anything
         setting_up(settings, provider)
         for nonsense in ('{"signature": "x"}', "[]", '{"signature": {"token": [], "timestamp": {}}}', "[" * 100_000):
-            assert call(provider, nonsense, {}).status_code == 400, (provider, nonsense[:40])
+            headers = from_sns("x")[1] if provider == "amazon_ses" else {}
+            assert call(provider, nonsense, headers).status_code == 400, (provider, nonsense[:40])
     setting_up(settings, "postmark")
     answer = call("postmark", *postmark(EmailLog(pk=uuid7(), to_email="x@example.com"), "bounced"))
     assert (answer.status_code, answer.json()) == (200, {"received": 1, "known": 0})
     with scope(SERVICE):
         assert not BlockedAddress.objects.exists()
+
+
+def test_a_topic_of_sns_is_subscribed_once_it_has_logged_in_and_what_may_arrive_later_blocks_nothing(
+    world, settings, monkeypatch
+):
+    """Amazon sends no password before it was asked for one; then it asks whether its topic may report here."""
+    setting_up(settings, "amazon_ses")
+    body, headers = from_sns("SubscriptionConfirmation", Token="t-1")
+    asked = call("amazon_ses", body, {})
+    assert (asked.status_code, asked["WWW-Authenticate"]) == (401, 'Basic realm="reports"')
+    with Receiver() as amazon:
+        settings.EGRESS_ALLOW = [f"127.0.0.1:{amazon.port}"]
+        monkeypatch.setattr(sns, "HOME", amazon.url("ok/{region}.{domain}/"))
+        wrong = headers | {"authorization": "Basic " + base64.b64encode(b"us:other").decode()}
+        assert call("amazon_ses", body, wrong).status_code == 400
+        elsewhere = from_sns("SubscriptionConfirmation", Token="t-1", TopicArn="arn:aws:sns:evil.example/#:1:x")
+        assert call("amazon_ses", *elsewhere).status_code == 400
+        assert amazon.got == []
+
+        assert call("amazon_ses", body, headers).status_code == 200
+        (confirmed,) = amazon.got
+        assert confirmed.path == "/ok/eu-west-1.amazonaws.com/"
+        told = dict(parse_qsl(confirmed.body.decode()))
+        assert told == {
+            "Action": "ConfirmSubscription", "Version": "2010-03-31", "TopicArn": TOPIC, "Token": "t-1"
+        }  # fmt: skip
+        monkeypatch.setattr(sns, "HOME", amazon.url("500"))
+        assert call("amazon_ses", body, headers).status_code == 503, "so that it asks again"
+
+    row = sent(world)
+    full = amazon_ses(row, "bounced")
+    assert call("amazon_ses", full[0].replace("Permanent", "Transient"), full[1]).json()["known"] == 1
+    assert (logged(row).status, blocked.of(row.to_email)) == ("bounced", None)
+    setting_up(settings, "sendgrid")
+    settings.EMAIL_WEBHOOK_SECRET = "no key"
+    assert call("sendgrid", *sendgrid(row, "opened")).status_code == 400, "nobody can prove anything by it"
 
 
 def test_reports_may_come_in_any_order_and_twice(world):
