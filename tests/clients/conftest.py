@@ -54,10 +54,14 @@ def needs(path, what):
 
 
 @pytest.fixture(scope="session")
-def node(place):
+def node_installed():
     needs(NODE_MODULES, "The Node clients")
     if not shutil.which("node"):
         needs(Path("/nowhere"), "Node and its clients")
+
+
+@pytest.fixture(scope="session")
+def node(node_installed, place):
     return place.told_by("node", HERE / "node" / "clients.mjs")
 
 
