@@ -1,4 +1,4 @@
-"""Staff's pages of people, keys and support grants. Passwords and the text of keys are shown to nobody."""
+"""Staff's pages of people and support grants. Passwords are shown to nobody."""
 
 from datetime import timedelta
 from typing import Any
@@ -8,11 +8,10 @@ from django.contrib import admin, messages
 from django.db.models import QuerySet
 from django.http import HttpRequest
 
-from accounts import keys
-from accounts.models import ApiKey, Profile, SupportGrant, User
+from accounts.models import Profile, SupportGrant, User
 from accounts.support import LONGEST
 from lib import clock
-from lib.admin import AppendOnlyAdmin, ReadOnly
+from lib.admin import AppendOnlyAdmin
 
 RIGHTS = ["is_staff", "is_superuser", "groups", "user_permissions"]
 
@@ -87,30 +86,6 @@ class UserAdmin(admin.ModelAdmin):
         self.message_user(
             request, f"{len(users)} accounts {'let back in' if is_active else 'suspended'}.", messages.SUCCESS
         )
-
-
-@admin.register(ApiKey)
-class ApiKeyAdmin(ReadOnly, admin.ModelAdmin):
-    list_display = [
-        "key_prefix", "name", "brand", "user", "is_brands", "scopes", "is_active", "expires_at", "last_used_at",
-        "total_requests",
-    ]  # fmt: skip
-    list_filter = ["is_active", ("brand", admin.RelatedOnlyFieldListFilter)]
-    list_select_related = ["brand", "user"]
-    list_per_page = 50
-    search_fields = ["key_prefix", "name", "user__email"]
-    exclude = ["key_hash"]
-    actions = ["revoke"]
-
-    def has_revoke_permission(self, request: HttpRequest) -> bool:
-        return request.user.has_perm("accounts.change_apikey")
-
-    @admin.action(description="Revoke for good", permissions=["revoke"])
-    def revoke(self, request: HttpRequest, queryset: QuerySet[ApiKey]) -> None:
-        revoked = [key for key in queryset if keys.revoke(key)]
-        for key in revoked:
-            self.log_change(request, key, "Revoked")
-        self.message_user(request, f"{len(revoked)} keys revoked.", messages.SUCCESS)
 
 
 class GrantForm(forms.ModelForm):

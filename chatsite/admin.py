@@ -1,4 +1,4 @@
-"""Staff's pages of brands and members: a brand is nothing without its plans, and a member nothing without one."""
+"""Staff's pages of brands, members and keys: a brand is nothing without its plans, and a member nothing without one."""
 
 from typing import Any
 
@@ -12,11 +12,13 @@ from django.shortcuts import get_object_or_404, redirect
 from django.template.response import TemplateResponse
 from django.urls import path
 
-from accounts import brands
-from accounts.models import Brand, Membership
+from accounts import brands, keys
+from accounts.models import ApiKey, Brand, Membership
 from billing.models import Plan, Subscription
 from billing.plans import MixedUnits, assign_plan, catalogue_names, compare_catalogue, install_catalogue
+from chatsite.api_keys import deeds
 from chatsite.members.joining import join
+from lib.admin import ReadOnly
 from lib.db import on_commit
 from lib.money import dollars
 
@@ -184,3 +186,30 @@ class MembershipAdmin(admin.ModelAdmin):
         else:
             joined = join(membership.brand, membership.user, role=membership.role)
             membership.pk, membership.created_at = joined.pk, joined.created_at
+
+
+@admin.register(ApiKey)
+class ApiKeyAdmin(ReadOnly, admin.ModelAdmin):
+    """The text of a key is shown to nobody."""
+
+    list_display = [
+        "key_prefix", "name", "brand", "user", "is_brands", "scopes", "is_active", "expires_at", "last_used_at",
+        "total_requests",
+    ]  # fmt: skip
+    list_filter = ["is_active", ("brand", admin.RelatedOnlyFieldListFilter)]
+    list_select_related = ["brand", "user"]
+    list_per_page = 50
+    search_fields = ["key_prefix", "name", "user__email"]
+    exclude = ["key_hash"]
+    actions = ["revoke"]
+
+    def has_revoke_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("accounts.change_apikey")
+
+    @admin.action(description="Revoke for good", permissions=["revoke"])
+    def revoke(self, request: HttpRequest, queryset: QuerySet[ApiKey]) -> None:
+        revoked = [key for key in queryset if keys.revoke(key)]
+        for key in revoked:
+            self.log_change(request, key, "Revoked")
+            deeds.tell(key)
+        self.message_user(request, f"{len(revoked)} keys revoked.", messages.SUCCESS)

@@ -43,7 +43,12 @@ class Kind:
 KINDS: dict[str, Kind] = {
     Type.USAGE_LIMIT: Kind(_("A limit comes near or is reached")),
     Type.BILLING_UPDATE: Kind(_("Plan and payments")),
-    Type.KEY_UPDATE: Kind(_("A key of yours is refused by its vendor")),
+    Type.KEY_UPDATE: Kind(
+        _("A key of yours is revoked, or refused by its vendor"),
+        many=ngettext_lazy(
+            "%(count)s key of yours stopped working", "%(count)s keys of yours stopped working", "count"
+        ),
+    ),
     Type.SYSTEM: Kind(_("Work that ran in the background is done")),
     Type.NEW_LEAD: Kind(
         _("A visitor left an address"),

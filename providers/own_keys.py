@@ -172,6 +172,7 @@ def refused(key: ProviderKey, failure: ProviderError) -> None:
             priority=notices.Priority.HIGH,
             action_url=reverse("own-keys"),
             action_label=_("Your keys"),
+            all_url=reverse("notifications"),  # keys of the API may be among them
         )
 
 

@@ -80,7 +80,7 @@ def key(request: BrandRequest) -> HttpResponse:
     """Make the key, and show the page with it in every example. The one before is over then."""
     who = request.principal
     for old in ApiKey.objects.filter(brand_id=who.brand_id, user_id=who.owner_id, name=NAME, is_active=True):
-        deeds.revoke(request, old.pk)
+        deeds.revoke(who, old)
     demo = AIProvider.objects.filter(protocol="demo", is_active=True).values_list("api_identifier", flat=True)
     if not demo:
         raise Unavailable(_("There is no demo model here that a key could be tried with. Make a key in your settings."))

@@ -5,12 +5,13 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+from django.urls import reverse
 from django.utils.translation import gettext as _
 
-from accounts import keys
+from accounts import keys, preferences
 from accounts.access import BrandRequest
-from accounts.models import ApiKey, User
-from events import activity
+from accounts.models import ApiKey, Membership, User
+from events import activity, notices
 from lib import clock
 from lib.db import Principal
 from lib.errors import NotFound
@@ -60,12 +61,38 @@ def rotate(request: BrandRequest, key_id: UUID, overlap: str, *, new_id: UUID | 
     return made, text
 
 
-def revoke(request: BrandRequest, key_id: UUID) -> ApiKey:
-    """End a key; one that has ended stays as it is. In the scope of who asks."""
-    key = found(request.principal, key_id)
-    if keys.revoke(key):
-        _record(request.principal, "revoked", key, {"name": key.name, "prefix": key.key_prefix})
-    return key
+def revoke(principal: Principal, key: ApiKey) -> bool:
+    """End a key for good; False = it had ended before. As the service where it is somebody else's, who is told."""
+    if not keys.revoke(key):
+        return False
+    _record(principal, "revoked", key, {"name": key.name, "prefix": key.key_prefix})
+    if key.user_id != principal.owner_id:
+        tell(key)
+    return True
+
+
+def tell(key: ApiKey) -> None:
+    """Its person, that somebody else revoked it before its end. In service scope; several are told as one."""
+    if key.expires_at and key.expires_at <= clock.now():
+        return
+    if not Membership.objects.filter(brand_id=key.brand_id, user_id=key.user_id).exists():
+        return
+    with preferences.in_language_of(key.user_id):
+        notices.tell(
+            key.brand_id,
+            key.user_id,
+            notices.Type.KEY_UPDATE,
+            title=_("Your API key “%(name)s” was revoked") % {"name": key.name},
+            message=_(
+                "Those who run %(brand)s revoked it, so nothing is answered to it any more. A program that uses it needs "
+                "another key. Write to them if this is a mistake."
+            )
+            % {"brand": key.brand.name},
+            action_url=reverse("api-keys"),
+            action_label=_("Your API keys"),
+            all_url=reverse("notifications"),  # keys of vendors may be among them
+            once=f"key:{key.pk}:revoked",
+        )
 
 
 def found(principal: Principal, key_id: UUID) -> ApiKey:

@@ -68,7 +68,9 @@ def _change(request: BrandRequest) -> HttpResponse:
     did = request.POST.get("do", "")
     if did == "revoke":
         with scope(request.principal):
-            key = deeds.revoke(request, _id(request, "key"))
+            key = deeds.found(request.principal, _id(request, "key"))
+        with scope(SERVICE):
+            deeds.revoke(request.principal, key)
         messages.success(request, _("“%(name)s” is revoked. Nothing is answered to it any more.") % {"name": key.name})
         return HttpResponseRedirect(_here(request), status=303)
     confirming.require(request)

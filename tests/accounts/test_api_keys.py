@@ -20,7 +20,7 @@ from billing.models import Plan
 from billing.plans import assign_plan
 from conversations.engine import turns
 from conversations.models import Turn
-from events.models import Activity
+from events.models import Activity, EmailLog, Notification
 from lib import clock
 from lib.db import SERVICE, scope
 from quotas.models import Bucket
@@ -306,6 +306,34 @@ def test_admins_see_and_revoke_all_keys_of_their_brand_and_nobody_elses(world):
     with scope(SERVICE):
         line = Activity.objects.get(action="key.revoked")
         assert (line.actor_id, line.resource_id) == (world.alice.pk, bobs.pk)
+
+
+def test_whose_key_an_admin_revokes_is_told_once_however_many_there_are(world):
+    """By bell and mail; who revokes their own knows it, and of a key that is over nobody needs to know."""
+    made = [make(world.act, world.bob)[0] for _ in range(4)]
+    over, _ = make(world.act, world.bob, expires_at=clock.now() - timedelta(hours=1))
+    alice, bob = signed_in("alice"), signed_in("bob")
+
+    bob.post(CHANGE, {"do": "revoke", "key": made[0].pk})
+    alice.post(CHANGE_OF_BRAND, {"do": "revoke", "key": over.pk})
+    assert [told.title for told in notices_of(world.bob)] == []
+    for key in [*made, made[1]]:
+        alice.post(CHANGE_OF_BRAND, {"do": "revoke", "key": key.pk})
+
+    (notice,) = [told for told in notices_of(world.bob) if told.head_id is None]
+    assert (notice.title, notice.count) == ("3 keys of yours stopped working", 3)
+    assert "was revoked" in notice.message
+    assert notices_of(world.alice) == []
+    with scope(SERVICE):
+        (mail,) = EmailLog.objects.filter(user_id=world.bob.pk)
+    assert mail.subject.endswith("3 keys of yours stopped working")
+    page = bob.get("/notifications/").content.decode()
+    assert "3 keys of yours stopped working" in page
+
+
+def notices_of(user):
+    with scope(SERVICE):
+        return list(Notification.objects.filter(owner_id=user.pk))
 
 
 def test_renewing_shows_the_new_key_and_ends_the_old_one_in_time(world):

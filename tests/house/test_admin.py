@@ -15,7 +15,7 @@ from accounts.models import ApiKey, Brand, Membership, Profile, SupportGrant, Us
 from agents.models import Agent
 from billing.models import Plan
 from events import activity
-from events.models import Activity
+from events.models import Activity, Notification
 from lib.db import SERVICE, scope
 from providers import offers
 from providers.models import AIProvider, Price, SystemPrompt
@@ -203,6 +203,8 @@ def test_a_revoked_key_opens_nothing(staff, world, client):
 
     assert client.get("/v1/models", **program).status_code == 401
     assert not read(ApiKey.objects.filter(is_active=True))
+    (notice,) = read(Notification.objects.filter(owner_id=world.bob.pk))
+    assert notice.title == "Your API key “bot” was revoked"
 
 
 def helper(client, *permissions):
