@@ -122,7 +122,7 @@ def ask(port):
     state.nscount, state.servers[0] = 1, Address(socket.AF_INET, port, (127, 0, 0, 1))
 
 
-called = ContextVar("called")  # the addresses that one call of ours led to
+called: ContextVar[list[str]] = ContextVar("called")  # the addresses that one call of ours led to
 
 
 class Network(asyncio.SelectorEventLoop):
