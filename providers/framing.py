@@ -69,8 +69,10 @@ async def events(request: Request, watch: Watch) -> AsyncGenerator[Event, None]:
         async with asyncio.timeout_at(watch.due()[0]):
             stream = await (_send(request, watch) if request.light else request.stock())
         if request.light:
-            async for data in payloads(stream.response, watch):
-                yield parse(data)
+            payloads = Payloads(stream.response, watch)
+            while batch := await payloads.next():
+                for data in batch:
+                    yield parse(data)
         else:
             while (model := await _next_model(stream, watch)) is not None:
                 yield model.to_dict(warnings=False)
@@ -106,28 +108,40 @@ async def _next_model(stream: AsyncIterator[Any], watch: Watch) -> Any:
         raise
 
 
-async def payloads(response: httpx2.Response, watch: Watch) -> AsyncGenerator[bytes, None]:
+class Payloads:
     """The data of every server-sent event, up to [DONE] or the end of the body."""
-    frames = Frames()
-    has_events = False
-    body: aiohttp.ClientResponse = response.extensions[BODY]
-    watch.calls(body.close)
-    read = _reader(response, body)
-    while True:
-        watch.waiting_since = watch.now()
-        chunk = await read()
-        watch.waiting_since = None
-        for data in frames.feed(chunk) if chunk else frames.rest():
-            if data.startswith(b"[DONE]"):
-                await _drain(body)
-                yield data
-                return
-            has_events = True
-            yield data
-        if not chunk:
-            if not has_events:
-                raise Garbled  # a web page, say: not one event
-            return
+
+    def __init__(self, response: httpx2.Response, watch: Watch) -> None:
+        self._watch, self._frames = watch, Frames()
+        self._has_events = self._has_ended = False
+        self._body: aiohttp.ClientResponse = response.extensions[BODY]
+        self._read = _reader(response, self._body)
+        watch.calls(self._body.close)
+
+    async def next(self) -> list[bytes]:
+        """What came with the next reads, at least one event; none at the end.
+
+        Raises Garbled for a body without any event: a web page, say.
+        """
+        watch, found = self._watch, list[bytes]()
+        while not found and not self._has_ended:
+            if watch.has_text and (pause_s := watch.pace()):
+                await asyncio.sleep(pause_s)
+            watch.waiting_since = watch.now()
+            chunk = await self._read()
+            watch.waiting_since = None
+            found = self._frames.feed(chunk) if chunk else self._frames.rest()
+            if found:
+                self._has_events = True
+                for number, data in enumerate(found):
+                    if data.startswith(b"[DONE]"):
+                        await _drain(self._body)
+                        self._has_ended = True
+                        return found[: number + 1]
+            self._has_ended = not chunk
+        if not self._has_events:
+            raise Garbled
+        return found
 
 
 def _reader(response: httpx2.Response, body: aiohttp.ClientResponse) -> Callable[[], Awaitable[bytes]]:
