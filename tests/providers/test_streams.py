@@ -330,18 +330,18 @@ async def test_a_thought_is_a_sign_of_life_and_no_piece(upstream, protocol, path
 async def test_words_that_gather_between_two_reads_come_at_once_but_never_the_first(upstream, protocol, path):
     url = {"openai": upstream.openai_url, "anthropic": upstream.anthropic_url}[protocol]
     call = Call(protocol, "m;tokens=20;delay_ms=5", QUESTION, 100, url)
-    pieces, asked = [], []
+    count, asked = 0, []
 
     def pace():
-        asked.append(len(pieces))
+        asked.append(count)
         return 0.5
 
-    async for piece in calls.stream(call, key=KEY, pace=pace):
-        pieces.append(piece)
+    async for _ in calls.stream(call, key=KEY, pace=pace):
+        count += 1
 
-    assert len(pieces) == 21
+    assert count == 21
     if path == "light":
-        assert 1 <= asked[0]
+        assert asked[0] >= 1
         assert len(asked) < 20
 
 
