@@ -129,11 +129,13 @@ ROWS = [
 class Browser(Client):
     """Leaves a request only when the answers it began are written: their work is on this test's one connection."""
 
-    def generic(self, *args, **kwargs):
+    def generic(self, method, *args, **kwargs):
+        if method != "POST":
+            return super().generic(method, *args, **kwargs)  # begins no answer
         ask = sync_to_async(super().generic, thread_sensitive=True)
 
         async def to_the_end():
-            response = await ask(*args, **kwargs)
+            response = await ask(method, *args, **kwargs)
             for live in hub.unfinished():
                 await live.ending
             return response
@@ -506,18 +508,19 @@ def test_everybody_gets_what_the_policy_says_and_touches_only_his_own(scene, boo
     holder = {**bobs, "key_other_brand": scene.world.charlie}.get(actor, user)
     wrong, count = [], 0
     holder_id = scene.visitors[actor][0] if actor in scene.visitors else holder and holder.pk
-    before = books(brand.pk, holder_id)
+    before, written = books(brand.pk, holder_id), writes()
     for route in ROUTES:
         rule, address = policy.of(route.name, route.template), scene.address(route, **scene.row_ids(actor))
         runs_the_site = route.is_admin and actor in ("staff", "staff_with_grant")
         for method in methods(route, actor):
             cell = f"{method} {route.template}"
-            written = writes()
             with transaction.atomic():
                 answer, text = ask(client, method, address, body_of(rule, method))
                 if answer.status_code not in rule.answer(actor, method):
                     wrong.append(f"{cell}: {answer.status_code}, not {rule.answer(actor, method)}")
-                after = books(brand.pk, holder_id, scene.newcomers()) if writes() != written else before
+                now_written = writes()
+                after = books(brand.pk, holder_id, scene.newcomers()) if now_written != written else before
+                written = now_written
                 changed = {table for table in after if after[table] != before[table]}
                 if runs_the_site:
                     changed &= {"conversations_conversation", "conversations_message", "conversations_turn"}
@@ -593,8 +596,8 @@ SPOOFING += ["same_brand", "other_brand", "removed", "key_revoked"] if WHOLE els
 def test_no_header_gives_anybody_anything(scene, actor):
     """I-12"""
     for route in ROUTES:
-        if route.is_admin and actor not in ("anonymous", "helper"):
-            continue  # as for anonymous
+        if route.is_admin and not WHOLE and (actor not in ("anonymous", "helper") or ROUTES.index(route) % 4):
+            continue  # one door, which everybody comes to
         rule, address = policy.of(route.name, route.template), scene.address(route)
         for method in ("GET", "POST") if WHOLE else (either(route, actor),):
             seen = []
