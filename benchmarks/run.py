@@ -5,6 +5,8 @@ import os
 import platform
 import subprocess
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from benchmarks import history, listeners, pages, processes, streams, walls
@@ -36,14 +38,18 @@ def reserve() -> list[Row]:
 def main() -> None:
     quick = "--quick" in sys.argv
     rows: list[Row] = []
+    parts: list[Callable[[], list[Row]]] = [
+        *(partial(part.measure, quick=quick) for part in (streams, processes, listeners)),
+        walls.measure,
+        *(partial(part.measure, quick=quick) for part in (history, pages)),
+        reserve,
+    ]
     try:
-        rows += streams.measure(quick=quick)
-        rows += processes.measure(quick=quick)
-        rows += listeners.measure(quick=quick)
-        rows += walls.measure()
-        rows += history.measure(quick=quick)
-        rows += pages.measure(quick=quick)
-        rows += reserve()
+        for part in parts:
+            found = part()
+            rows += found
+            show(found)
+            sys.stdout.flush()
     finally:  # what was measured before something broke is shown all the same
         print(f"\n{machine()}; upstream, load, database and server share them.\n")
         show(rows)

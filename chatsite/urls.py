@@ -27,10 +27,10 @@ handler400, handler403 = "chatsite.pages.bad_request", "chatsite.pages.permissio
 handler404, handler500 = "chatsite.pages.not_found", "chatsite.pages.server_error"
 
 urlpatterns = [
+    path("v1/", include("conversations.doors.urls")),  # first: a program's call is not compared with a hundred pages
     path("", include("conversations.urls")),
     path("", include("billing.urls")),
     path("", include("events.urls")),
-    path("v1/", include("conversations.doors.urls")),
     path("api/app/v1/", include("chatsite.app_sign_in")),
     path("account/confirm-by-mail/", confirming_by_mail.page, name="confirm-by-mail"),
     path("api/v1/realtime", door(NOTIFICATIONS, CONVERSATIONS, MESSAGES), name="realtime"),
