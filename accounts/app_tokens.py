@@ -9,6 +9,7 @@ from typing import Any, cast
 from uuid import UUID
 
 import jwt
+from allauth.account.internal.flows.login import AUTHENTICATION_METHODS_SESSION_KEY
 from allauth.core import context
 from allauth.headless.tokens.strategies.jwt import JWTTokenStrategy, internal
 from django.conf import settings
@@ -85,6 +86,13 @@ def session_of(authorization: str) -> str:
     """The key of the session that a token lives no longer than. It was found to be in force before."""
     claims = jwt.decode(authorization[7:], options={"verify_signature": False})
     return str(internal.session_key_from_sid(claims["sid"]) or "")
+
+
+def proofs(authorization: str) -> list[dict[str, Any]]:
+    """When and how who has this token signed in. It was found to be in force before. Reads the session."""
+    session = internal.lookup_session(session_of(authorization))
+    records = None if session is None else session.get(AUTHENTICATION_METHODS_SESSION_KEY)
+    return records if isinstance(records, list) else []
 
 
 def _sealed(session_key: str) -> str:

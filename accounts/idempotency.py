@@ -41,8 +41,7 @@ def claim(principal: Principal, *, route: str, key: str, request_hash: str) -> t
     Returns  (id, None) when the work is ours to do, under this id; (id, body) with the first answer when it was done
     Raises   Conflict (409, retry_after) while the first request runs; KeyReused (422) for another request
     """
-    if not 1 <= len(key) <= 255 or "\x00" in key:
-        raise Invalid(_("An Idempotency-Key has 1 to 255 characters."))
+    _refuse_unfit(key)
     now = clock.now()
     names = {
         "id": uuid7(),
@@ -75,6 +74,25 @@ def claim(principal: Principal, *, route: str, key: str, request_hash: str) -> t
     raise Conflict(_("The same request is being worked on. Ask again in a moment for its answer."), retry_after=1)
 
 
+def first(principal: Principal, *, route: str, key: str, request_hash: str) -> dict[str, Any] | None:
+    """The first answer under a key, None where there is none; inside the principal's scope. Nothing is claimed.
+
+    Raises  KeyReused (422) for another request
+    """
+    _refuse_unfit(key)
+    of_key = IdempotencyRecord.objects.filter(
+        brand_id=principal.brand_id,
+        owner_id=principal.owner_id,
+        route=route,
+        key=key,
+        created_at__gte=clock.now() - KEEP,
+    )
+    row = of_key.first()
+    if row is not None and row.request_hash != request_hash:
+        raise KeyReused
+    return row.body if row is not None and row.status is not None else None
+
+
 def keep(record_id: UUID, body: dict[str, Any], *, status: int = 200) -> None:
     """Keep the first answer, in the transaction that does the work: a repeat is told it, whatever it asks later."""
     IdempotencyRecord.objects.filter(pk=record_id).update(status=status, body=body)
@@ -93,3 +111,8 @@ def release(record_id: UUID) -> None:
 def forget(record_id: UUID) -> None:
     """Delete the answer that is kept under a key: what it told of is deleted. In the principal's scope."""
     IdempotencyRecord.objects.filter(pk=record_id).delete()
+
+
+def _refuse_unfit(key: str) -> None:
+    if not 1 <= len(key) <= 255 or "\x00" in key:
+        raise Invalid(_("An Idempotency-Key has 1 to 255 characters."))

@@ -36,6 +36,7 @@ urlpatterns = [
     path("api/v1/realtime", door(NOTIFICATIONS, CONVERSATIONS, MESSAGES), name="realtime"),
     path("api/v1/", include("conversations.rest.urls")),
     path("api/v1/", include("quotas.rest")),
+    path("api/v1/", include("events.webhooks.rest")),
     path("api/v1/", include("events.rest")),
     path("api/schema/", description.schema, name="api-schema"),
     path("api/docs/", api_docs.page, name="api-docs"),

@@ -180,7 +180,7 @@ class OfMeter(Api):
 
 
 class QuotaCheck(OfMeter):
-    @operation("checkQuota", "chat", READ, query=Asked, answers=Verdict(), goes_out=True, told=A_VERDICT)
+    @operation("checkQuota", "chat", READ, query=Asked, answers=Verdict(), goes_out=True, tagged=True, told=A_VERDICT)
     def get(self, request: BrandRequest) -> Any:
         """Ask whether there is room
 
@@ -208,7 +208,7 @@ class QuotaCheck(OfMeter):
 
 
 class Can(QuotaCheck):
-    @operation("canUserQuery", "chat", READ, query=Asked, answers=Verdict(), goes_out=True, told=A_VERDICT)
+    @operation("canUserQuery", "chat", READ, query=Asked, answers=Verdict(), goes_out=True, tagged=True, told=A_VERDICT)
     def get(self, request: BrandRequest) -> Any:
         """Ask whether the next question may be asked
 
@@ -218,7 +218,9 @@ class Can(QuotaCheck):
 
 
 class Limit(OfMeter):
-    @operation("checkConversationLimit", "chat", READ, answers=ConversationLimit(), goes_out=True, told=A_LIMIT)
+    @operation(
+        "checkConversationLimit", "chat", READ, answers=ConversationLimit(), goes_out=True, tagged=True, told=A_LIMIT
+    )
     def get(self, request: BrandRequest) -> Any:
         """Ask whether one more conversation may begin
 

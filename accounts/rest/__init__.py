@@ -1,13 +1,12 @@
 """Our own REST: one base for every address under `/api/v1/`, on Django REST framework.
 
 A view says for each method what it takes and tells (`@operation`), and calls the functions that the pages call. Who is
-asking, their walls, strict input, ETags, pages of a list and the description of it all (`accounts.rest.schema`) are here.
-Refusals are the tree of `lib.errors`, raised on: one middleware renders them, so a refused request rolls back.
+asking, their walls, strict input, Idempotency-Keys, ETags, pages of a list and the description of it all
+(`accounts.rest.schema`) are here. Refusals are the tree of `lib.errors`, raised on: one middleware renders them, so a
+refused request rolls back.
 """
 
 import functools
-import hashlib
-import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -21,9 +20,10 @@ from django.http.response import HttpResponseBase
 from rest_framework import serializers
 from rest_framework.views import APIView
 
-from accounts import access
+from accounts import access, confirming, idempotency
 from accounts.access import BrandRequest, declare
-from accounts.rest.fields import Query, Strict, first_problem
+from accounts.rest import tags
+from accounts.rest.fields import Query, ShownOnce, Strict, first_problem
 from accounts.rest.schema import Description
 from lib import strict_json
 from lib.db import Role, scope
@@ -34,7 +34,6 @@ Handler = TypeVar("Handler", bound=Callable[..., Any])
 JSON = "application/json"
 SAFE = {"GET", "HEAD"}
 FIELDS = "fields"  # of the query: which fields of an answer are wanted
-TAG = re.compile(r'(?:W/)?("[^"]*")')
 
 
 class NotJson(DomainError):
@@ -68,10 +67,12 @@ class Operation:
     role       whose rows it sees, when not the caller's own: "app_brand" is for admins and owners
     keys_only  no session may: it is about talks that go on elsewhere
     goes_out   it opens its scopes itself: it acts as the service too, or goes to somebody else's server
-    takes_key  an Idempotency-Key makes a repeat the same request
+    confirmed  a session, or an app's token, must have proved of late who is there (A-17); for a key that was done when it
+               was made
+    takes_key  an Idempotency-Key makes a repeat the same request. What goes out sees to that itself, by do() or otherwise
     spends     it may be refused for quota
     streams    it answers as server-sent events too
-    tagged     its answer has an ETag, and If-Match is heard where it changes something
+    tagged     its answer has an ETag, and If-Match is heard where it changes something; what goes out hears it by do()
     asked, told  examples of body and answer
     """
 
@@ -84,6 +85,7 @@ class Operation:
     role: Role | None = None
     keys_only: bool = False
     goes_out: bool = False
+    confirmed: bool = False
     takes_key: bool = False
     spends: bool = False
     tagged: bool = False
@@ -103,7 +105,8 @@ def operation(name: str, *needed: str, **said: Any) -> Callable[[Handler], Handl
     def decorate(handler: Handler) -> Handler:
         @functools.wraps(handler)
         def wrapper(self: "Api", request: BrandRequest, **ids: Any) -> HttpResponseBase:
-            return self.tell(request, handler(self, request, **ids))
+            deed = functools.partial(handler, self, request, **ids)
+            return self.tell(request, deed()) if spec.goes_out else self.do(request, ids, deed)
 
         chosen = handler if iscoroutinefunction(handler) else wrapper
         cast(Any, chosen).operation = spec
@@ -144,6 +147,7 @@ class Api(APIView):
         asking = cast(BrandRequest, request)
         ask = access.key_caller if spec.keys_only else access.caller
         asking.principal = who = ask(request, *spec.needed)
+        is_proved = not spec.confirmed or who.key_id is not None or confirming.is_proved(request)
         if spec.role:
             asking.principal = who = replace(who, role=spec.role)
         if not spec.goes_out:
@@ -151,13 +155,13 @@ class Api(APIView):
         elif who.key_id is None:  # a key's look-up has proved its person's standing
             with scope(who) as asking.standing:
                 pass
+        if not is_proved:
+            raise confirming.NotConfirmed
         self.read_query(asking, spec)
         if request.method not in SAFE:
             refuse_other_than_json(request)
         if spec.asks:
             self.asked = understood(spec.asks, strict_json.read(request.body or b"{}"))
-        if spec.tagged and request.method not in SAFE and (wanted := request.headers.get("If-Match")):
-            self.refuse_if_changed(asking, wanted, ids)
 
     def operation_of(self, request: HttpRequest) -> Operation:
         operations = self.operations()
@@ -176,6 +180,42 @@ class Api(APIView):
             self.wanted = _wanted(given.pop(FIELDS), told)
         self.query = understood(spec.query, given)
 
+    def do(self, request: BrandRequest, ids: Mapping[str, Any], deed: Callable[[], Any]) -> HttpResponseBase:
+        """Do it, in the open scope, and tell of it: once for each Idempotency-Key, and only to what If-Match names.
+
+        The key, the deed and what is kept of the answer are one transaction: a process that dies in between leaves none of
+        them. Of the same request at the same moment the second one waits for the first. A refused one keeps no key.
+        """
+        spec, who = self.operation_of(request), request.principal
+        key = request.headers.get("Idempotency-Key", "") if spec.takes_key else ""
+        if key:
+            record_id, first = idempotency.claim(who, route=f"rest {spec.name}", key=key, request_hash=self.named(ids))
+            if first is not None:
+                return as_json(first, spec.status)
+        if spec.tagged and request.method not in SAFE and (wanted := request.headers.get("If-Match")):
+            self.refuse_if_changed(request, wanted, ids)
+        found = deed()
+        if key:
+            assert spec.answers is not None
+            told = orjson.loads(orjson.dumps(self.shown(spec.answers, found)))
+            for name, field_ in cast(Any, spec.answers).fields.items():
+                if isinstance(field_, ShownOnce):
+                    told.pop(name, None)
+            idempotency.keep(record_id, told, status=spec.status)
+        return self.tell(request, found)
+
+    def told_before(self, request: BrandRequest, ids: Mapping[str, Any]) -> HttpResponseBase | None:
+        """The first answer to this Idempotency-Key, if there is one: for what goes out before do(). In the open scope."""
+        spec, key = self.operation_of(request), request.headers.get("Idempotency-Key", "")
+        if not key:
+            return None
+        first = idempotency.first(request.principal, route=f"rest {spec.name}", key=key, request_hash=self.named(ids))
+        return None if first is None else as_json(first, spec.status)
+
+    def named(self, ids: Mapping[str, Any]) -> str:
+        """What was asked, of what: a key that comes with anything else is refused."""
+        return idempotency.fingerprint(sorted(ids.items()), sorted(getattr(self, "asked", {}).items()))
+
     def tell(self, request: BrandRequest, found: Any) -> HttpResponseBase:
         """What a handler found, as the answer."""
         spec = self.operation_of(request)
@@ -189,8 +229,8 @@ class Api(APIView):
             address = f"{request.path}?{urlencode({**request.GET.dict(), 'after': more})}"
             response.headers["Link"] = f'<{address}>; rel="next"'
         if spec.tagged:
-            response.headers["ETag"] = tag = _tag(response.content)
-            if request.method in SAFE and _names(request.headers.get("If-None-Match", ""), tag):
+            response.headers["ETag"] = tag = tags.tag(spec.answers, rows, response.content)
+            if request.method in SAFE and tags.is_still(request.headers.get("If-None-Match", ""), tag):
                 return HttpResponse(status=304, headers={"ETag": tag})
         return response
 
@@ -204,10 +244,9 @@ class Api(APIView):
 
     def refuse_if_changed(self, request: BrandRequest, wanted: str, ids: Mapping[str, Any]) -> None:
         """If-Match: whoever changes something says what they saw, and is refused when it is not that any more."""
-        answers = self.operations()["GET"].answers
+        answers = self.operation_of(request).answers or self.operations()["GET"].answers
         assert answers is not None
-        told = orjson.dumps(self.shown(answers, self.locked(request, **ids)))
-        if wanted.strip() != "*" and not _names(wanted, _tag(told)):
+        if not tags.names_state(wanted, answers, self.locked(request, **ids)):
             raise ChangedMeanwhile
 
     def locked(self, request: BrandRequest, **ids: Any) -> Any:
@@ -225,6 +264,15 @@ class AsyncApi(Api):
         self.read_query(request, self.operation_of(request))
         response: HttpResponseBase = await getattr(self, str(request.method).lower())(request, **ids)
         return response
+
+
+def newest(view: Api, rows: Any) -> Listed:
+    """The page of rows that a NewestFirst asks for."""
+    limit = view.query["limit"]
+    if after := view.query.get("after"):
+        rows = rows.filter(pk__lt=after)
+    found = list(rows.order_by("-pk")[: limit + 1])
+    return Listed(found[:limit], str(found[limit - 1].pk) if len(found) > limit else "")
 
 
 def refuse_other_than_json(request: HttpRequest) -> None:
@@ -257,12 +305,3 @@ def _wanted(given: str, told: serializers.Serializer[Any]) -> frozenset[str]:
         there_are = ", ".join(told.fields)
         raise Invalid(f"There is no field {unknown[0][:80]!r}. There are: {there_are}.", param=FIELDS)
     return wanted
-
-
-def _tag(content: bytes) -> str:
-    return f'"{hashlib.sha256(content).hexdigest()[:32]}"'
-
-
-def _names(header: str, tag: str) -> bool:
-    """Whether a header of ETags names this one."""
-    return header.strip() == "*" or tag in TAG.findall(header)

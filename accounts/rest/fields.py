@@ -29,6 +29,13 @@ class Text(serializers.CharField):
         return super().run_validation(data)
 
 
+class ShownOnce(Text):
+    """A secret, in the answer that made it and in no other: what is kept for a repeat leaves it out."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**{"required": False, **options})
+
+
 class Flag(serializers.BooleanField):
     """true or false, and no other word for it."""
 
@@ -131,6 +138,13 @@ class Paged(Query):
         required=False,
         help_text="Where the page before ended. The `Link` header says the whole address.",
     )
+
+
+class NewestFirst(Query):
+    """A page of a list whose ids sort by time."""
+
+    limit = Whole(min_value=1, max_value=200, default=50)
+    after = Id(required=False, help_text="The id of the last one of the page before.")
 
 
 class Problem(serializers.Serializer[Any]):

@@ -6,7 +6,7 @@ from drf_spectacular.openapi import AutoSchema
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiResponse
 
-from accounts.rest.fields import Free, Problem, Strict
+from accounts.rest.fields import Free, Problem, ShownOnce, Strict
 
 EVENT_STREAM = "text/event-stream"
 REFUSALS = {
@@ -64,7 +64,12 @@ class Description(AutoSchema):
         scopes = " or ".join(f"`{scope}`" for scope in self.spec.needed)
         needed = f"Scope of a key: {scopes}."
         who = " For the brand's admins and owners only." if self.spec.role == "app_brand" else ""
-        return "\n\n".join(filter(None, (self.words[1], needed + who)))
+        proof = (
+            " A session, or an app's token, must have proved its person within ten minutes: else 403 `confirmation_needed`."
+            if self.spec.confirmed
+            else ""
+        )
+        return "\n\n".join(filter(None, (self.words[1], needed + who + proof)))
 
     def get_tags(self) -> list[str]:
         return [cast(Any, self.view).tag]
@@ -107,7 +112,7 @@ class Description(AutoSchema):
         found: list[Any] = [spec.query] if spec.query().fields else []
         told = spec.answers and getattr(spec.answers, "child", spec.answers)
         if self.method == "GET" and told is not None:
-            names = ", ".join(told.fields)
+            names = ", ".join(name for name, field in told.fields.items() if not isinstance(field, ShownOnce))
             said = f"Only these fields of the answer, with commas between them: {names}."
             found.append(OpenApiParameter("fields", str, description=said))
         if spec.takes_key:

@@ -89,7 +89,7 @@ class Chat(AsyncApi):
 class Answering(AsyncApi):
     tag = "Chat"
 
-    @operation("getAnswer", SCOPE, READ, answers=shapes.Answer(), streams=True, told=examples.ANSWER)
+    @operation("getAnswer", SCOPE, READ, answers=shapes.Answer(), streams=True, tagged=True, told=examples.ANSWER)
     async def get(self, request: HttpRequest, turn_id: UUID) -> HttpResponseBase:
         """Come back to an answer
 

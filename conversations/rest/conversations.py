@@ -201,7 +201,7 @@ class Search(OfConversation):
 
 
 class Stats(OfConversation):
-    @operation("getOwnStats", READ, answers=shapes.OwnStats(), told=examples.OWN_STATS)
+    @operation("getOwnStats", READ, answers=shapes.OwnStats(), tagged=True, told=examples.OWN_STATS)
     def get(self, request: BrandRequest) -> Any:
         """Count your conversations"""
         return stats.of_member(request.principal)
@@ -209,8 +209,9 @@ class Stats(OfConversation):
 
 class BrandStats(OfConversation):
     @operation(
-        "getConversationStats", OF_BRAND, answers=shapes.BrandStats(), role="app_brand", told=examples.BRAND_STATS
-    )
+        "getConversationStats", OF_BRAND,
+        answers=shapes.BrandStats(), role="app_brand", tagged=True, told=examples.BRAND_STATS,
+    )  # fmt: skip
     def get(self, request: BrandRequest, slug: str) -> Any:
         """Count a brand's conversations
 

@@ -101,6 +101,7 @@ class Said(serializers.Serializer[Any]):
 class Kept(serializers.Serializer[Any]):
     """A conversation. Money in micro-dollars."""
 
+    moves = frozenset({"messages"})  # told only to who asks for them
     id = Id()
     title = Text()
     model = Text(help_text="Of the last answer.")

@@ -1,6 +1,6 @@
 """A brand's webhooks, as its admins make, change and try them. The caller has proved who they are; no scope is open yet."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -102,7 +102,14 @@ def make(principal: Principal, wanted: Wanted, *, webhook_id: UUID | None = None
     webhook_id  the row's id, where a repeat of the same request must not make a second one
     Raises      MadeAlready, Conflict where there are too many, Invalid
     """
-    fields, secret = wanted.checked(), signing.new_secret()
+    return store(principal, wanted.checked(), webhook_id=webhook_id)
+
+
+def store(
+    principal: Principal, fields: Mapping[str, Any], *, webhook_id: UUID | None = None
+) -> tuple[WebhookEndpoint, Secret]:
+    """make() of what was checked before."""
+    secret = signing.new_secret()
     with scope(principal):
         if webhook_id and WebhookEndpoint.objects.filter(pk=webhook_id).exists():
             raise MadeAlready()
@@ -127,13 +134,22 @@ def change(principal: Principal, webhook_id: UUID, wanted: Wanted) -> WebhookEnd
 
     Header values that nobody is shown again stay with the server they were given for: for another one they are given anew.
     """
+    return store_change(principal, webhook_id, checked_change(principal, webhook_id, wanted))
+
+
+def checked_change(principal: Principal, webhook_id: UUID, wanted: Wanted) -> dict[str, Any]:
+    """The columns that change() would write. Asks DNS, so no transaction may be open."""
     before = find(principal, webhook_id)
     is_elsewhere = egress.origin(wanted.url.strip()) != egress.origin(before.url)
     if is_elsewhere and wanted.headers is None and before.custom_headers:
         raise Invalid("Its headers were given for another server. Send `headers` with the new `url`.", param="headers")
-    fields = wanted.checked(None if is_elsewhere else before.custom_headers)
+    return wanted.checked(None if is_elsewhere else before.custom_headers)
+
+
+def store_change(principal: Principal, webhook_id: UUID, fields: Mapping[str, Any]) -> WebhookEndpoint:
+    """change() by what was checked before."""
     with scope(principal):
-        row = _locked(principal, webhook_id)
+        row = locked(principal, webhook_id)
         changes = {
             name: [getattr(row, name), value]
             for name, value in fields.items()
@@ -154,7 +170,7 @@ def change(principal: Principal, webhook_id: UUID, wanted: Wanted) -> WebhookEnd
 def switch(principal: Principal, webhook_id: UUID, *, on: bool) -> WebhookEndpoint:
     """Off: nothing is sent any more, and what was on its way is cancelled; it can be sent again by hand."""
     with scope(principal):
-        row = _locked(principal, webhook_id)
+        row = locked(principal, webhook_id)
         if row.is_active != on:
             row.is_active, row.off_because, row.failing_since = on, "" if on else Off.BY_HAND, None
             row.save(update_fields=["is_active", "off_because", "failing_since", "updated_at"])
@@ -175,7 +191,7 @@ def cancel_waiting(webhook_ids: Iterable[UUID]) -> int:
 def delete(principal: Principal, webhook_id: UUID) -> None:
     """With its deliveries."""
     with scope(principal):
-        row = _locked(principal, webhook_id)
+        row = locked(principal, webhook_id)
         _record(principal, "webhook.deleted", row, {"url": [row.url, None], "events": [row.events, None]})
         rows = WebhookEndpoint.objects.filter(pk=row.pk)
         rows._raw_delete(rows.db)  # the database deletes the deliveries: there may be very many
@@ -189,7 +205,7 @@ def rotate(principal: Principal, webhook_id: UUID, *, seen: str | None = None) -
     Raises  NotFound; Conflict where another new one was made since
     """
     with scope(principal):
-        row = _locked(principal, webhook_id)
+        row = locked(principal, webhook_id)
         if seen is not None and seen != old_secret_until(row):
             raise Conflict(
                 _("A new secret was made since you opened this page, and it was shown then. Nothing more was changed.")
@@ -209,7 +225,7 @@ def old_secret_until(row: WebhookEndpoint) -> str:
 def try_out(principal: Principal, webhook_id: UUID) -> WebhookDelivery:
     """Queue a test event for this endpoint alone."""
     with scope(principal):
-        row = _locked(principal, webhook_id)
+        row = locked(principal, webhook_id)
         if not row.is_active:
             raise Conflict(_("This webhook is switched off. Switch it on first."))
         message_id, now = uuid7(), clock.now()
@@ -238,7 +254,8 @@ def find(principal: Principal, webhook_id: UUID) -> WebhookEndpoint:
         return _found(WebhookEndpoint.objects.filter(brand_id=principal.brand_id, pk=webhook_id).first())
 
 
-def _locked(principal: Principal, webhook_id: UUID) -> WebhookEndpoint:
+def locked(principal: Principal, webhook_id: UUID) -> WebhookEndpoint:
+    """find(), so that nobody else changes it in this transaction. In the principal's scope."""
     rows = WebhookEndpoint.objects.select_for_update().filter(brand_id=principal.brand_id, pk=webhook_id)
     return _found(rows.first())
 
