@@ -7,12 +7,13 @@ what that person may do on the brand at that moment: standing is proved anew wit
 import hashlib
 import re
 import secrets
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 from uuid import UUID, uuid4
 
 from django.db import IntegrityError, connections
+from django.db.models import F, Q
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
@@ -25,6 +26,7 @@ from lib.errors import Conflict, Forbidden, Invalid, NotAuthenticated, NotFound
 from lib.figures import grouped
 
 READ, WRITE = "conversations:read", "conversations:write"
+OWN, MANAGE = "keys:own", "keys:manage"
 SCOPES = {  # everybody may give them
     "chat": gettext_lazy(
         "ask models, with your plan and quota; read, continue and delete what was asked with this key"
@@ -33,12 +35,15 @@ SCOPES = {  # everybody may give them
     WRITE: gettext_lazy("change and delete them"),
     "messages:record": gettext_lazy("record messages of models you ask yourself, with their tokens"),
     "notifications:read": gettext_lazy("read what you are told, and mark it as read"),
+    OWN: gettext_lazy("list and revoke your API keys; make, renew and change such as may do no more than this one"),
 }
 BRAND_SCOPES = {  # the brand's admins may, and they count for as long as the key's person is one
     "brand:read": gettext_lazy("read the numbers of the whole brand"),
     "webhooks:manage": gettext_lazy("set up webhooks of the brand, and see what was delivered"),
     "activity:read": gettext_lazy("read the activity log of the brand"),
-    "keys:manage": gettext_lazy("list and revoke all API keys of the brand"),
+    MANAGE: gettext_lazy(
+        "list and revoke all API keys of the brand; make, renew and change its own that may do no more than this one"
+    ),
 }
 ADMINS = ("admin", "owner")
 LOOK_UP = "select * from lookup.api_key_holder(%(prefix)s, %(digest)s)"
@@ -47,6 +52,7 @@ SHAPE = re.compile(r"sk_([0-9a-f]{12})_([A-Za-z0-9_-]{43})")
 MOST_KEYS = 100  # in force, of one person on one brand
 MOST_PER_MINUTE, MOST_PER_DAY = 10_000, 10_000_000
 OVERLAPS = {"now": timedelta(), "hour": timedelta(hours=1), "day": timedelta(days=1), "week": timedelta(days=7)}
+SHORT = timedelta(days=1)
 MOST_KNOWN = 10_000
 _brands: dict[str, UUID] = {}  # by the digest of a key that was in force here once
 
@@ -87,12 +93,14 @@ def create(
     models: Collection[str] = (),
     per_minute: int = 60,
     per_day: int = 10_000,
+    family_id: UUID | None = None,
     key_id: UUID | None = None,
 ) -> tuple[ApiKey, str]:
     """Make a key and its text, which is never to be had again. Must run where the brand's keys may be written.
 
     is_brands  the brand's own: for admins; its calls are paid by the brand's pool, not by that person's plan
     models     the only models it may ask, by api_identifier; none = all that are offered
+    family_id  the keys whose calls count in one limit with its own
     key_id     the row's id, where a repeat of the same request must not make a second key
     Raises     NotYours for a scope, or a key, that this person may not give; MadeAlready; Invalid
     """
@@ -106,6 +114,7 @@ def create(
         allowed_models=sorted(set(models)),
         rate_limit_per_minute=_within("calls a minute", per_minute, MOST_PER_MINUTE),
         rate_limit_per_day=_within("calls a day", per_day, MOST_PER_DAY),
+        family_id=family_id,
         pk=key_id or uuid4(),
     )
 
@@ -139,10 +148,49 @@ def rotate(key: ApiKey, user: User, *, overlap: timedelta, key_id: UUID | None =
     return made
 
 
+def change(key: ApiKey, user: User, wanted: Mapping[str, Any]) -> dict[str, list[Any]]:
+    """Change what a key may do, how often and how long; its text stays. Counts with its next call.
+
+    wanted   by column: name, scopes, allowed_models, rate_limit_per_minute, rate_limit_per_day, expires_at
+    Returns  what is another than it was, each with its value before and after
+    Raises   NotFound for a key that is not in force; NotYours, Invalid
+    """
+    if not is_in_force(key):
+        raise NotFound(_("This key does not work any more, so there is nothing to change. Make a new one."))
+    fields = dict(wanted)
+    if "name" in fields and not (name := fields["name"].strip()):
+        raise Invalid(_("Give the key a name: it says later what may be revoked."), param="name")
+    elif "name" in fields:
+        fields["name"] = name
+    if "scopes" in fields:
+        fields["scopes"] = _granted(key.brand, user.pk, fields["scopes"], is_brands=key.is_brands)
+    if "allowed_models" in fields:
+        fields["allowed_models"] = sorted(set(fields["allowed_models"]))
+    if "rate_limit_per_minute" in fields:
+        _within("calls a minute", fields["rate_limit_per_minute"], MOST_PER_MINUTE)
+    if "rate_limit_per_day" in fields:
+        _within("calls a day", fields["rate_limit_per_day"], MOST_PER_DAY)
+    changed = {name: [getattr(key, name), value] for name, value in fields.items() if getattr(key, name) != value}
+    for name, (_before, value) in changed.items():
+        setattr(key, name, value)
+    if changed:
+        key.save(update_fields=list(changed))
+    return changed
+
+
 def revoke(key: ApiKey) -> bool:
     """End a key for good, and within seconds what is being answered to it. False = it had been revoked before."""
     row = ApiKey.objects.filter(pk=key.pk, is_active=True)
     return bool(row.update(is_active=False, revoked_at=clock.now()))
+
+
+def forget_short_lived() -> int:
+    """Delete keys that were made for a day at most, a day after their end; in the service scope. Returns how many.
+
+    What tries something makes many of them, and nobody looks for one later: /api/docs/ gives one for an hour.
+    """
+    is_short = Q(expires_at__lte=F("created_at") + SHORT)
+    return ApiKey.objects.filter(is_short, expires_at__lt=clock.now() - SHORT).delete()[0]
 
 
 def is_in_force(key: ApiKey) -> bool:

@@ -195,6 +195,7 @@ CELERY_BEAT_SCHEDULE = {
         ("tend-exports", "conversations.tasks.tend_exports", 60.0),
         ("forget-lost-exports", "conversations.tasks.forget_lost_exports", 3600.0),
         ("forget-old-answers", "accounts.tasks.forget_old_answers", 3600.0),
+        ("forget-short-lived-keys", "accounts.tasks.forget_short_lived_keys", 3600.0),
         ("add-calls-of-keys", "accounts.tasks.add_calls_of_keys", 60.0),
         ("forget-old-deliveries", "events.tasks.forget_old_deliveries", 3600.0),
         ("prove-balances", "quotas.tasks.prove_balances", 24 * 3600.0),

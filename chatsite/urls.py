@@ -38,6 +38,7 @@ urlpatterns = [
     path("api/v1/", include("quotas.rest")),
     path("api/v1/", include("events.webhooks.rest")),
     path("api/v1/", include("events.rest")),
+    path("api/v1/", include("chatsite.api_keys.rest")),
     path("api/schema/", description.schema, name="api-schema"),
     path("api/docs/", api_docs.page, name="api-docs"),
     path("api/docs/key/", api_docs.key, name="api-docs-key"),

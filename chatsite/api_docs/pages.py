@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
+from django.db.models import F, Q
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.utils.safestring import SafeString
@@ -79,14 +80,16 @@ def page(request: HttpRequest) -> HttpResponse:
 def key(request: BrandRequest) -> HttpResponse:
     """Make the key, and show the page with it in every example. The one before is over then."""
     who = request.principal
-    for old in ApiKey.objects.filter(brand_id=who.brand_id, user_id=who.owner_id, name=NAME, is_active=True):
+    for_an_hour = Q(expires_at__lte=F("created_at") + 2 * KEY_LASTS)  # no other key that somebody calls so
+    for old in ApiKey.objects.filter(
+        for_an_hour, brand_id=who.brand_id, user_id=who.owner_id, name=NAME, is_active=True
+    ):
         deeds.revoke(who, old)
     demo = AIProvider.objects.filter(protocol="demo", is_active=True).values_list("api_identifier", flat=True)
     if not demo:
         raise Unavailable(_("There is no demo model here that a key could be tried with. Make a key in your settings."))
-    _row, text = deeds.make(
-        request, name=NAME, scopes=list(keys.SCOPES), models=list(demo), expires_at=clock.now() + KEY_LASTS
-    )
+    scopes = [name for name in keys.SCOPES if name != keys.OWN]  # what is tried revokes no other key
+    _row, text = deeds.make(request, name=NAME, scopes=scopes, models=list(demo), expires_at=clock.now() + KEY_LASTS)
     return _page(request, text)
 
 

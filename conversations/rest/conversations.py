@@ -209,9 +209,8 @@ class Stats(OfConversation):
 
 class BrandStats(OfConversation):
     @operation(
-        "getConversationStats", OF_BRAND,
-        answers=shapes.BrandStats(), role="app_brand", tagged=True, told=examples.BRAND_STATS,
-    )  # fmt: skip
+        "getConversationStats", OF_BRAND, answers=shapes.BrandStats(), role="app_brand", told=examples.BRAND_STATS
+    )
     def get(self, request: BrandRequest, slug: str) -> Any:
         """Count a brand's conversations
 

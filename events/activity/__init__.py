@@ -60,6 +60,7 @@ def record(
     ip_address: str | None = None,
     user_agent: str = "",
     actor_kind: Activity.ActorKind | None = None,
+    key_id: UUID | None = None,
 ) -> None:
     """Write one line: in the open scope, with what else is done there, or alone, as the service, where none is open.
 
@@ -72,9 +73,10 @@ def record(
                  people wrote
     ip_address, user_agent   by default those of the request in which this is called, as is its id
     actor_kind   by default staff on staff's pages, else a key or its member, else the system
+    key_id       with which key it was asked for, where that is done as the service; by default that of the open scope
     """
     (came_from, browser), principal = circumstances.came_from(), who_asks()
-    key_id = principal.key_id if principal else None
+    key_id = key_id or (principal.key_id if principal else None)
     resource_type, resource_id = resource
     ip, agent = ip_address or came_from, text(user_agent or browser, most=300)
     has_origin = bool(ip or agent)

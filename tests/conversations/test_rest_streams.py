@@ -1,5 +1,5 @@
 """`chat` as it is written, by real processes: nothing twice and nothing missing, whoever comes back where. And programs to
-copy, from the page and from docs/api.md, run as they stand.
+copy, from the page and from docs, run as they stand.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ from lib.db import SERVICE, db, scope
 from tests.conversations import rows
 from tests.server import CSRF, said
 
-DOCS = Path(__file__).resolve().parents[2] / "docs" / "api.md"
+DOCS = [Path(__file__).resolve().parents[2] / "docs" / name for name in ("api.md", "api-keys.md")]
 STREAM = {"Accept": "text/event-stream"}
 
 
@@ -131,7 +131,7 @@ def run(tmp_path, web):
 
 
 def test_programs_that_are_copied_run_as_they_stand(site, web, person, run):
-    """I1: what the page shows in each language, and the examples of docs/api.md."""
+    """I1: what the page shows in each language, and the examples of docs/api.md and docs/api-keys.md."""
     key = key_of(person)
     asked = description()["paths"]["/api/v1/chat"]["post"]["requestBody"]["content"]["application/json"]["examples"]
     question = {**next(iter(asked.values()))["value"], "providerId": str(site.models["words"])}
@@ -145,7 +145,9 @@ def test_programs_that_are_copied_run_as_they_stand(site, web, person, run):
         assert "204" in run(language, examples.programs("DELETE", one, key)[language]) or language == "curl"
         run(language, examples.programs("POST", f"{web.url}/api/v1/conversations", key, {})[language])
 
-    told = re.findall(r"^```(bash|python|javascript)\n(.*?)^```", DOCS.read_text(), re.S | re.M)
+    told = re.findall(
+        r"^```(bash|python|javascript)\n(.*?)^```", "".join(file.read_text() for file in DOCS), re.S | re.M
+    )
     assert {language for language, _ in told} == {"bash", "python", "javascript"}
     for language, program in told:
         assert run(language, program, SITE=web.url, KEY=key).strip(), language

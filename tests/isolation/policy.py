@@ -354,9 +354,31 @@ ROUTES: dict[str, "Rule"] = {
             Api(frozenset({"DELETE"}), 204, own=True, **OF_BRAND),
         )
     ),
+    "rest-webhook-secret": Api(POST, own=True, **OF_BRAND),
+    "rest-webhook-replay": Apis((Api(READ, 400, **OF_BRAND), Api(POST, own=True, **OF_BRAND))),  # of no range
     "rest-webhook-test": Api(POST, 201, own=True, **OF_BRAND),
     "rest-deliveries": Api(READ, own=True, **OF_BRAND),
+    "rest-delivery": Api(READ, own=True, **OF_BRAND),
     "rest-replay": Api(POST, own=True, **OF_BRAND),
+    # What makes or changes a key asks a session first who is there; these sessions proved it long ago.
+    "rest-api-keys": Apis((Api(READ, lacking=True), Api(POST, 403, lacking=True))),
+    "rest-api-key": Apis(
+        (
+            Api(READ, own=True, lacking=True),
+            Api(frozenset({"PATCH"}), 403, lacking=True),
+            Api(frozenset({"DELETE"}), 204, own=True, lacking=True),
+        )
+    ),
+    "rest-rotate-api-key": Api(POST, 403, lacking=True),
+    "rest-brand-api-keys": Apis((Api(READ, own=True, **OF_BRAND), Api(POST, 403, **OF_BRAND))),
+    "rest-brand-api-key": Apis(
+        (
+            Api(READ, own=True, **OF_BRAND),
+            Api(frozenset({"PATCH"}), 403, **OF_BRAND),
+            Api(frozenset({"DELETE"}), 204, own=True, **OF_BRAND),
+        )
+    ),
+    "rest-rotate-brand-api-key": Api(POST, 403, **OF_BRAND),
     "rest-activity": Api(READ, **OF_BRAND),
     "rest-notifications": Api(READ, lacking=True),
     "rest-read-all": Api(POST, lacking=True),

@@ -260,6 +260,7 @@ def scene(world, caplog):
             key, made.keys[actor] = keys.create(brand, user, name=actor, scopes=scopes, per_minute=keys.MOST_PER_MINUTE)
             if actor == "key_revoked":
                 ApiKey.objects.filter(pk=key.pk).update(is_active=False)
+        bobs_key, _ = keys.create(world.act, world.bob, name="canary-bob", scopes=["chat"])
         Membership.objects.filter(user=eve).delete()
         User.objects.filter(pk=frank.pk).update(is_active=False)
         User.objects.filter(pk=granted.pk).update(is_superuser=True)
@@ -336,7 +337,7 @@ def scene(world, caplog):
         "export_id": export.pk, "share_id": share.pk, "token": "0" * 40,
         "mail_id": first[EmailLog].pk, "provider": "postmark",
         "line_id": first[Activity].pk,
-        "webhook_id": hook.pk, "delivery_id": delivery.pk,
+        "webhook_id": hook.pk, "delivery_id": delivery.pk, "key_id": bobs_key.pk,
         "notice_id": notice.pk, "attachment_id": attachment.pk, "brand_id": world.act.pk, "plan_id": first[Plan].pk,
         "message_id": turn.message_id, "question_id": question.pk,
         "conversation_id": conversation.pk, "turn_id": turn.pk, "response_id": f"resp_{turn.pk.hex}",
