@@ -10,6 +10,7 @@ from tests import factories
 from tests.browser.test_looks import LOOKS
 
 pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
+WIDE = """css => { const wider = new CSSStyleSheet(); wider.replaceSync(css); document.adoptedStyleSheets = [wider]; }"""
 PICTURES = os.environ.get("PICTURES", "")  # a folder, for whoever wants to see
 
 
@@ -23,6 +24,11 @@ def test_a_member_reads_the_api_gets_a_key_and_sends_a_request(site, visitors):
         if PICTURES:
             stranger.page.screenshot(path=f"{PICTURES}/docs-{name}.png")
     expect(stranger.page.locator("#key")).to_contain_text("Sign in")
+    german = visitors.open(brand=person.brand, path="/api/docs/", viewport={"width": 320, "height": 740}, locale="de-DE")
+    german.page.evaluate("() => document.querySelectorAll('details').forEach(one => one.open = true)")
+    for css in ("*{letter-spacing:.08em !important}", "html{font-size:120%}"):  # another machine's fonts
+        german.page.evaluate(WIDE, css)
+        assert german.sideways() <= 0, css
 
     member = visitors.open(person)
     member.go("/api/docs/")
