@@ -285,8 +285,9 @@ SECTIONS: dict[str, tuple[Variable, ...]] = {
             "ENCRYPTION_KEYS",
             str,
             "",
-            "Seal members' own keys: `2026b:<64 hex>,2026a:<64 hex>`, the same in every process. The first one seals, all of "
-            "them open; `openssl rand -hex 32` makes one. Empty: nobody can store a key of their own. Keep them apart from "
+            "Seal members' own keys, webhooks' secrets and second steps: `2026b:<64 hex>,2026a:<64 hex>`, the same in every "
+            "process. The first one seals, all of them open; `openssl rand -hex 32` makes one. Empty: nobody can store a key "
+            "of their own, and second steps are stored open. Keep them apart from "
             "the backups, which are of no use for those keys without them ([own-keys.md](own-keys.md)).",
         ),
         Variable("ENCRYPTION_KEY", str, "", "One such key without a name, 64 hex; it is taken as `0:<64 hex>`."),

@@ -259,6 +259,7 @@ HEADLESS_TOKEN_STRATEGY = "accounts.app_tokens.Strategy"  # noqa: S105
 HEADLESS_JWT_ALGORITHM = "HS256"
 HEADLESS_JWT_PRIVATE_KEY = salted_hmac("accounts.app_tokens", "jwt", secret=SECRET_KEY, algorithm="sha256").hexdigest()
 HEADLESS_JWT_REFRESH_TOKEN_EXPIRES_IN = 60 * 60 * 24 * 30
+MFA_ADAPTER = "accounts.second_factor.Adapter"
 MFA_SUPPORTED_TYPES = ["totp", "recovery_codes"]
 STAFF_NEED_MFA = env("STAFF_NEED_MFA")
 COUNTRY_HEADER = env("COUNTRY_HEADER")

@@ -1,12 +1,14 @@
-"""Seals members' own keys and brands' webhooks anew with the ring's first key, while everybody goes on using them."""
+"""Seals members' own keys, webhooks' secrets and second factors anew with the ring's first key, while everybody uses them."""
 
 from collections import Counter
 from dataclasses import dataclass, field
 from uuid import UUID
 
+from allauth.mfa.models import Authenticator
 from django.conf import settings
 from django.db.models import Count
 
+from accounts.second_factor import HOLDS, Adapter, envelope
 from events.models import WebhookEndpoint
 from lib.db import SERVICE, scope, send
 from lib.faults import fault
@@ -60,6 +62,7 @@ def reseal(*, at_a_time: int = AT_A_TIME) -> Resealed:
             break
         after = batch[-1].pk
     _reseal_webhooks(done, at_a_time)
+    _reseal_second_factors(done, at_a_time)
     done.left = {key_id: rows for key_id, rows in by_key().items() if key_id != done.sealed_with}
     return done
 
@@ -81,6 +84,28 @@ def _reseal_webhooks(done: Resealed, at_a_time: int) -> None:
         after = batch[-1].pk
 
 
+def _reseal_second_factors(done: Resealed, at_a_time: int) -> None:
+    """Also those that were stored open, before they were sealed at all."""
+    adapter, after = Adapter(), 0
+    while True:
+        with scope(SERVICE):
+            batch = list(Authenticator.objects.select_for_update().filter(pk__gt=after).order_by("pk")[:at_a_time])
+            for row in batch:
+                old = {name: row.data[name] for name in HOLDS if name in row.data}
+                if all((held := envelope(text)) and held.key_id == done.sealed_with for text in old.values()):
+                    continue
+                try:
+                    row.data |= {name: adapter.encrypt(adapter.decrypt(text)) for name, text in old.items()}
+                except CannotOpen:
+                    done.unreadable.append(str(row.pk))
+                    continue
+                row.save(update_fields=["data"])
+                done.resealed += 1
+        if not batch:
+            return
+        after = batch[-1].pk
+
+
 def _reseal(row: ProviderKey | WebhookEndpoint, column: SealedTextField, statement: str, done: Resealed) -> None:
     before: Sealed = row.__dict__[column.attname]
     try:
@@ -95,11 +120,14 @@ def _reseal(row: ProviderKey | WebhookEndpoint, column: SealedTextField, stateme
 
 
 def by_key() -> Counter[str]:
-    """How much each key of a ring has sealed, by its id: members' keys, and what webhooks have that is secret."""
+    """How much each key of a ring has sealed, by its id: members' keys, what webhooks have that is secret, second factors."""
     with scope(SERVICE):
         counted = Counter(dict(ProviderKey.objects.order_by().values_list("key_id").annotate(rows=Count("pk"))))
         for hook in WebhookEndpoint.objects.only(*OF_WEBHOOKS).iterator():
             counted.update(held.key_id for name in OF_WEBHOOKS if (held := hook.__dict__[name]) is not None)
+        for second in Authenticator.objects.iterator():
+            held_here = {envelope(second.data[name]) for name in HOLDS if name in second.data} - {None}
+            counted.update(held.key_id for held in held_here if held is not None)
         return counted
 
 

@@ -122,7 +122,7 @@ def sealing() -> Iterator[Finding]:
             "error",
             "own keys",
             "ENCRYPTION_KEYS is not set.",
-            "No member can store a key of their own, and those stored before cannot be opened.",
+            "No member can store a key of their own, those stored before cannot be opened, and second steps are stored open.",
             "Set ENCRYPTION_KEYS to a name, a colon and the output of `openssl rand -hex 32` (docs/own-keys.md).",
         )
 

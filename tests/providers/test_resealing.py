@@ -9,6 +9,10 @@ import threading
 from io import StringIO
 
 import pytest
+from allauth.mfa.models import Authenticator
+from allauth.mfa.recovery_codes.internal.auth import RecoveryCodes
+from allauth.mfa.totp.internal import auth as totp
+from allauth.mfa.utils import decrypt
 from django.conf import settings as product
 from django.core.management import CommandError, call_command
 from django.db import connections
@@ -25,6 +29,7 @@ from providers.vendors import VENDORS
 OLD, NEW = (secrets.token_hex(32) for _ in range(2))
 BOTH = f"new:{NEW},old:{OLD}"
 OPENAI = VENDORS["openai"]
+SEED = "JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP"
 
 
 @pytest.fixture
@@ -60,6 +65,31 @@ def run(**options):
     except SystemExit as ended:
         code = ended.code
     return code, json.loads(out.getvalue())
+
+
+@pytest.mark.django_db
+def test_second_factors_are_sealed_and_follow_the_ring_also_those_that_were_stored_open(world, ring):
+    """A-16: a copy of the database is nobody's second step. What an older release stored open works on, and is sealed."""
+    secret, codes = totp.TOTP.activate(world.bob, SEED), RecoveryCodes.activate(world.bob)
+    shown = codes.generate_codes()
+    Authenticator.objects.create(user=world.alice, type="totp", data={"secret": SEED})
+    stored = {row.user_id: row.data for row in Authenticator.objects.exclude(type="recovery_codes")}
+    assert SEED not in str(stored[world.bob.pk])
+    assert resealing.by_key() == {"old": 2}
+
+    ring(BOTH)
+    assert run()[1]["resealed"] == 3
+    ring(f"new:{NEW}")
+
+    assert resealing.by_key() == {"new": 3}
+    for row in Authenticator.objects.all():
+        assert SEED not in str(row.data)
+        if row.type == "totp":
+            assert decrypt(row.data["secret"]) == SEED
+    again = Authenticator.objects.get(pk=codes.instance.pk)
+    assert RecoveryCodes(again).generate_codes() == shown
+    now = totp.format_hotp_value(totp.hotp_value(SEED, next(totp.yield_hotp_counters_from_time())))
+    assert totp.TOTP(Authenticator.objects.get(pk=secret.instance.pk)).validate_code(now)
 
 
 @pytest.mark.django_db

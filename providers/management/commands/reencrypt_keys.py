@@ -1,4 +1,4 @@
-"""reencrypt_keys: seal members' own keys with the first key of ENCRYPTION_KEYS, so that an older one can be dropped."""
+"""reencrypt_keys: seal with the first key of ENCRYPTION_KEYS what an older one has sealed, so that that can be dropped."""
 
 import sys
 from dataclasses import asdict
@@ -12,7 +12,8 @@ from providers import resealing
 
 class Command(OperatorCommand):
     help = (
-        "Seal members' own keys anew with the first key of ENCRYPTION_KEYS. Safe while everything runs, and to be repeated: "
+        "Seal members' own keys, webhooks' secrets and second steps anew with the first key of ENCRYPTION_KEYS. Safe while "
+        "everything runs, and to be repeated: "
         "a run that was cut off goes on where it stopped. Exit code 1 while keys are left that another one has sealed: run "
         "it again, and see docs/own-keys.md for those that cannot be read."
     )
