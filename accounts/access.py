@@ -1,4 +1,4 @@
-"""Who may call a view. Every route declares one of these; tests/isolation/test_grid.py walks the routes and calls them all.
+"""Who may call a view. Every route declares one of these; tests/isolation/grid walks the routes and calls them all.
 
 A declaration is not a hint beside the code: the decorator finds out who is asking and opens the scope.
 """

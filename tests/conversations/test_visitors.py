@@ -17,7 +17,7 @@ from conversations.models import BrandTemplate, Conversation, Message, PendingMe
 from lib import clock
 from lib.db import SERVICE, scope
 from quotas.models import Account, Entry
-from tests.isolation.test_grid import Browser
+from tests.isolation.grid.scene import Browser
 from tests.post import arrived
 
 

@@ -21,7 +21,7 @@ from lib.db import SERVICE, Principal, scope
 from lib.ids import uuid7
 from quotas.models import Hold
 from tests.factories import make_conversation
-from tests.isolation.test_grid import Browser
+from tests.isolation.grid.scene import Browser
 
 EXAMPLES = int(os.environ.get("SOAK_SCHEMA", "3"))
 SAID = [("user", "How tall is it?"), ("assistant", "Eleven metres.")]
