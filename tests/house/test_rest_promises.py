@@ -21,7 +21,7 @@ from lib import clock
 from lib.db import SERVICE, Principal, scope
 from lib.ids import uuid7
 from tests.factories import make_conversation
-from tests.isolation.test_grid import Browser
+from tests.isolation.grid.scene import Browser
 
 # POSTs that hear no Idempotency-Key. Each sets something to what it may be already, and changes nothing where it is.
 NEEDS_NO_KEY = {
