@@ -1,6 +1,8 @@
 // bell.js: <live-bell> lets the bell ring while a page is open: count, title of the page, and the newest notice for ten seconds.
-// One tab of a browser listens and tells the others; a tab that is hidden listens to nothing.
+// One tab of a browser listens and tells the others; a tab that is hidden listens to nothing. What it hears of chats it
+// passes on to the pages that list them (elsewhere.js).
 const SETTLED_MS = 1500, SHOWN_MS = 10_000, MOST_WAIT_MS = 60_000;
+const chats = "BroadcastChannel" in window ? new BroadcastChannel("chats") : null;
 
 customElements.define("live-bell", class extends HTMLElement {
   connectedCallback() {
@@ -51,8 +53,15 @@ customElements.define("live-bell", class extends HTMLElement {
       this.tries = 0;
       this.look();
     });
-    source.addEventListener("reload", () => this.look());
-    source.onmessage = () => this.look();
+    source.addEventListener("reload", () => {
+      this.look();
+      chats?.postMessage("reload");
+    });
+    source.onmessage = ({ data }) => {
+      const told = JSON.parse(data);
+      if (told.table === "notifications") this.look();
+      else chats?.postMessage(told);
+    };
     source.onerror = () => { // it comes back by itself, unless the server refused
       if (source.readyState !== EventSource.CLOSED || signal.aborted) return;
       signal.removeEventListener("abort", close);

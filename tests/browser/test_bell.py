@@ -3,12 +3,14 @@
 import os
 import re
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 from playwright.sync_api import expect
 
+from conversations.chats import keeping
 from events import notices
-from lib.db import close_all
+from lib.db import Principal, close_all
 from tests.browser.visitor import PHONE
 
 pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
@@ -86,6 +88,45 @@ def test_the_bell_rings_in_every_tab_over_one_stream_and_what_is_read_in_one_is_
     hide(chat, False)
     expect(bell(chat).locator(".chip")).to_be_hidden()
     expect(chat.page).to_have_title(title)
+
+
+def test_the_chats_of_another_device_learn_of_a_new_one_another_title_and_a_deletion(site, visitors):
+    """Over the bell's stream, whichever tab listens; what a page shows already it does not fetch again."""
+    person = site.person()
+    me = Principal("app_user", person.brand.pk, person.user.pk)
+    phone = visitors.open(person, "/settings/plan/", viewport=PHONE)
+    desk = visitors.beside(phone, "/c/")
+    tell(person, "Listening")
+    expect(desk.page.locator("#toasts")).to_contain_text("Listening")
+    chats = desk.page.locator("#chats [data-chat]")
+    expect(chats).to_have_count(0)
+
+    other = visitors.open(person, "/c/")
+    other.ask_and_read("How are you?", "words")
+    expect(chats).to_have_count(1)
+    chat = chats.first.get_attribute("data-chat")
+    done(keeping.rename, me, UUID(chat), "The <b>board</b>’s reply")
+    expect(chats.first).to_contain_text("The <b>board</b>’s reply")
+    look(desk, "chats-of-another-device")
+
+    desk.go(f"/c/{chat}/")
+    expect(desk.page.locator("#thread > .msg")).to_have_count(2)
+    looks = []
+    desk.page.on("request", lambda asked: looks.append(asked.url) if asked.url.endswith(f"/c/{chat}/") else None)
+    desk.page.evaluate(
+        "(id) => new BroadcastChannel('chats').postMessage({ table: 'conversations', event: 'UPDATE', old: null,"
+        " new: { id, title: document.querySelector('#chats .truncate').textContent, pinned: false, archived: false } })",
+        chat,
+    )
+    done(keeping.move_to_bin, me, [UUID(chat)])
+    expect(chats).to_have_count(0)
+    expect(desk.page.locator("#thread > .msg")).to_have_count(2)  # what is open stays to be read
+    assert len(looks) <= 1, looks  # for what was deleted
+
+
+def done(deed, *given):
+    deed(*given)
+    close_all()
 
 
 def test_the_list_grows_while_it_is_open_and_shows_what_is_earlier(site, visitors):
