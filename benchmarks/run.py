@@ -9,7 +9,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from benchmarks import history, listeners, pages, processes, streams, walls
+from benchmarks import events, history, listeners, pages, processes, streams, walls
 from benchmarks.table import Row, show
 
 
@@ -39,7 +39,7 @@ def main() -> None:
     quick = "--quick" in sys.argv
     rows: list[Row] = []
     parts: list[Callable[[], list[Row]]] = [
-        *(partial(part.measure, quick=quick) for part in (streams, processes, listeners)),
+        *(partial(part.measure, quick=quick) for part in (streams, processes, listeners, events)),
         walls.measure,
         *(partial(part.measure, quick=quick) for part in (history, pages)),
         reserve,

@@ -83,6 +83,20 @@ def web(upstream_url: str, **more: str) -> Iterator[Process]:
 
 
 @contextlib.contextmanager
+def command(name: str, **more: str) -> Iterator[None]:
+    """A command of manage.py that runs until it is stopped, on the benchmark's database."""
+    from django.db import connections
+
+    env = {**os.environ, "DJANGO_SETTINGS_MODULE": "benchmarks.settings", **more}
+    env["BENCH_DB"] = connections["owner"].settings_dict["NAME"]
+    process = Process([sys.executable, "-m", "django", name], 0, env)
+    try:
+        yield
+    finally:
+        process.stop()
+
+
+@contextlib.contextmanager
 def passthrough(upstream_url: str) -> Iterator[Process]:
     """The least a proxy can do: aiohttp in, aiohttp out, no log-in, no database."""
     port = free_port()
