@@ -255,7 +255,7 @@ def find(principal: Principal, webhook_id: UUID) -> WebhookEndpoint:
 
 
 def locked(principal: Principal, webhook_id: UUID) -> WebhookEndpoint:
-    """find(), so that nobody else changes it in this transaction. In the principal's scope."""
+    """find(), so that nobody else changes it, or its deliveries, in this transaction. In the principal's scope."""
     rows = WebhookEndpoint.objects.select_for_update().filter(brand_id=principal.brand_id, pk=webhook_id)
     return _found(rows.first())
 

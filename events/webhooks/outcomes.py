@@ -71,6 +71,8 @@ def _wished(answer: Answer, now: datetime) -> timedelta | None:
     return None if moment is None else datetime.fromtimestamp(moment, UTC) - now
 
 
+# Whoever changes deliveries of an endpoint has its row first: a page that switches it off, and another sender, wait in turn.
+ALONE = "select from events_webhookendpoint where id = any(%(ids)s::uuid[]) order by id for no key update"
 # What was switched off while it was on the wire has arrived all the same; what another sender took over is its own.
 DONE = """
 update events_webhookdelivery d
@@ -109,7 +111,8 @@ def write_down(outcomes: list[Outcome]) -> None:
     """In one transaction; then tell of what was given up or switched off. What is written twice changes nothing."""
     now = clock.now()
     with scope(SERVICE):
-        (rows,) = send((DONE, {"outcomes": orjson.dumps([_row(one, now) for one in outcomes]).decode()}))
+        done = {"outcomes": orjson.dumps([_row(one, now) for one in outcomes]).decode()}
+        _, rows = send((ALONE, {"ids": list({one.endpoint.pk for one in outcomes})}), (DONE, done))
         written = {row.id: row.status for row in rows}
         counts = _counts([one for one in outcomes if one.delivery.pk in written], written)
         if not counts:

@@ -67,7 +67,7 @@ def _again(
     until: datetime | None = None,
     at: datetime | None = None,
 ) -> int:
-    endpoint = endpoints.find(principal, webhook_id)
+    endpoint = endpoints.locked(principal, webhook_id)
     if not endpoint.is_active:
         raise Conflict(_("This webhook is switched off. Switch it on first."))
     names: dict[str, Any] = {

@@ -4,6 +4,7 @@ One line in: a new sender, as `manage.py send_webhooks` runs it; its pid out. En
 """
 
 import os
+import signal
 import sys
 
 import django
@@ -21,5 +22,6 @@ for _ in sys.stdin:
         call_command("send_webhooks")
         os._exit(0)
     print(pid, flush=True)
+os.kill(pid, signal.SIGTERM)  # also when the test has failed
 _, status = os.waitpid(pid, 0)
 sys.exit(os.waitstatus_to_exitcode(status))

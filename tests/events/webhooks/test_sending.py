@@ -6,6 +6,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import jsonschema
@@ -17,15 +19,17 @@ from standardwebhooks import Webhook, WebhookVerificationError
 from accounts.models import Brand, Membership
 from events import catalogue, stream
 from events.models import Activity, EmailLog, Notification, Reader, WebhookDelivery, WebhookEndpoint
-from events.webhooks import endpoints, outcomes, queueing, replaying
+from events.webhooks import endpoints, outcomes, queueing, replaying, sending
 from lib import clock
-from lib.db import SERVICE, scope, send
+from lib.db import SERVICE, close_all, scope, send
+from lib.egress import Answer
 from lib.ids import uuid7
 from tests.events.webhooks.conftest import RING, happen, hook, sender, until
 from tests.factories import make_user
+from tests.figures import tell
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(180)]
 EVENTS, KILLS = int(os.environ.get("SOAK_EVENTS", "60")), 5
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(180 + EVENTS)]
 Status = WebhookDelivery.Status
 REST_IS_OVER = """
 update events_webhookdelivery set next_retry_at = now()
@@ -153,6 +157,41 @@ def test_a_hostile_receiver_gets_nothing_and_holds_up_nobody(receiver, alice, ch
         assert Activity.objects.filter(action="webhook.switched_off", actor=None).count() == 1
 
 
+def test_whoever_switches_off_while_outcomes_are_written_down_waits_in_turn(alice, settings):
+    """W-18: neither is killed as a deadlock, in whichever order they come."""
+    settings.EGRESS_ALLOW = ["hooks.example:443"]
+    made, _ = hook(alice, "https://hooks.example/")
+    happen(alice.brand_id)
+    queueing.queue_new()
+    (taken,) = sending.take(Counter(), most=5)
+    arrived = outcomes.Outcome(taken, taken.webhook, Answer(200, {}, b""), "", 5)
+
+    def write_down():
+        try:
+            outcomes.write_down([arrived])
+        finally:
+            close_all()
+
+    with ThreadPoolExecutor(1) as sender_of_another, scope(alice):
+        endpoints.locked(alice, made.pk)
+        written = sender_of_another.submit(write_down)
+        until(somebody_waits)
+        endpoints.cancel_waiting([made.pk])
+
+    assert written.result(60) is None
+    assert [one.status for one in deliveries()] == [Status.DELIVERED], "it was on the wire"
+
+
+def somebody_waits():
+    """For a lock in this database."""
+    with connections["owner"].cursor() as cursor:
+        cursor.execute(
+            "select count(*) from pg_locks l join pg_stat_activity a using (pid) "
+            "where not l.granted and a.datname = current_database()"
+        )
+        return cursor.fetchone()[0]
+
+
 def test_what_is_deleted_off_or_suspended_is_sent_nothing_any_more(receiver, alice, charlie):
     """W-18: between queueing and sending."""
     off, _ = hook(alice, receiver.url("ok/off"))
@@ -269,7 +308,17 @@ def test_every_event_arrives_though_the_sender_is_killed_five_times_and_three_of
     def time_passes():
         """What waits for its next try, or for the lease of somebody who is dead, is due."""
         with scope(SERVICE):
+            WebhookEndpoint.objects.select_for_update().get(pk=hooked.pk)
             WebhookDelivery.objects.filter(status=Status.PENDING).update(next_retry_at=clock.now())
+
+    def is_over():
+        """What rests is due; what is under way has its lease of half a minute."""
+        now = clock.now()
+        under_way = now + timedelta(seconds=12), now + timedelta(seconds=40)
+        with scope(SERVICE):
+            resting = WebhookDelivery.objects.filter(next_retry_at__gt=now).exclude(next_retry_at__range=under_way)
+            resting.update(next_retry_at=now)
+        return row(hooked).successful_deliveries == EVENTS
 
     with subprocess.Popen(
         command, cwd=site.BASE_DIR, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
@@ -283,8 +332,7 @@ def test_every_event_arrives_though_the_sender_is_killed_five_times_and_three_of
             if kill < KILLS:
                 until(lambda seen=seen: len(receiver.got) > seen + 2, seconds=60)
                 os.kill(pid, signal.SIGKILL)
-        until(lambda: time_passes() or row(hooked).successful_deliveries == EVENTS, seconds=120)
-        os.kill(pid, signal.SIGTERM)
+        until(is_over, seconds=120 + EVENTS)
         nursery.stdin.close()
 
     assert nursery.wait(20) == 0
@@ -294,6 +342,11 @@ def test_every_event_arrives_though_the_sender_is_killed_five_times_and_three_of
     assert arrived() == sent
     assert {one.status for one in deliveries()} == {Status.DELIVERED}
     assert row(hooked).failed_deliveries == 0
+    failed = sum(bool(one.headers["failed"]) for one in receiver.got)
+    twice = len(receiver.got) - failed - EVENTS
+    tell(
+        "webhooks", events=EVENTS, senders_killed=KILLS, requests=len(receiver.got), failed=failed, arrived_again=twice
+    )
 
 
 def test_a_new_webhook_and_one_that_was_off_hear_nothing_of_long_ago(alice, settings):
