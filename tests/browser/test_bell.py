@@ -94,8 +94,8 @@ def test_the_chats_of_another_device_learn_of_a_new_one_another_title_and_a_dele
     """Over the bell's stream, whichever tab listens; what a page shows already it does not fetch again."""
     person = site.person()
     me = Principal("app_user", person.brand.pk, person.user.pk)
-    phone = visitors.open(person, "/settings/plan/", viewport=PHONE)
-    desk = visitors.beside(phone, "/c/")
+    plan = visitors.open(person, "/settings/plan/")
+    desk = visitors.beside(plan, "/c/")
     tell(person, "Listening")
     expect(desk.page.locator("#toasts")).to_contain_text("Listening")
     chats = desk.page.locator("#chats [data-chat]")
