@@ -7,6 +7,7 @@ pages, admin and worker code see the same uncommitted rows. A `transaction=True`
 real log-ins and shares nothing.
 """
 
+import gc
 import os
 import shutil
 from typing import Any
@@ -26,6 +27,8 @@ from tests.pooler import PGBOUNCER
 
 hypothesis.settings.register_profile("ours", deadline=None)  # a timing never decides a test
 hypothesis.settings.load_profile("ours")
+
+gc.set_threshold(50_000, 20, 100)  # what is thrown away in a test is little; looking for it costs a tenth of the run
 
 TransactionTestCase._fixture_teardown = emptying.empty  # type: ignore[attr-defined]
 
@@ -66,6 +69,10 @@ def pytest_collection_modifyitems(config, items):
         for marked, package in MISSING.items():
             if package and item.get_closest_marker(marked) and not os.environ.get("CI"):
                 item.add_marker(pytest.mark.skip(reason=f"{package} is not installed: apt-get install {package}"))
+
+
+def pytest_collection_finish():
+    gc.freeze()  # what was imported stays, and is not looked through again
 
 
 @pytest.fixture(scope="session", autouse=True)

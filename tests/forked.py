@@ -4,6 +4,7 @@ They die, freeze and end as any other does. What they are spared is most of a st
 the vendors' SDKs. What `python -m` itself does is tested by `make run` (tests/house/test_dev.py).
 """
 
+import gc
 import multiprocessing
 import os
 import runpy
@@ -76,6 +77,7 @@ class Forked:
 
 
 def _become(module: str, arguments: list[str], env: dict[str, str], log: str, own_group: bool) -> None:
+    gc.freeze()  # the libraries are shared with all that were forked: looked through, they would be copied
     if own_group:
         os.setpgid(0, 0)
     os.chdir(PROJECT)
