@@ -24,6 +24,7 @@ from psycopg.pq import TransactionStatus
 
 from tests import emptying, factories, pace, template
 from tests.pooler import PGBOUNCER
+from tests.run import NEEDED
 
 hypothesis.settings.register_profile("ours", deadline=None)  # a timing never decides a test
 hypothesis.settings.load_profile("ours")
@@ -32,7 +33,7 @@ gc.set_threshold(50_000, 20, 100)  # what is thrown away in a test is little; lo
 
 TransactionTestCase._fixture_teardown = emptying.empty  # type: ignore[attr-defined]
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+CHROMIUM = next(filter(None, map(shutil.which, NEEDED["chromium"][1])), None)
 MISSING = {
     "browser": "" if CHROMIUM else "chromium",
     "pooler": "" if PGBOUNCER else "pgbouncer",

@@ -10,7 +10,10 @@ from chatsite.embedded.processes import var_dir
 
 # What some tests need besides pip's packages: its Debian package, their marker, and the program's names.
 NEEDED = {
-    "chromium": ("browser", ("chromium", "chromium-browser")),
+    "chromium": (
+        "browser",
+        ("chromium-headless-shell", "chromium", "chromium-browser"),
+    ),  # the first takes half the time
     "pgbouncer": ("pooler", ("pgbouncer",)),
 }
 PATH = os.environ.get("PATH", os.defpath) + ":/usr/sbin"
