@@ -171,8 +171,7 @@ def test_reduced_motion_stops_every_animation(site, visitors):
 
 
 LOOKS = {
-    "light": {},
-    "dark": {"color_scheme": "dark"},
+    "desk": {"in_the_dark": True},
     "phone": {"viewport": PHONE, "has_touch": True, "is_mobile": True},
 }
 

@@ -11,6 +11,7 @@ from tests.server import Person, Site
 DESKTOP = {"width": 1280, "height": 800}
 PHONE = {"width": 360, "height": 740}
 AXE = Path(__file__).parents[1] / "vendor" / "axe.min.js"
+OF_COLOURS = {"type": "rule", "values": ["color-contrast", "link-in-text-block"]}
 FADED = """() => Promise.allSettled(document.getAnimations()
     .filter(one => one.effect.getComputedTiming().endTime < Infinity).map(one => one.finished))"""
 # What Chromium and htmx log of a refusal or a lost connection; the page says it in words.
@@ -35,6 +36,7 @@ class Visitor:
     page: Page
     origin: str
     site: Site
+    in_the_dark: bool = False  # findings() looks at the dark colours too
     broken: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -109,9 +111,19 @@ class Visitor:
         """What axe finds wrong with the page as it stands, once what fades has faded."""
         if not self.page.evaluate("'axe' in window"):
             self.page.evaluate(AXE.read_text())
+        found = self._axe()
+        if self.in_the_dark:  # nothing but colours is another there: light-dark() in the style sheets
+            self.page.emulate_media(color_scheme="dark")
+            found += [f"in the dark: {one}" for one in self._axe(runOnly=OF_COLOURS)]
+            self.page.emulate_media(color_scheme="light")
+        return found
+
+    def _axe(self, **options: object) -> list[str]:
         self.page.evaluate(FADED)
-        found = self.page.evaluate("async () => (await axe.run({resultTypes: ['violations']})).violations")
-        return [f"{one['id']}: {node['html'][:160]}" for one in found for node in one["nodes"]]
+        run = "async (options) => (await axe.run({resultTypes: ['violations'], ...options})).violations"
+        return [
+            f"{one['id']}: {node['html'][:160]}" for one in self.page.evaluate(run, options) for node in one["nodes"]
+        ]
 
     def sideways(self) -> int:
         """How many pixels the page can be scrolled sideways."""
@@ -134,6 +146,7 @@ class Visitors:
         *,
         brand: Brand | None = None,
         port: int = 0,
+        in_the_dark: bool = False,
         **context,
     ) -> Visitor:
         """A person, or with a brand alone a stranger, at a path of that brand's site."""
@@ -146,7 +159,7 @@ class Visitors:
             self.people.append(person)
             pairs = (pair.split("=", 1) for pair in person.cookies.split("; "))
             opened.add_cookies([{"name": name, "value": value, "url": origin} for name, value in pairs])
-        visitor = self.tab(Visitor(opened.new_page(), origin, self.site))
+        visitor = self.tab(Visitor(opened.new_page(), origin, self.site, in_the_dark))
         visitor.go(path if path is not None else "/c/" if person else "/")
         return visitor
 
