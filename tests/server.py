@@ -46,6 +46,7 @@ MODELS = {
     "idle": "m;tokens=120;delay_ms=700",
     "markdown": "m;tokens=120;md=1;delay_ms=10",
     "slow-markdown": "m;tokens=120;md=1;delay_ms=30",
+    "book": "m;tokens=2500;md=1;delay_ms=1",
     "echo": "echo",
     "caller": "m;tokens=0;calls=1",
     "two-calls": "m;tokens=3;calls=2;mixed=1;delay_ms=10",

@@ -1,14 +1,19 @@
-// chat-stream.js: <chat-stream src stop model> shows an answer as it arrives, then swaps in the server's final message.
+// chat-stream.js: <chat-stream src stop model> shows an answer as it arrives, then gives it the last form the server sends.
 // The server sends text of the open block, finished blocks as sanitised HTML, and at the end the whole message.
+import { inSlices, settle, tell } from "./settle.js";
+
 const words = JSON.parse(document.getElementById("words").textContent);
+const PROSE = '<div class="prose" dir="auto">'; // of _message.html
 const PAINT_MS = 50, STILL_WRITING_MS = 7000, LOST_MS = 1500, MAX_RETRY_MS = 15000, STUCK_MS = 6000;
 
 customElements.define("chat-stream", class extends HTMLElement {
   connectedCallback() {
-    this.body = this.querySelector(".prose");
+    this.message = this.closest(".msg");
+    this.body = this.message.querySelector(".prose");
     this.querySelector("[data-plain]")?.remove();
     this.open = Object.assign(document.createElement("p"), { className: "open-block", dir: "auto" });
     this.buffer = "";
+    this.blocks = [];
     this.tries = 0;
     this.timers = new Set();
     if (!this.body.firstChild) this.wait();
@@ -21,6 +26,10 @@ customElements.define("chat-stream", class extends HTMLElement {
   }
 
   disconnectedCallback() {
+    this.leave();
+  }
+
+  leave() { // nothing more is asked, and nothing said by the clock
     this.source.close();
     clearInterval(this.announceEvery);
     this.timers.forEach(clearTimeout);
@@ -31,10 +40,15 @@ customElements.define("chat-stream", class extends HTMLElement {
     this.source?.close();
     const source = this.source = new EventSource(this.getAttribute("src"));
     let isFirst = true; // a new source tells the whole answer again; one that reconnects by itself goes on
+    const inbox = []; // who comes back to a long answer gets much at once
     const on = (name, act) => source.addEventListener(name, (event) => {
-      if (isFirst && name !== "done") this.restart();
-      isFirst = false;
-      act(JSON.parse(event.data));
+      inbox.push(() => {
+        if (source !== this.source || !this.isConnected) return;
+        if (isFirst && name !== "done") this.restart();
+        isFirst = false;
+        act(JSON.parse(event.data));
+      });
+      if (inbox.length === 1) inSlices(inbox, (read) => read()).then(() => (inbox.length = 0));
     });
     on("delta", (text) => this.write(text));
     on("block", (html) => this.closeBlock(html));
@@ -48,6 +62,7 @@ customElements.define("chat-stream", class extends HTMLElement {
     this.waiting?.remove();
     this.waiting = null;
     this.buffer = this.open.textContent = "";
+    this.blocks = [];
     this.body.replaceChildren(this.open);
   }
 
@@ -68,29 +83,42 @@ customElements.define("chat-stream", class extends HTMLElement {
   closeBlock(html) {
     this.buffer = this.open.textContent = "";
     this.open.insertAdjacentHTML("beforebegin", html); // sanitised by the server
+    this.blocks.push([html, this.open.previousElementSibling]);
+  }
+
+  // The last form without the blocks at its beginning that are here as they are in it, which need not be read again, and
+  // the last element of these.
+  unread(html) {
+    const begins = html.indexOf(PROSE) + PROSE.length;
+    let ends = begins, last = null;
+    for (const [text, element] of begins < PROSE.length ? [] : this.blocks) {
+      if (!html.startsWith(text, ends)) break;
+      [ends, last] = [ends + text.length, element];
+    }
+    return [html.slice(0, begins) + html.slice(ends), last];
   }
 
   async finish(html) {
-    this.source.close();
-    const message = this.closest(".msg");
-    const hadFocus = message.contains(document.activeElement);
-    await htmx.swap({ text: html, target: message, sourceElement: message, swap: "outerHTML" });
+    this.leave();
+    const { message } = this, hadFocus = message.contains(document.activeElement);
+    const [innerHTML, last] = this.unread(html);
+    const { content } = Object.assign(document.createElement("template"), { innerHTML });
+    const isSettled = await settle(message, content.getElementById(message.id), last);
+    await htmx.swap({ content, target: message, swap: isSettled ? "none" : "outerHTML" });
     const final = document.getElementById(message.id);
-    if (hadFocus) final?.focus({ preventScroll: true });
+    if (hadFocus && !final?.contains(document.activeElement)) final?.focus({ preventScroll: true });
     const { status } = final?.dataset ?? {};
     say(status === "done" ? words.done : status === "stopped" ? words.stopped : words.failed);
-    const { announce } = document.documentElement.dataset, whole = final?.querySelector(".prose")?.innerText ?? "";
-    const told = announce === "end" ? "" : announce === "first" ? whole.match(/^[^]*?[.!?…。！？](?=\s|$)|^.*/)[0] : whole;
-    document.getElementById("announce-answer").textContent = told;
     document.querySelector("#chats [aria-current] .dot--live")?.remove();
     document.dispatchEvent(new CustomEvent("turn:end"));
+    announce([...(final?.querySelector(".prose")?.children ?? [])]);
   }
 
   giveUp(sentence) {
     this.source.close();
     this.body.classList.remove("is-streaming");
-    this.closest(".msg").removeAttribute("aria-busy");
-    this.replaceWith(this.body, noteOf(sentence));
+    this.message.removeAttribute("aria-busy");
+    this.replaceWith(noteOf(sentence));
     say(sentence);
     document.dispatchEvent(new CustomEvent("turn:end"));
   }
@@ -178,6 +206,17 @@ customElements.define("chat-stream", class extends HTMLElement {
 
 function say(sentence) {
   document.getElementById("announce-status").textContent = sentence;
+}
+
+function announce(blocks) { // as much of the answer as its reader chose
+  const region = document.getElementById("announce-answer"), how = document.documentElement.dataset.announce;
+  if (how !== "first") return tell(region, how === "end" ? [] : blocks);
+  let text = "", sentence;
+  for (const block of blocks) {
+    text += `${block.innerText}\n`;
+    if ((sentence = text.match(/^[^]*?[.!?…。！？](?=\s|$)/))) break;
+  }
+  region.textContent = sentence?.[0] ?? text.split("\n")[0];
 }
 
 function noteOf(sentence, ...actions) {

@@ -3,8 +3,7 @@
 const words = JSON.parse(document.getElementById("words").textContent);
 const PLACES = { outerHTML: "replaceWith", innerHTML: "replaceChildren", beforeend: "append" };
 
-export async function swap({ text, target, swap: how = "innerHTML" }) {
-  const { content } = Object.assign(document.createElement("template"), { innerHTML: text });
+export async function swap({ text, content = parsed(text), target, swap: how = "innerHTML" }) { // `content` is text that is parsed
   const title = content.querySelector("title");
   if (title) document.title = title.textContent;
   title?.remove();
@@ -20,6 +19,10 @@ export async function swap({ text, target, swap: how = "innerHTML" }) {
     else there?.replaceWith(document.importNode(part, true));
   }
   document.dispatchEvent(new CustomEvent("htmx:after:swap"));
+}
+
+function parsed(text) {
+  return Object.assign(document.createElement("template"), { innerHTML: text }).content;
 }
 
 async function send(form, button) {

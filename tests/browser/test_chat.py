@@ -40,11 +40,64 @@ def test_an_answer_streams_with_formatting_and_ends_with_a_receipt(site, visitor
     expect(member.page).to_have_title(re.compile("^How do I say hello"))
     expect(member.box).to_be_focused()
     assert re.fullmatch(r"/c/[0-9a-f-]{36}/", member.path)
-    keys = re.compile(' aria-keyshortcuts="."')  # named when the page is opened
-    drawn = keys.sub("", answer.inner_html())
+    drawn = KEYS.sub("", answer.inner_html())
     member.page.reload()
-    assert keys.sub("", answer.inner_html()) == drawn, "what was streamed is what is stored"
+    assert KEYS.sub("", answer.inner_html()) == drawn, "what was streamed is what is stored"
     expect(member.meter).to_contain_text("1 of 15")
+
+
+DRAWN = """() => {
+    window.drawn = [];
+    window.longest = 0;
+    new PerformanceObserver((list) => (longest = Math.max(longest, ...list.getEntries().map((one) => one.duration))))
+        .observe({ type: "longtask" });
+    new MutationObserver((changes) => drawn.push(...changes.flatMap(({ addedNodes }) => [...addedNodes])
+        .filter((one) => one.nodeType === 1 && one.matches(".prose > :not(.open-block)"))))
+        .observe(document.getElementById("thread"), { subtree: true, childList: true });
+}"""
+KEYS = re.compile(' aria-keyshortcuts="."')  # named when the page is opened
+
+
+def test_blocks_that_stand_are_the_same_nodes_when_a_long_answer_has_ended(member):
+    """UX 4, 3: the end of an answer draws what differs and nothing else, so that it is no long task (printed, not judged)."""
+    member.page.evaluate(DRAWN)
+    answer = member.ask("A book, please.", "book")
+    expect(answer).to_have_attribute("data-status", "done", timeout=30_000)
+
+    blocks = answer.locator(".prose > *").count()
+    replaced = member.page.evaluate("drawn.filter((one) => !one.isConnected).length")
+    expect(member.page.locator("#announce-answer > p")).to_have_count(blocks)
+    print(f"{blocks} blocks, longest task {member.page.evaluate('longest'):.0f} ms")
+
+    assert blocks > 100
+    assert replaced == 0
+    assert member.page.evaluate("drawn.length") <= blocks
+
+
+def test_a_list_that_went_on_across_blank_lines_ends_as_it_is_stored(member):
+    """What was drawn block by block is one list in the end; only that is replaced."""
+    member.page.evaluate(DRAWN)
+    parts = [
+        "Before.",
+        "1. one",
+        "   more of it",
+        "2. two",
+        "[here][x] it is",
+        "[x]: https://example.com/",
+        "***",
+        "> after",
+    ]
+    said = "\n\n".join([*parts, "The end."])
+    answer = member.ask_and_read(said, "echo")
+
+    expect(answer.locator(".prose > ol")).to_have_count(1)
+    expect(answer.locator(".prose > ol > li")).to_have_count(2)
+    expect(answer.get_by_role("link", name="here")).to_be_visible()
+    standing = member.page.evaluate("drawn.filter((one) => one.isConnected).map((one) => one.textContent.trim())")
+    assert {"Before.", "after"} <= set(standing)
+    drawn = KEYS.sub("", answer.inner_html())
+    member.page.reload()
+    assert KEYS.sub("", answer.inner_html()) == drawn
 
 
 def test_stop_keeps_the_text_and_says_that_it_counts(site, member):
