@@ -1,5 +1,6 @@
 """Small marks that every page uses."""
 
+from functools import cache
 from typing import Any
 
 from django import template
@@ -20,6 +21,11 @@ register.filter(dollars)
 @register.simple_tag
 def icon(name: str, size: str = "") -> SafeString:
     """A drawing of static/icons.svg; `size` is "" or "s"."""
+    return _drawn(name, size)
+
+
+@cache  # a page has a hundred, of some dozen kinds; where icons.svg lies changes with a release
+def _drawn(name: str, size: str) -> SafeString:
     return format_html(
         '<svg class="icon{}" aria-hidden="true"><use href="{}#{}"/></svg>',
         f" icon--{size}" if size else "",
