@@ -10,7 +10,12 @@ from tests import factories
 from tests.browser.test_looks import LOOKS
 
 pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
-WIDE = """css => { const wider = new CSSStyleSheet(); wider.replaceSync(css); document.adoptedStyleSheets = [wider]; }"""
+FEWER = (
+    "() => document.querySelectorAll('.docs-section ~ .docs-section').forEach(one => one.remove())"  # more of the same
+)
+WIDE = (
+    """css => { const wider = new CSSStyleSheet(); wider.replaceSync(css); document.adoptedStyleSheets = [wider]; }"""
+)
 PICTURES = os.environ.get("PICTURES", "")  # a folder, for whoever wants to see
 
 
@@ -19,12 +24,16 @@ def test_a_member_reads_the_api_gets_a_key_and_sends_a_request(site, visitors):
     for name in LOOKS:
         stranger = visitors.open(brand=person.brand, path="/api/docs/", **LOOKS[name])
         expect(stranger.page.get_by_role("heading", level=1)).to_have_text("REST API")
-        assert stranger.findings() == [], (name, [one[:160] for one in stranger.findings()])
         assert stranger.sideways() == 0, name
+        if name != "light":
+            stranger.page.evaluate(FEWER)
+        assert stranger.findings() == [], name
         if PICTURES:
             stranger.page.screenshot(path=f"{PICTURES}/docs-{name}.png")
     expect(stranger.page.locator("#key")).to_contain_text("Sign in")
-    german = visitors.open(brand=person.brand, path="/api/docs/", viewport={"width": 320, "height": 740}, locale="de-DE")
+    german = visitors.open(
+        brand=person.brand, path="/api/docs/", viewport={"width": 320, "height": 740}, locale="de-DE"
+    )
     german.page.evaluate("() => document.querySelectorAll('details').forEach(one => one.open = true)")
     for css in ("*{letter-spacing:.08em !important}", "html{font-size:120%}"):  # another machine's fonts
         german.page.evaluate(WIDE, css)
@@ -48,6 +57,7 @@ def test_a_member_reads_the_api_gets_a_key_and_sends_a_request(site, visitors):
     answer = question.locator("try-it .code")
     expect(answer).to_contain_text("200")
     expect(answer).to_contain_text('"role": "assistant"')
+    page.evaluate(FEWER)
     assert member.findings() == []
     if PICTURES:
         question.scroll_into_view_if_needed()

@@ -1,5 +1,5 @@
 """F-02: every operation of the description is asked as it says, and as it forbids (schemathesis): no 5xx, no crash, and each
-answer is one that the description promises. SOAK_SCHEMA sets how many requests of each operation and kind (3).
+answer is one that the description promises. SOAK_SCHEMA sets how many requests of each operation and kind (2).
 """
 
 import json
@@ -23,7 +23,7 @@ from quotas.models import Hold
 from tests.factories import make_conversation
 from tests.isolation.grid.scene import Browser
 
-EXAMPLES = int(os.environ.get("SOAK_SCHEMA", "3"))
+EXAMPLES = int(os.environ.get("SOAK_SCHEMA", "2"))
 SAID = [("user", "How tall is it?"), ("assistant", "Eleven metres.")]
 
 
