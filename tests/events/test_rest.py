@@ -1,12 +1,16 @@
 """REST of what happens in a brand: webhooks and what was sent, notifications, the activity log."""
 
+from urllib.parse import urlencode
+
 import pytest
 
 from accounts.models import IdempotencyRecord
 from events import notices
 from events.models import WebhookDelivery, WebhookEndpoint
 from events.webhooks import endpoints
+from lib import clock
 from lib.db import SERVICE, scope
+from lib.ids import uuid7
 from tests.conversations.test_rest import Rest
 
 WANTED = {
@@ -52,6 +56,44 @@ def test_a_webhook_is_made_once_changed_tried_and_deleted(world, alice):
     assert alice.get(path).status_code == 404
     with scope(SERVICE):
         assert not WebhookDelivery.objects.exists()
+
+
+def test_a_range_is_sent_again_and_a_secret_renewed_while_the_webhook_is_busy(world, alice):
+    """S3, W-14: counters move with each delivery, and whoever changes the webhook is not refused for that."""
+    hook = alice("POST", "webhooks", WANTED).json()
+    path = f"webhooks/{hook['id']}"
+    with scope(SERVICE):
+        for status in ("failed", "failed", "cancelled", "delivered"):
+            WebhookDelivery.objects.create(
+                brand=world.act, webhook_id=hook["id"], message_id=uuid7(), event_type="webhook.test",
+                event_data={"n": status}, status=status, response_body="no",
+            )  # fmt: skip
+    one = alice.get(f"{path}/deliveries").json()[0]["id"]
+    whole = alice.get(f"deliveries/{one}").json()
+    assert (whole["event_data"], whole["response_body"]) == ({"n": "delivered"}, "no")
+
+    past = alice("POST", f"{path}/replay", {"until": "2020-01-01T00:00:00Z"}).json()
+    assert past["deliveries"] == 0
+    again = alice("POST", f"{path}/replay", {"since": "2020-01-01T00:00:00Z"}).json()
+    assert again["deliveries"] == 3, "what arrived is not sent again unless one asks for it"
+    progress = alice.get(f"{path}/replay?{urlencode({'at': again['replayed_at']})}").json()
+    assert progress == {"all": 3, "delivered": 0, "failed": 0, "waiting": 3}
+    assert alice("POST", f"{path}/replay", {"failed_only": False}).json()["deliveries"] == 1
+    for wrong in ({"since": "yesterday"}, {"failed_only": "no"}, {"all": True}):
+        assert alice("POST", f"{path}/replay", wrong).status_code == 400, wrong
+
+    seen = alice.get(path).headers["ETag"]
+    with scope(SERVICE):
+        WebhookEndpoint.objects.filter(pk=hook["id"]).update(total_deliveries=7, last_delivered_at=clock.now())
+    assert alice.get(path).headers["ETag"] != seen
+    renewed = alice("POST", f"{path}/rotate-secret", **{"if-match": seen})
+    assert renewed.json()["signing_secret"] not in ("", hook["signing_secret"])
+    assert renewed.json()["old_secret_until"]
+    late = alice("POST", f"{path}/rotate-secret", **{"if-match": seen})
+    assert late.status_code == 412, "a second one would end the first secret, by which a receiver may still go"
+    assert alice("PATCH", path, {"name": "Mine"}, **{"if-match": seen}).status_code == 412
+    assert alice("PATCH", path, {"name": "Mine"}, **{"if-match": renewed.headers["ETag"]}).json()["name"] == "Mine"
+    assert "signing_secret" not in alice.get(path).json()
 
 
 def test_notifications_are_ones_own_and_the_log_is_the_admins(world, alice):
