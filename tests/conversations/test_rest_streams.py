@@ -13,13 +13,16 @@ from pathlib import Path
 import pytest
 
 from accounts import keys
+from accounts.models import Membership
 from chatsite.api_docs import examples
 from chatsite.api_docs.description import description
+from events.models import WebhookEndpoint
+from events.webhooks import signing
 from lib.db import SERVICE, db, scope
 from tests.conversations import rows
 from tests.server import CSRF, said
 
-DOCS = [Path(__file__).resolve().parents[2] / "docs" / name for name in ("api.md", "api-keys.md")]
+DOCS = Path(__file__).resolve().parents[2] / "docs"
 STREAM = {"Accept": "text/event-stream"}
 
 
@@ -131,7 +134,7 @@ def run(tmp_path, web):
 
 
 def test_programs_that_are_copied_run_as_they_stand(site, web, person, run):
-    """I1: what the page shows in each language, and the examples of docs/api.md and docs/api-keys.md."""
+    """I1: what the page shows in each language, and the examples of docs."""
     key = key_of(person)
     asked = description()["paths"]["/api/v1/chat"]["post"]["requestBody"]["content"]["application/json"]["examples"]
     question = {**next(iter(asked.values()))["value"], "providerId": str(site.models["words"])}
@@ -145,9 +148,19 @@ def test_programs_that_are_copied_run_as_they_stand(site, web, person, run):
         assert "204" in run(language, examples.programs("DELETE", one, key)[language]) or language == "curl"
         run(language, examples.programs("POST", f"{web.url}/api/v1/conversations", key, {})[language])
 
-    told = re.findall(
-        r"^```(bash|python|javascript)\n(.*?)^```", "".join(file.read_text() for file in DOCS), re.S | re.M
-    )
-    assert {language for language, _ in told} == {"bash", "python", "javascript"}
-    for language, program in told:
-        assert run(language, program, SITE=web.url, KEY=key).strip(), language
+    with scope(SERVICE):
+        Membership.objects.filter(brand=person.brand, user=person.user).update(role="owner")
+        hook = WebhookEndpoint(brand=person.brand, name="Desk", url="https://hooks.example.com/", events=["*"])
+        hook.secret = signing.new_secret()
+        hook.save(force_insert=True)
+    env = {"SITE": web.url, "KEY": key_of(person, *keys.SCOPES, "webhooks:manage"), "HOOK": str(hook.pk)}
+    for name, languages, answers in (
+        ("api", "bash|python|javascript", ["", "", ""]),
+        ("api-keys", "bash", ["revoked: 204"]),
+        ("webhooks", "bash", ['"deliveries":0']),
+    ):
+        found = re.findall(rf"^```({languages})\n(.*?)^```", (DOCS / f"{name}.md").read_text(), re.S | re.M)
+        for (language, program), answer in zip(found, answers, strict=True):
+            said_by_it = run(language, program, **env).strip()
+            assert said_by_it, program
+            assert answer in said_by_it, program
