@@ -13,3 +13,8 @@ list.addEventListener("click", async (event) => {
   await load();
   link.click();
 });
+list.addEventListener("keydown", async ({ key, target }) => {
+  if (!["Delete", "F2"].includes(key) || customElements.get("chat-list")) return;
+  await load();
+  target.dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true, cancelable: true }));
+});
