@@ -6,6 +6,7 @@ from typing import Any
 
 import orjson
 from django.http import StreamingHttpResponse
+from django.utils import translation
 
 from lib import metrics
 
@@ -14,11 +15,15 @@ COME_BACK = b"retry: 500\n\n"  # ask again in so many ms, and not after the brow
 
 
 class EventStream(StreamingHttpResponse):
-    """A response of ready-made frames. Our ASGI handler sends them as they are, without Django's wrappers around each."""
+    """A response of ready-made frames. Our ASGI handler sends them as they are, without Django's wrappers around each.
+
+    What they say is in the language of the request, which no middleware holds any more when they are made.
+    """
 
     def __init__(self, frames: AsyncGenerator[bytes, None]) -> None:
         super().__init__(frames, content_type="text/event-stream")
         self.frames = frames
+        self.language = translation.get_language()
         self.headers["Cache-Control"] = "no-store"
         self.headers["X-Accel-Buffering"] = "no"  # nginx would hold frames back
 
@@ -29,7 +34,7 @@ class EventStream(StreamingHttpResponse):
             (b"Set-Cookie", cookie.output(header="").strip().encode("ascii")) for cookie in self.cookies.values()
         ]
         async with aclosing(self.frames) as frames:
-            with metrics.open_streams.track_inprogress():
+            with translation.override(self.language), metrics.open_streams.track_inprogress():
                 await send({"type": "http.response.start", "status": self.status_code, "headers": headers})
                 async for frame in frames:
                     await send({"type": "http.response.body", "body": frame, "more_body": True})

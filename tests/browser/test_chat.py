@@ -100,6 +100,20 @@ def test_a_list_that_went_on_across_blank_lines_ends_as_it_is_stored(member):
     assert KEYS.sub("", answer.inner_html()) == drawn
 
 
+def test_an_answer_ends_in_the_language_of_its_reader(site, visitors):
+    """Its end is drawn while its stream runs, long after the request's own middleware is done."""
+    member = visitors.open(site.person(), locale="de-DE")
+    member.set_model("echo")
+    box = member.page.locator("#composer")
+    box.fill("Wie geht es?")
+    box.press("Control+Enter")
+
+    expect(member.answer).to_have_attribute("data-status", "done")
+    expect(member.answer.locator("h2")).to_contain_text("hat geantwortet")
+    expect(member.answer.locator(".meta")).to_contain_text(re.compile(r"Tokens, \d+,\d s$"))
+    expect(member.page.locator("#composer-price")).to_have_text("1 Frage")
+
+
 def test_stop_keeps_the_text_and_says_that_it_counts(site, member):
     answer = member.ask(model="long")
     member.watch("w0005")
