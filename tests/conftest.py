@@ -22,7 +22,7 @@ from django.test import TransactionTestCase
 from django.test.utils import setup_databases, teardown_databases
 from psycopg.pq import TransactionStatus
 
-from tests import emptying, factories, pace, template
+from tests import canaries, emptying, factories, pace, template
 from tests.pooler import PGBOUNCER
 from tests.run import NEEDED
 
@@ -74,6 +74,33 @@ def pytest_collection_modifyitems(config, items):
 
 def pytest_collection_finish():
     gc.freeze()  # what was imported stays, and is not looked through again
+
+
+def pytest_sessionstart():
+    canaries.begin()
+
+
+def pytest_sessionfinish():
+    canaries.leave()
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_teardown(item):
+    """A-16: the rows, while they are there; emptying looks at those that were committed, a site at its own."""
+    if "one_connection" in item.fixturenames:
+        canaries.look_at_rows_of_test()
+    return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    report = yield
+    if report.when == "teardown":
+        if found := canaries.found_by_now(report.sections):
+            report.outcome = "failed"
+            report.longrepr = "A-16, a secret stands open: " + "; ".join(found)
+        canaries.forget_test()
+    return report
 
 
 @pytest.fixture(scope="session", autouse=True)

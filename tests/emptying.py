@@ -14,6 +14,7 @@ from django.test import TransactionTestCase
 
 from chatsite.embedded.postgres import Postgres
 from chatsite.embedded.processes import var_dir
+from tests import canaries
 
 KEPT = ["django_migrations", "django_content_type", "auth_permission"]  # which flush makes again as they were
 BIG = 1 << 20  # bytes: what a test left in a larger table is not left to the vacuum, which would come later
@@ -43,6 +44,7 @@ def empty(case: TransactionTestCase) -> None:
         _flush(case)
         return
     assert _admin[0].info.dbname == name
+    canaries.look_at_rows(lambda statement: _admin[0].execute(statement).fetchall(), name)
     ((tables, deletions, has_big),) = _admin[0].execute(TABLES, [BIG, KEPT])
     if has_big:
         _admin[0].execute(f"truncate {tables}")

@@ -16,6 +16,8 @@ from collections.abc import Mapping
 from multiprocessing.connection import wait
 from pathlib import Path
 
+from tests import canaries
+
 PROJECT = Path(__file__).parents[1]
 LIBRARIES = """
     aiohttp anthropic anthropic.resources argon2 celery.app.amqp celery.app.control celery.apps.worker celery.bin.celery
@@ -45,6 +47,9 @@ class Forked:
         self, module: str, *arguments: object, env: Mapping[str, str], log: str, own_group: bool = False
     ) -> None:
         self.module = module
+        canaries.watch_log(log)
+        for name, value in env.items():
+            canaries.remember_setting(name, value)
         given = (module, [str(argument) for argument in arguments], dict(env), log, own_group)
         with _one_at_a_time:
             self._process = _nursery.Process(

@@ -29,7 +29,7 @@ from accounts import keys
 from accounts.models import Brand, User
 from lib.db import SERVICE, scope
 from quotas import ledger
-from tests import factories, template
+from tests import canaries, factories, template
 from tests.forked import Forked
 from tests.upstream import Upstream
 
@@ -314,6 +314,7 @@ def run_site(suffix: str = "live", **env: str) -> Iterator[tuple[Site, Web]]:
             site.fill()
         with site.serve(**env) as web:
             yield site, web
+        canaries.look_at_rows_of_database(name)
 
 
 def free_port() -> int:

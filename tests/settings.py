@@ -12,10 +12,13 @@ for name in (
     os.environ.pop(name, None)  # a test never calls a real vendor
 
 for name in ("GOOGLE", "GITHUB"):
-    os.environ.update({f"{name}_CLIENT_ID": "test-client", f"{name}_CLIENT_SECRET": "test-secret"})
+    os.environ.update({f"{name}_CLIENT_ID": "test-client", f"{name}_CLIENT_SECRET": f"canary{name}5ecret0fOAuth"})
 
 from chatsite.settings import *  # noqa: E402, F403
 from chatsite.settings import DATABASES, STORAGES, VAR_DIR, env  # noqa: E402
+from tests import canaries  # noqa: E402
+
+canaries.listen()
 
 for name in ("default", "service"):
     DATABASES[name]["OPTIONS"] = {}

@@ -69,6 +69,11 @@ def parts(given: argparse.Namespace) -> list[Part]:
             ["tests/conversations/test_away.py"],
             {"SOAK_AWAY_S": given.away_s, "SOAK_AWAY_CHATS": 50},
         ),
+        Part(
+            "10,000 keys tried, and how long a look-up takes, 5,000 each",
+            ["tests/accounts/test_guessing_keys.py"],
+            {"SOAK_GUESSES": 10_000, "SOAK_TIMED": 5000},
+        ),
         Part(f"plans with {given.rows} conversations", ["tests/isolation/test_size.py"], {"SOAK_ROWS": given.rows}),
     ]
 

@@ -6,7 +6,9 @@ os.environ.setdefault("DEVELOPMENT", "1")
 
 from chatsite.settings import *  # noqa: F403
 from chatsite.settings import DATABASES
+from tests import canaries
 
+canaries.listen()
 for _login in DATABASES.values():
     _login["NAME"] = os.environ["LIVE_DB"]
 CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}

@@ -7,7 +7,9 @@ os.environ.setdefault("DEVELOPMENT", "1")
 
 from chatsite.settings import *  # noqa: F403
 from chatsite.settings import DATABASES, OWN_KEY_HOMES, PROVIDER_BREAKER, TURN_LOST_AFTER_S
+from tests import canaries
 
+canaries.listen()
 for _login in DATABASES.values():
     _login["NAME"] = os.environ["LIVE_DB"]
 # A crowd in a test is one person; the caps' own tests push theirs down.

@@ -7,7 +7,9 @@ os.environ.setdefault("DEVELOPMENT", "1")
 from chatsite import celery
 from chatsite.settings import *  # noqa: F403
 from chatsite.settings import CELERY_BEAT_SCHEDULE, CELERY_BROKER_TRANSPORT_OPTIONS, DATABASES
+from tests import canaries
 
+canaries.listen()
 for _login in DATABASES.values():
     _login["NAME"] = os.environ["LIVE_DB"]
 EMAIL_BACKEND = "django.core.mail.backends.locmem.EmailBackend"

@@ -195,12 +195,19 @@ def books(db):
     own = {"events_activity": "actor_id", "events_event": "owner_id"}
 
     def rows_of_others(brand, user, also=()):
-        """The brand's own accounts are everybody's who may spend from them; `also` is who came in this request."""
+        """The brand's own accounts are everybody's who may spend from them.
+
+        also  who came in this request, and the brand that paid for them, where it is not the asker's
+        """
         parts = []
         for table in tables:
             brand_column = "brand_id = %(brand)s" if "brand_id" in table.columns else "true"
             owner_column = own.get(table.name, table.owner_column)
-            mine = f"{brand_column} and {owner_column} = any(%(own)s)" if owner_column else "false"
+            mine = (
+                f"{brand_column} and {owner_column} = any(%(own)s) or {owner_column} = any(%(also)s)"
+                if owner_column
+                else "false"
+            )
             parts.append(
                 f"select '{table.name}', md5(coalesce(string_agg(t::text, '|' order by t.id), '')) "
                 f'from "{table.name}" t where ({mine}) is not true'.replace("t.id", "t::text")
@@ -209,7 +216,9 @@ def books(db):
             "select 'accounts_user', md5(string_agg(t::text, '|' order by id)) from accounts_user t where id <> %(user)s"
         )
         with scope(SERVICE), connection.cursor() as cursor:
-            cursor.execute(" union all ".join(parts), {"brand": brand, "user": user, "own": [user, brand, *also]})
+            cursor.execute(
+                " union all ".join(parts), {"brand": brand, "user": user, "own": [user, brand], "also": [*also]}
+            )
             return dict(cursor.fetchall())
 
     return rows_of_others
