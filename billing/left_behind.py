@@ -27,7 +27,7 @@ from lib.errors import DomainError
 MOST_AT_ONCE = 500
 # What no money moves in, by what is in use now. Never the other way round: whoever tries a test key on a deployment
 # that sells must not end what people pay for.
-PLAYED = {
+PLAYED: dict[str, list[Provider]] = {
     Provider.STRIPE: [Provider.STAND_IN, Provider.STRIPE_TEST],
     Provider.STRIPE_TEST: [Provider.STAND_IN],
 }

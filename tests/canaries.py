@@ -136,7 +136,8 @@ def listen_to_apps() -> None:
 
     for name in SECRET:
         remember_setting(name, getattr(settings, name, None))
-    for log_in in [*settings.DATABASES.values(), settings.TESTER]:
+    ours: Any = settings
+    for log_in in [*ours.DATABASES.values(), ours.TESTER]:
         remember("a password of the database", log_in.get("PASSWORD"))
     setting_changed.connect(_changed, weak=False)
     _after(totp, "generate_totp_secret", lambda made, *_: remember("a second factor", made))
