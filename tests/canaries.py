@@ -203,6 +203,7 @@ def _saved(key: str, kind: str, content: Any) -> None:
 def watch_log(path: str) -> None:
     """The output of a process under test. It is read as long as anybody holds it."""
     if path not in _logs:
+        Path(path).touch()  # the process may not have said anything yet
         _logs[path] = open(path, errors="replace")  # noqa: SIM115 - as long as the suite, or the process
 
 

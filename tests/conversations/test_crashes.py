@@ -341,7 +341,7 @@ async def test_three_hundred_open_streams_hold_no_connection_and_no_thread(site,
             async def are_open():  # a few may meet the vendor's time limits on a busy machine
                 return sum(bool(its.text) for _, its in seen) >= 290
 
-            await eventually(are_open, seconds=30)
+            await eventually(are_open, seconds=90)
             samples = []
             for _ in range(30):
                 web_login, worker_login = await db(busy, "default", site.name), await db(busy, "service", site.name)
