@@ -9,6 +9,7 @@ A secret is known by its longest run of letters and digits: each word that was w
 
 import contextlib
 import io
+import json
 import os
 import re
 import tempfile
@@ -64,7 +65,7 @@ def remember(what: str, secret: object) -> None:
     known[part] = what
     if path := os.environ.get(FILE):
         with open(path, "a") as file:
-            file.write(f"{what}\t{part}\n")
+            file.write(json.dumps([what, part]) + "\n")
 
 
 def remember_setting(name: str, value: object) -> None:
@@ -266,9 +267,8 @@ def _statement(ask: Callable[[str], Iterable[Any]]) -> str:
 
 def begin() -> None:
     """In a worker, before its first test."""
-    if FILE not in os.environ:
-        handle, os.environ[FILE] = tempfile.mkstemp(prefix="canaries-")
-        os.close(handle)
+    handle, os.environ[FILE] = tempfile.mkstemp(prefix="canaries-")  # its own: a run within a run ends before this one
+    os.close(handle)
     listen()
     listen_to_apps()
 
@@ -288,10 +288,9 @@ def found_by_now(sections: Iterable[tuple[str, str]]) -> list[str]:
     global _told
     with contextlib.suppress(OSError), open(os.environ[FILE], "rb") as file:
         file.seek(_told)
-        lines = file.read()
-        _told += len(lines)
-        for line in lines.decode().splitlines():
-            what, _, part = line.partition("\t")
+        lines, ended, _ = file.read().rpartition(b"\n")  # the rest of the last one is being written
+        _told += len(lines) + len(ended)
+        for what, part in map(json.loads, lines.splitlines()):
             (_wholes if not RUNS.fullmatch(part) else _runs).setdefault(part, what)
     for name, text in sections:
         look(name, text)
