@@ -13,20 +13,7 @@ from django.conf import settings
 from lib.secret import Secret
 from providers import clients, framing
 from providers.errors import CutOff, Garbled, refusal
-from providers.shapes import (
-    NAME_CHARS,
-    NOTHING,
-    Call,
-    Limits,
-    Pace,
-    Piece,
-    ToolPiece,
-    Usage,
-    Watch,
-    at_once,
-    clean,
-    input_of,
-)
+from providers.shapes import NAME_CHARS, NOTHING, Call, Limits, Piece, ToolPiece, Usage, Watch, clean, input_of
 from providers.vendors import ANTHROPIC_URL
 
 LIGHT = framing.is_light(anthropic.AsyncAnthropic, anthropic.AsyncStream)
@@ -47,12 +34,7 @@ DATA_URL = re.compile(r"data:([\w/+.-]+);base64,")
 
 
 async def stream(
-    call: Call,
-    *,
-    key: Secret | None,
-    limits: Limits,
-    alive: Callable[[], object] | None = None,
-    pace: Pace = at_once,
+    call: Call, *, key: Secret | None, limits: Limits, alive: Callable[[], object] | None = None
 ) -> AsyncGenerator[Piece, None]:
     base_url = call.base_url or settings.ANTHROPIC_BASE_URL or ANTHROPIC_URL
     client = clients.anthropic_client(base_url, key)
@@ -60,7 +42,7 @@ async def stream(
     at_end: Mapping[str, Any] = NOTHING
     model, stop_reason, stop_sequence, has_ended = "", "", "", False
     tools: dict[Any, _Tool] = {}
-    with Watch(limits, alive, pace) as watch:
+    with Watch(limits, alive) as watch:
         request = framing.Request(
             client=client,
             path="/v1/messages",

@@ -10,7 +10,7 @@ from django.conf import settings
 
 from lib import egress
 from lib.secret import Secret
-from providers.shapes import Call, Embedding, Limits, Pace, Piece, ToolPiece, Usage, Vectors, at_once
+from providers.shapes import Call, Embedding, Limits, Piece, ToolPiece, Usage, Vectors
 from providers.vendors import ANTHROPIC_URL, OPENAI_URL, OPENROUTER_URL
 
 __all__ = [
@@ -47,21 +47,15 @@ async def warm_up() -> None:
 
 
 def stream(
-    call: Call,
-    *,
-    key: Secret | None,
-    limits: Limits | None = None,
-    alive: Callable[[], object] | None = None,
-    pace: Pace = at_once,
+    call: Call, *, key: Secret | None, limits: Limits | None = None, alive: Callable[[], object] | None = None
 ) -> AsyncGenerator[Piece, None]:
     """Text and tool pieces, then exactly one Usage. Closing it closes the vendor's connection at once; nothing is retried.
 
     alive   called once, at the first sign that the model is at work: its first piece, or a thought, which is none
-    pace    once there is text, asked before each read: seconds to wait, so that several pieces are taken in at once
     Raises  ProviderError, also in the middle. The default limits are settings.PROVIDER_LIMITS.
     """
     pieces: AsyncGenerator[Piece, None] = _adapter(call.protocol).stream(
-        call, key=key, limits=limits or Limits(**settings.PROVIDER_LIMITS), alive=alive, pace=pace
+        call, key=key, limits=limits or Limits(**settings.PROVIDER_LIMITS), alive=alive
     )
     return pieces
 

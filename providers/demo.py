@@ -13,7 +13,7 @@ from typing import Any
 from django.conf import settings
 
 from lib.secret import Secret
-from providers.shapes import Call, Embedding, Limits, Pace, Piece, Usage, Vectors, at_once
+from providers.shapes import Call, Embedding, Limits, Piece, Usage, Vectors
 
 BANNER = "**Demo answer — no AI key is set.** Set `OPENAI_API_KEY` or `ANTHROPIC_API_KEY` to ask a real model."
 DIMENSIONS = 256  # of an embedding, where nobody asks for another number
@@ -49,12 +49,7 @@ PLAIN = ("joke", "hello", "hi", "hey", "thanks", "thank", "ping", "test")
 
 
 async def stream(
-    call: Call,
-    *,
-    key: Secret | None,
-    limits: Limits,
-    alive: Callable[[], object] | None = None,
-    pace: Pace = at_once,
+    call: Call, *, key: Secret | None, limits: Limits, alive: Callable[[], object] | None = None
 ) -> AsyncGenerator[Piece, None]:
     """Yield the pieces of answer() at settings.DEMO_TOKENS_PER_SECOND (0 is at once), then one Usage."""
     pieces = TOKEN.findall(answer(question_of(call)))

@@ -125,8 +125,6 @@ class Payloads:
         """
         watch, found = self._watch, list[bytes]()
         while not found and not self._has_ended:
-            if watch.has_text and (pause_s := watch.pace()):
-                await asyncio.sleep(pause_s)
             watch.waiting_since = watch.now()
             chunk = await self._read()
             watch.waiting_since = None

@@ -23,13 +23,11 @@ from providers.shapes import (
     Call,
     Embedding,
     Limits,
-    Pace,
     Piece,
     ToolPiece,
     Usage,
     Vectors,
     Watch,
-    at_once,
     clean,
 )
 from providers.vendors import OPENAI_URL
@@ -41,19 +39,14 @@ LIGHT = framing.is_light(openai.AsyncOpenAI, openai.AsyncStream)
 
 
 async def stream(
-    call: Call,
-    *,
-    key: Secret | None,
-    limits: Limits,
-    alive: Callable[[], object] | None = None,
-    pace: Pace = at_once,
+    call: Call, *, key: Secret | None, limits: Limits, alive: Callable[[], object] | None = None
 ) -> AsyncGenerator[Piece, None]:
     base_url = call.base_url or settings.OPENAI_BASE_URL or OPENAI_URL
     client = clients.openai_client(base_url, key)
     raw: Mapping[str, Any] = NOTHING
     model, finish_reason, has_ended = "", "", False
     made = ToolCalls()
-    with Watch(limits, alive, pace) as watch:
+    with Watch(limits, alive) as watch:
         request = framing.Request(
             client=client,
             path="/chat/completions",

@@ -153,13 +153,6 @@ class Limits:
     thinking_s: float = THINKING_S  # instead of first_token_s where a model is told to think (see Call.thinks)
 
 
-Pace = Callable[[], float]  # seconds to wait after one read before the next: what comes meanwhile is taken in at once
-
-
-def at_once() -> float:
-    return 0.0
-
-
 class Watch:
     """Ends a stream that keeps us waiting too long, and knows at which stage.
 
@@ -167,10 +160,9 @@ class Watch:
     Only time spent waiting for the vendor counts as idle; a slow reader of ours is not the vendor's fault.
     """
 
-    def __init__(self, limits: Limits, alive: Callable[[], object] | None = None, pace: Pace = at_once) -> None:
+    def __init__(self, limits: Limits, alive: Callable[[], object] | None = None) -> None:
         self.limits = limits
         self.alive = alive  # called once, at the first sign of life
-        self.pace = pace
         self.loop = asyncio.get_running_loop()
         self.now = self.loop.time
         self.started = self.now()

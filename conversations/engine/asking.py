@@ -18,7 +18,7 @@ from django.db import InterfaceError, OperationalError
 from django.utils.translation import gettext as _
 
 from conversations.engine import handing_over, paying
-from conversations.engine.live import Live, hub
+from conversations.engine.live import Live
 from lib import metrics
 from lib.db import db
 from lib.faults import fault
@@ -77,9 +77,7 @@ async def _call(live: Live, limits: Limits) -> Usage | None:
     name = (call.protocol, call.base_url, call.model, key)
     await calls.ready(call.protocol)
     with _told(live) as told, breaker.Attempt(*name, thinks=call.thinks) as attempt:
-        async with aclosing(
-            calls.stream(call, key=key, limits=limits, alive=attempt.answered, pace=hub.pace)
-        ) as pieces:
+        async with aclosing(calls.stream(call, key=key, limits=limits, alive=attempt.answered)) as pieces:
             first = await anext(pieces)
             attempt.answered()
             if isinstance(first, Usage):

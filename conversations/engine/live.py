@@ -18,10 +18,8 @@ from lib.sse import KEEPALIVE, event
 from providers.calls import ToolPiece, Usage
 
 # At most one frame per reader in this time; the first one goes at once. A process with many live answers sends fewer,
-# larger frames, and reads the providers no more often: at 20 tokens a second that saves half of the CPU per token, and no
-# token waits longer than this.
+# larger frames: at 20 tokens a second that saves a third of the CPU per token, and no token waits longer than this.
 COALESCE_S, COALESCE_BUSY_S, BUSY_ANSWERS = 0.04, 0.08, 100
-EARLY_S = 0.005  # a frame may go so much sooner, rather than by a timer of its own
 KEEP_S = 60.0  # an ended answer stays this long for readers that come late
 KEEPALIVE_S = 15.0
 
@@ -118,7 +116,7 @@ class Growing:
 
     def _wake_soon(self) -> None:
         wait = self._woken_at + hub.coalesce_s - self._loop.time()
-        if wait <= EARLY_S:
+        if wait <= 0:
             self._wake()
         else:
             self._timer = self._loop.call_later(wait, self._wake)
@@ -204,11 +202,6 @@ class Hub:
         self._known: dict[UUID, Live] = {}
         self._unfinished: dict[UUID, Live] = {}
         self.coalesce_s = COALESCE_S
-        self._is_busy = False
-
-    def pace(self) -> float:
-        """How long to let a provider's words gather before they are read: they would wait as long to be sent."""
-        return COALESCE_BUSY_S if self._is_busy else 0.0
 
     def add(self, live: Live) -> None:
         self._known[live.begun.turn_id] = self._unfinished[live.begun.turn_id] = live
@@ -228,8 +221,7 @@ class Hub:
         asyncio.get_running_loop().call_later(keep_s, self._known.pop, live.begun.turn_id, None)
 
     def _pace(self) -> None:
-        self._is_busy = len(self._unfinished) > BUSY_ANSWERS
-        self.coalesce_s = COALESCE_BUSY_S if self._is_busy else COALESCE_S
+        self.coalesce_s = COALESCE_BUSY_S if len(self._unfinished) > BUSY_ANSWERS else COALESCE_S
 
 
 hub = Hub()

@@ -327,24 +327,6 @@ async def test_a_thought_is_a_sign_of_life_and_no_piece(upstream, protocol, path
     assert (said[:2], len(said), signs) == (["w0001 ", "w0002 "], 3, ["alive"])
 
 
-async def test_words_that_gather_between_two_reads_come_at_once_but_never_the_first(upstream, protocol, path):
-    url = {"openai": upstream.openai_url, "anthropic": upstream.anthropic_url}[protocol]
-    call = Call(protocol, "m;tokens=20;delay_ms=5", QUESTION, 100, url)
-    count, asked = 0, []
-
-    def pace():
-        asked.append(count)
-        return 0.5
-
-    async for _ in calls.stream(call, key=KEY, pace=pace):
-        count += 1
-
-    assert count == 21
-    if path == "light":
-        assert asked[0] >= 1
-        assert len(asked) < 20
-
-
 def test_what_a_message_says_beside_its_text_is_counted():
     """Q-06: names and ids go to the vendor too, and would be free."""
     plain = calls.estimate_tokens([{"role": "user", "content": "Hello"}])
