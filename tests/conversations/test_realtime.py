@@ -26,6 +26,7 @@ from conversations.models import Conversation, Message
 from events import notices, stream
 from events.models import Activity, Event
 from events.reading import Batch, Look, Place
+from events.realtime.following import LOOK_EVERY_S
 from events.realtime.hub import MOST_BEHIND, Hub, Subscription, TooManyStreams
 from events.realtime.notifications import NOTIFICATIONS
 from events.realtime.standing import Listener
@@ -319,8 +320,10 @@ async def test_idle_listeners_hold_no_connection_and_no_thread(site, http, perso
 
 
 async def test_who_was_away_for_too_long_or_in_another_world_is_told_to_read_anew(site, web, http, person):
-    async with listening(http, web, person, "notifications") as ear:
-        place = ear.id
+    async with listening(http, web, person, "notifications"):
+        await asyncio.sleep(2 * LOOK_EVERY_S)  # so that a look has seen all that made this person
+        async with listening(http, web, person, "notifications") as ear:
+            place = ear.id
 
     def tell_late():
         subject = ("notification", uuid7())

@@ -59,7 +59,17 @@ def empty_database():
         for alias in ALIASES:
             connections[alias].settings_dict["NAME"] = before
         with home() as admin:
+            drop(admin, name)
+
+
+def drop(admin, name):
+    """What may not be ended, such as an autovacuum that looks at it, is soon over."""
+    for _ in range(100):
+        with contextlib.suppress(psycopg.errors.InsufficientPrivilege):
             admin.execute(f'drop database "{name}" with (force)')
+            return
+        time.sleep(0.1)
+    raise AssertionError(f"{name} is still in use")
 
 
 def digests():
