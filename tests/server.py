@@ -9,6 +9,7 @@ import itertools
 import json
 import os
 import re
+import secrets
 import socket
 import tempfile
 import time
@@ -318,9 +319,11 @@ def run_site(suffix: str = "live", **env: str) -> Iterator[tuple[Site, Web]]:
 
 
 def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
+    """Below what the system gives to outgoing connections, and by chance: another worker may look at the same moment."""
+    while True:
+        port = 10_000 + secrets.randbelow(10_000)
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
 
 
 class Served(Protocol):
