@@ -107,7 +107,7 @@ def create(
     return _make(
         brand,
         user,
-        name=name.strip(),
+        name=name,
         scopes=_granted(brand, user.pk, scopes, is_brands=is_brands),
         expires_at=expires_at,
         is_brands=is_brands,
@@ -158,10 +158,8 @@ def change(key: ApiKey, user: User, wanted: Mapping[str, Any]) -> dict[str, list
     if not is_in_force(key):
         raise NotFound(_("This key does not work any more, so there is nothing to change. Make a new one."))
     fields = dict(wanted)
-    if "name" in fields and not (name := fields["name"].strip()):
-        raise Invalid(_("Give the key a name: it says later what may be revoked."), param="name")
-    elif "name" in fields:
-        fields["name"] = name
+    if "name" in fields:
+        fields["name"] = _named(fields["name"])
     if "scopes" in fields:
         fields["scopes"] = _granted(key.brand, user.pk, fields["scopes"], is_brands=key.is_brands)
     if "allowed_models" in fields:
@@ -197,9 +195,14 @@ def is_in_force(key: ApiKey) -> bool:
     return key.is_active and (key.expires_at is None or key.expires_at > clock.now())
 
 
-def _make(brand: Brand, user: User, *, name: str, **fields: Any) -> tuple[ApiKey, str]:
-    if not name:
+def _named(name: str) -> str:
+    if not name.strip():
         raise Invalid(_("Give the key a name: it says later what may be revoked."), param="name")
+    return name.strip()
+
+
+def _make(brand: Brand, user: User, *, name: str, **fields: Any) -> tuple[ApiKey, str]:
+    name = _named(name)
     if sum(is_in_force(key) for key in ApiKey.objects.filter(brand=brand, user=user, is_active=True)) >= MOST_KEYS:
         raise Invalid(
             _("You have %(most)s keys that work, and nobody needs more. Revoke some first.") % {"most": MOST_KEYS}
