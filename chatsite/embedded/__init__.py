@@ -45,8 +45,8 @@ def servers(
             say("Your DATABASE_URL was taken as an administrator's: it made the log-ins owner, web, worker and tester.")
         if "REDIS_URL" not in given:
             valkey = Valkey(var_dir() / broker)
-            if valkey.start(dies_with_me=not to_stay) == "started" and not to_stay:
-                at_end.callback(valkey.stop)
+            at_end.callback(valkey.leave)
+            valkey.start(to_stay=to_stay)
             (env if broker == "valkey" else private)["REDIS_URL"] = valkey.url()
         if "SECRET_KEY" not in given:
             env["SECRET_KEY"] = written.get("SECRET_KEY") or secrets.token_urlsafe(48)

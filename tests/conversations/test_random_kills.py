@@ -79,7 +79,7 @@ class Fleet:
         self.going: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
-        await asyncio.to_thread(self.redis.start, dies_with_me=True)
+        await asyncio.to_thread(self.redis.start)
         self.stack.callback(self.redis.stop)
         self.stack.callback(self._kill_worker)
         self.env = {
@@ -172,14 +172,14 @@ class Fleet:
         self.done[deed.what] += 1
         await asyncio.to_thread(self.redis.stop)
         await asyncio.sleep(min(deed.for_s, 5))
-        await asyncio.to_thread(self.redis.start, dies_with_me=True)
+        await asyncio.to_thread(self.redis.start)
 
     async def settle(self) -> None:
         """The schedule is over: whatever was begun is ended, and all processes are there again."""
         for result in await asyncio.gather(*self.going, return_exceptions=True):
             if isinstance(result, Exception):
                 raise result
-        await asyncio.to_thread(self.redis.start, dies_with_me=True)
+        await asyncio.to_thread(self.redis.start)
         if self.worker and self.worker.poll() is not None:
             self._start_worker()
 

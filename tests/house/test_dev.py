@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from chatsite.embedded import Valkey
+
 PROJECT = Path(__file__).resolve().parents[2]
 pytestmark = [
     pytest.mark.timeout(600),  # several programs start, and other tests run beside
@@ -85,6 +87,7 @@ def start(var):
         for pid in left_over(site.var):
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+        Valkey(site.var / "valkey").stop()  # its command line names no folder
 
 
 def free_port():
