@@ -7,6 +7,7 @@ from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from django import forms
+from django.contrib.humanize.templatetags.humanize import intcomma
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse, QueryDict
 from django.http.response import HttpResponseBase
 from django.shortcuts import render
@@ -17,15 +18,19 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 from django.views.decorators.http import require_POST, require_safe
 
+from accounts import preferences
 from accounts.access import BrandRequest, brand_member
 from agents.models import Agent
 from conversations.chats import keeping, listing, retention, stats
 from conversations.chats.keeping import Done
 from conversations.chats.listing import Wanted
+from conversations.models import Conversation
+from lib import dates
 from lib.db import Principal
 from lib.errors import Invalid, NotFound
 from providers.offers import known
 
+NOBODY = UUID(int=0)
 SHOWS = ("active", "archived", "bin")
 KEPT_IN_ADDRESS = ("show", "sort", "order", "model", "agent", "since", "until", "after")
 
@@ -115,8 +120,7 @@ def history(request: BrandRequest) -> HttpResponse:
         "models": _model_names(kept.models),
         "agents": Agent.objects.filter(pk__in=kept.agents).values("pk", "name") if kept.agents else (),
         "sorts": filters.fields["sort"].choices,  # type: ignore[attr-defined]
-        "rows": [(row, retention.words(rules, row)) for row in page.rows],
-        "names": dict(_model_names([row.model for row in page.rows])),
+        "rows": _rows(page.rows, rules, preferences.zone(request)),
         "rule": retention.rule(rules),
         "rules": rules,
         "back": _address(request.GET),
@@ -125,6 +129,33 @@ def history(request: BrandRequest) -> HttpResponse:
         "undo": undoable(principal, request.GET),
     }
     return render(request, "conversations/history.html", context)
+
+
+def _rows(chats: list[Conversation], rules: retention.Keeping, zone: str) -> list[dict[str, Any]]:
+    """As the table shows them, in words: fifty rows are half of the page's work, and a template is slow at finding words."""
+    names = dict(_model_names([chat.model for chat in chats]))
+    said, addresses = [], {name: reverse(f"conversations:{name}", args=[NOBODY]) for name in ("detail", "facts")}
+    for chat in chats:
+        said_at = chat.last_message_at or chat.created_at
+        at = said_at.astimezone(ZoneInfo(zone))
+        address = addresses["facts" if chat.deleted_at else "detail"]
+        said.append(
+            {
+                "id": str(chat.pk),
+                "title": chat.title,
+                "choose": _("Choose %(title)s") % {"title": chat.title},
+                "href": address.replace(str(NOBODY), str(chat.pk)),
+                "is_running": chat.is_running,  # type: ignore[attr-defined]
+                "is_pinned": chat.pinned_at is not None,
+                "model": names[chat.model],
+                "messages": intcomma(chat.message_count),
+                "tokens": intcomma(chat.total_tokens_used),
+                "at": said_at.isoformat(),
+                "when": f"{dates.said(at.date(), 'j M Y')}, {at:%H:%M}",
+                "kept": retention.words(rules, chat),
+            }
+        )
+    return said
 
 
 def _model_names(identifiers: list[str]) -> list[tuple[str, str]]:
