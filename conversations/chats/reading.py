@@ -2,9 +2,12 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
+from django.utils.safestring import SafeString
+from django.utils.translation import get_language
 from django.utils.translation import gettext as _
 
 from accounts import brands
@@ -29,6 +32,7 @@ from quotas.models import Account, UsageLog
 from quotas.standing import account_of
 from quotas.words import meter_name, paid, resets
 
+MOST_KEPT, LONGEST_KEPT = 512, 8000  # answers that a process keeps drawn, and characters of one: 20 MB at most
 COUNTED = """
 select is_counted from conversations_conversation
 where id = coalesce(%(chat)s::uuid, (select conversation_id from conversations_message where id = %(answer)s::uuid))
@@ -174,6 +178,16 @@ def owed(principal: Principal, turn_id: UUID) -> int:
     return sum(lines.values_list("total_cost_microusd", flat=True))
 
 
+def _as_html(content: str) -> SafeString:
+    """An answer as HTML. Whoever reads a chat comes back to it, and drawing is most of what its page costs."""
+    return _as_html_of_late(content, get_language()) if len(content) <= LONGEST_KEPT else render(content)
+
+
+@lru_cache(MOST_KEPT)
+def _as_html_of_late(content: str, language: str | None) -> SafeString:
+    return render(content)
+
+
 def shown(
     message: Message, partial: str = "", pocket: str = "", owed_microusd: int = 0, request_id: str = ""
 ) -> dict[str, Any]:
@@ -185,7 +199,7 @@ def shown(
         "chat_id": message.conversation_id,
         "role": message.role,
         "content": content,
-        "html": render(content) if is_answer and content else "",
+        "html": _as_html(content) if is_answer and content else "",
         "files": _files(message.files),
         "calls": (message.function_call or {}).get("calls", ()),
         "status": message.status,
@@ -268,7 +282,7 @@ def ended(
         "chat_id": chat_id,
         "role": "assistant",
         "content": finished.text,
-        "html": render(finished.text) if finished.text else "",
+        "html": _as_html(finished.text) if finished.text else "",
         "calls": finished.tool_calls,
         "status": finished.status,
         "error": finished.error_detail,

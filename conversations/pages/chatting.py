@@ -2,7 +2,7 @@
 
 import asyncio
 import functools
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import suppress
 from typing import Any, cast
 from uuid import UUID
@@ -38,7 +38,7 @@ from conversations.forms import QuestionForm
 from conversations.models import Message, Turn
 from conversations.pages import attaching, browsing, composing, visiting
 from lib.db import Principal, db, in_scope, scope
-from lib.errors import DomainError, Invalid, NotAuthenticated, NotFound
+from lib.errors import DomainError, Invalid, NotAuthenticated, NotFound, Unavailable
 from lib.sse import EventStream, event
 from providers import own_keys
 from quotas import words
@@ -309,7 +309,8 @@ async def _live_frames(request: HttpRequest, live: Live, offset: int) -> AsyncGe
         with suppress(DomainError, DatabaseError):  # the receipt then says it without the sum
             owed = await as_asker(request, reading.owed, begun.turn_id)
     told = (begun.instead_of, begun.pocket, owed, begun.versions)
-    message = reading.ended(
+    ended = functools.partial(
+        reading.ended,
         live.begun.answer_id,
         begun.offer.name,
         live.finished,
@@ -317,7 +318,7 @@ async def _live_frames(request: HttpRequest, live: Live, offset: int) -> AsyncGe
         request_id=begun.request_id,
         chat_id=begun.conversation_id,
     )
-    yield event("done", await _article(request, message), live.body.length)
+    yield event("done", await _article(request, ended), live.body.length)
 
 
 def _distant_frames(
@@ -329,28 +330,37 @@ def _distant_frames(
     async def end(message: dict[str, Any] | DomainError, at: int) -> bytes:
         if isinstance(message, DomainError):
             return event("gone", message.detail, at)
-        return event("done", await _article(request, message), at)
+        return event("done", await _article(request, lambda: message), at)
 
     return watching.from_afar(turn_id, offset, so_far, look=look, end=end)
 
 
-async def _article(request: HttpRequest, message: dict[str, Any]) -> str:
-    """An answer that has ended, with what is left now; without it when the database cannot say: the answer counts more."""
-    brand = request.brand  # type: ignore[attr-defined]
-    context: dict[str, Any] = {"message": message, "brand": brand}
+async def _article(request: HttpRequest, ended: Callable[[], dict[str, Any]]) -> str:
+    """An answer that has ended, with what is left now; without it when the database cannot say: the answer counts more.
 
-    def left() -> dict[str, Any]:
+    It is drawn on a thread: a long one takes a tenth of a second, and other people's answers go through the loop.
+    """
+    brand = request.brand  # type: ignore[attr-defined]
+
+    def left(answer: UUID, *, is_own_key: bool) -> dict[str, Any]:
         principal = asker_of(request)
         if principal.role == "app_visitor":
             return {"prices": visiting.left(principal, brand), "is_visitor": True}
-        decision = reading.decide(principal, brand, answer=message["id"])
+        decision = reading.decide(principal, brand, answer=answer)
         # A model that is paid with an own key is asked so again, as long as nobody changes one of them.
-        prices = {"pays_itself": message["is_own_key"], "prices": composing.prices(words.price(decision))}
+        prices = {"pays_itself": is_own_key, "prices": composing.prices(words.price(decision))}
         return {"meters": reading.meters(decision, brand), **prices}
 
-    with suppress(DomainError, DatabaseError):
-        context |= await db(left)
-    return render_to_string("conversations/_ended.html", context, request)
+    def drawn(*, asking: bool = True) -> str:
+        message = ended()
+        context = {"message": message, "brand": brand}
+        with suppress(DomainError, DatabaseError):
+            context |= left(message["id"], is_own_key=message["is_own_key"]) if asking else {}
+        return render_to_string("conversations/_ended.html", context, request)
+
+    with suppress(Unavailable):
+        return await db(drawn)
+    return drawn(asking=False)
 
 
 @member_or_visitor_asks

@@ -196,3 +196,12 @@ def test_the_end_of_an_answer_waits_for_whoever_has_its_chat_and_holds_nothing_m
         assert [one.text for one in outcome] == ["Other."]
     prove(live_world)
     offers.forget()
+
+
+def test_an_answer_that_a_process_keeps_drawn_speaks_the_language_of_each_reader(world, client):
+    chat = factories.make_conversation(world.act, world.alice, said=[("assistant", "```\nx\n```")])
+    client.force_login(world.alice)
+
+    for language, copy in (("en", ">Copy<"), ("de", ">Kopieren<"), ("en", ">Copy<")):
+        page = client.get(f"/c/{chat.pk}/", headers={"host": "act.localhost", "accept-language": language})
+        assert copy in page.content.decode(), language
