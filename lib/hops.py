@@ -15,7 +15,8 @@ from django.utils.translation import gettext as _
 
 from lib.errors import Unavailable
 
-MOST_WAITING = 200  # behind them nobody would get an answer in time
+# Behind them nobody would get an answer in time. It has room for the readers of a process that ends, who all come at once.
+MOST_WAITING = 600
 crowd: ContextVar[Hashable] = ContextVar("crowd", default=None)  # who this request belongs to; None = nobody known
 
 Work = Callable[[], Any]
