@@ -1,5 +1,6 @@
 // composer.js: <chat-composer> sends with Enter, shows the question at once, never loses one or sends it twice, and turns
 // Send into Stop while an answer runs. The server answers with partials; refused text comes back into the box.
+import { toEnd } from "./jump.js";
 import { Outbox, uuid } from "./outbox.js";
 
 const words = JSON.parse(document.getElementById("words").textContent);
@@ -97,7 +98,7 @@ customElements.define("chat-composer", class extends HTMLElement {
     this.mark(bubble);
     this.note.hidden = true;
     byId("composer-error")?.remove();
-    byId("transcript").scrollTop = 0;
+    toEnd();
     this.sending = true;
     document.dispatchEvent(new Event("question:sending"));
     outbox.put({ ...item, isRefused: false, why: words.not_sent }); // should the page go away before the answer, its key still makes it one

@@ -1,13 +1,32 @@
-// jump.js: <jump-latest> shows the way back to the end when the reader has scrolled up; it never moves the view itself.
-const SCROLLED_UP_PX = 240;
+// jump.js: the transcript stays at its end while it grows, unless the reader has scrolled up: then it stays where it is, and
+// "Latest" shows the way back. The page comes with a reversed scroller, which begins at its end without a script; from
+// here on it is turned forward, because a browser walks through all of a reversed one whenever a line is added.
+const AT_END_PX = 8, SCROLLED_UP_PX = 240;
+const transcript = document.getElementById("transcript"), button = document.getElementById("to-end");
+let left = -transcript.scrollTop, isAtEnd = left < AT_END_PX, last;
 
-customElements.define("jump-latest", class extends HTMLElement {
-  connectedCallback() {
-    const transcript = document.getElementById("transcript"), button = this.querySelector("button");
-    transcript.addEventListener("scroll", () => (button.hidden = transcript.scrollTop > -SCROLLED_UP_PX), { passive: true });
-    button.addEventListener("click", () => {
-      transcript.scrollTo({ top: 0, behavior: "smooth" }); // the scroller is reversed: its end is 0
-      transcript.focus({ preventScroll: true });
-    });
-  }
+export function toEnd() {
+  isAtEnd = true;
+  transcript.scrollTop = transcript.scrollHeight;
+}
+
+function below() {
+  return transcript.scrollHeight - transcript.clientHeight - transcript.scrollTop;
+}
+
+transcript.classList.add("is-forward");
+transcript.scrollTop = below() - left;
+last = transcript.scrollTop;
+transcript.addEventListener("scroll", () => {
+  left = below();
+  if (left < AT_END_PX) isAtEnd = true;
+  else if (transcript.scrollTop < last) isAtEnd = false; // that it has grown below is no wish of the reader's
+  last = transcript.scrollTop;
+  button.hidden = left < SCROLLED_UP_PX;
+}, { passive: true });
+const grown = new ResizeObserver(() => isAtEnd && toEnd());
+for (const box of [transcript, transcript.firstElementChild]) grown.observe(box);
+button.addEventListener("click", () => {
+  toEnd();
+  transcript.focus({ preventScroll: true });
 });

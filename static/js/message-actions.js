@@ -1,5 +1,6 @@
 // message-actions.js: what is done with a message is done in place. Its buttons belong to #message-form, which is sent here; the
 // server answers with what takes the old one's place, the whole thread or one message. Without this they are plain forms.
+import { toEnd } from "./jump.js";
 import { toasts } from "./toast.js";
 
 const words = JSON.parse(document.getElementById("words").textContent);
@@ -80,7 +81,7 @@ async function show(html, { at, selector }) {
   const message = fresh.matches(".msg") ? fresh : fresh.querySelector(".msg[aria-busy]") ?? messages[Math.min(at, messages.length - 1)];
   const button = selector && message?.querySelector(selector);
   (message?.querySelector("form.edit textarea") ?? (button?.disabled ? message : button) ?? message)?.focus();
-  if (message?.ariaBusy === "true") document.getElementById("transcript").scrollTop = 0; // the scroller is reversed
+  if (message?.ariaBusy === "true") toEnd();
 }
 
 async function explain(told) { // a note of ours in HTML, a refusal in JSON, or nothing at all

@@ -22,6 +22,7 @@ export async function settle(message, final, last) {
 // Say an answer in parts, a paragraph for each block: in one, the browser would lay all of it out at once.
 export async function tell(region, blocks) {
   const said = [];
+  await aFrame(); // the first block that is asked for its text has all of the page laid out
   await inSlices(blocks, (block) => said.push(block.innerText));
   region.replaceChildren();
   await inSlices(said, (text) => region.append(Object.assign(document.createElement("p"), { textContent: text })), TOLD_MS);
@@ -67,10 +68,14 @@ export async function inSlices(items, act, ms = SLICE_MS) {
   for (const item of items) {
     act(item);
     if (performance.now() - began < ms) continue;
-    await new Promise((go) => {
-      requestAnimationFrame(() => setTimeout(go));
-      setTimeout(go, HIDDEN_MS); // a tab that nobody sees draws no frame
-    });
+    await aFrame();
     began = performance.now();
   }
+}
+
+function aFrame() {
+  return new Promise((go) => {
+    requestAnimationFrame(() => setTimeout(go));
+    setTimeout(go, HIDDEN_MS); // a tab that nobody sees draws no frame
+  });
 }

@@ -260,14 +260,16 @@ def test_a_second_question_follows_in_the_same_chat_and_a_new_chat_begins_beside
     expect(member.questions).to_have_count(2 if member.path == first else 0)
 
 
-def test_a_reader_who_scrolled_up_is_not_dragged_down(member):
+def test_the_end_stays_in_view_and_a_reader_who_scrolled_up_is_not_dragged_down(member):
     """UX 4, 1: the view stays where it is, and "Latest" leads back."""
+    below = "view => view.scrollHeight - view.clientHeight - view.scrollTop"
     for number in range(3):
         member.ask_and_read("\n".join(f"{number}: line {line}\n" for line in range(12)), "echo")
     member.ask(model="slow")
     member.watch("w0005")
     view = member.page.locator("#transcript")
-    view.evaluate("view => (view.scrollTop = -600)")
+    assert view.evaluate(below) < 2
+    view.evaluate("view => view.scrollBy(0, -600)")
     line = member.questions.nth(2)
     before = line.bounding_box()["y"]
 
@@ -276,6 +278,10 @@ def test_a_reader_who_scrolled_up_is_not_dragged_down(member):
     assert abs(line.bounding_box()["y"] - before) < 2
     member.page.get_by_role("button", name="Latest").click()
     expect(member.page.get_by_role("button", name="Latest")).to_be_hidden()
+    member.watch("w0060")
+    assert view.evaluate(below) < 2
+    member.page.reload()
+    assert view.evaluate(below) < 2, "it comes with its end in view, too"
 
 
 def test_without_javascript_the_answer_is_there_after_a_refresh(site, visitors):
