@@ -342,20 +342,20 @@ async def _article(request: HttpRequest, ended: Callable[[], dict[str, Any]]) ->
     """
     brand = request.brand  # type: ignore[attr-defined]
 
-    def left(answer: UUID, *, is_own_key: bool) -> dict[str, Any]:
+    def left(message: dict[str, Any]) -> dict[str, Any]:
         principal = asker_of(request)
         if principal.role == "app_visitor":
             return {"prices": visiting.left(principal, brand), "is_visitor": True}
-        decision = reading.decide(principal, brand, answer=answer)
+        decision = reading.decide(principal, brand, answer=message["id"])
         # A model that is paid with an own key is asked so again, as long as nobody changes one of them.
-        prices = {"pays_itself": is_own_key, "prices": composing.prices(words.price(decision))}
+        prices = {"pays_itself": message["is_own_key"], "prices": composing.prices(words.price(decision))}
         return {"meters": reading.meters(decision, brand), **prices}
 
     def drawn(*, asking: bool = True) -> str:
         message = ended()
         context = {"message": message, "brand": brand}
         with suppress(DomainError, DatabaseError):
-            context |= left(message["id"], is_own_key=message["is_own_key"]) if asking else {}
+            context |= left(message) if asking else {}
         return render_to_string("conversations/_ended.html", context, request)
 
     with suppress(Unavailable):

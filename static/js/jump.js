@@ -3,7 +3,8 @@
 // here on it is turned forward, because a browser walks through all of a reversed one whenever a line is added.
 const AT_END_PX = 8, SCROLLED_UP_PX = 240;
 const transcript = document.getElementById("transcript"), button = document.getElementById("to-end");
-let left = -transcript.scrollTop, isAtEnd = left < AT_END_PX, last;
+const left = -transcript.scrollTop;
+let isAtEnd = left < AT_END_PX;
 
 export function toEnd() {
   isAtEnd = true;
@@ -15,14 +16,13 @@ function below() {
 }
 
 transcript.classList.add("is-forward");
-transcript.scrollTop = below() - left;
-last = transcript.scrollTop;
+transcript.scrollTop = transcript.scrollHeight - transcript.clientHeight - left;
+let last = transcript.scrollTop;
 transcript.addEventListener("scroll", () => {
-  left = below();
-  if (left < AT_END_PX) isAtEnd = true;
+  if (below() < AT_END_PX) isAtEnd = true;
   else if (transcript.scrollTop < last) isAtEnd = false; // that it has grown below is no wish of the reader's
   last = transcript.scrollTop;
-  button.hidden = left < SCROLLED_UP_PX;
+  button.hidden = below() < SCROLLED_UP_PX;
 }, { passive: true });
 const grown = new ResizeObserver(() => isAtEnd && toEnd());
 for (const box of [transcript, transcript.firstElementChild]) grown.observe(box);
