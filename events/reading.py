@@ -44,7 +44,7 @@ with look as materialized ({look}), span as materialized (
           and {among}
     order by f.seq limit %(most)s
 )
-select span.until, span.until_running, span.coming,
+select span.until, span.until_running, greatest(span.coming, span.own + 1) as coming,
        e.id, e.brand_id, e.type, e.subject_kind, e.subject_id, e.owner_id, e.data, e.created_at, e.xid, e.seq
 from span left join (found join events_event e on e.id = found.id) on true order by e.seq
 """

@@ -145,6 +145,13 @@ def test_two_of_one_name_move_on_once_and_a_reader_that_fails_reads_again(live_w
     assert list(reading.unread("a third")) == []
 
 
+def test_who_begins_and_looks_in_one_open_transaction_is_not_taken_for_another_server_s(world):
+    """Its own number may be beyond all that any look sees as coming, until it or a later one has ended."""
+    reading.begin_now("a fourth")
+
+    assert list(reading.unread("a fourth")) == []
+
+
 @live
 def test_rows_of_another_server_are_settled_in_before_anything_is_read(live_world):
     """A restore into a server that has counted fewer transactions: nothing is lost, nothing is read twice."""
