@@ -134,22 +134,34 @@ def change(principal: Principal, webhook_id: UUID, wanted: Wanted) -> WebhookEnd
 
     Header values that nobody is shown again stay with the server they were given for: for another one they are given anew.
     """
-    return store_change(principal, webhook_id, checked_change(principal, webhook_id, wanted))
+    return store_change(principal, webhook_id, *checked_change(principal, webhook_id, wanted))
 
 
-def checked_change(principal: Principal, webhook_id: UUID, wanted: Wanted) -> dict[str, Any]:
-    """The columns that change() would write. Asks DNS, so no transaction may be open."""
+Judged = tuple[str, dict[str, str]]  # the address and the headers that a change was checked against
+
+
+def checked_change(principal: Principal, webhook_id: UUID, wanted: Wanted) -> tuple[dict[str, Any], Judged]:
+    """The columns that change() would write, and what that was judged by. Asks DNS, so no transaction may be open."""
     before = find(principal, webhook_id)
     is_elsewhere = egress.origin(wanted.url.strip()) != egress.origin(before.url)
     if is_elsewhere and wanted.headers is None and before.custom_headers:
         raise Invalid("Its headers were given for another server. Send `headers` with the new `url`.", param="headers")
-    return wanted.checked(None if is_elsewhere else before.custom_headers)
+    return wanted.checked(None if is_elsewhere else before.custom_headers), (
+        before.url,
+        custom_headers.opened(before.custom_headers),
+    )
 
 
-def store_change(principal: Principal, webhook_id: UUID, fields: Mapping[str, Any]) -> WebhookEndpoint:
-    """change() by what was checked before."""
+def store_change(principal: Principal, webhook_id: UUID, fields: Mapping[str, Any], judged: Judged) -> WebhookEndpoint:
+    """change() by what was checked before. Raises Conflict where somebody has led it elsewhere since, or given it headers."""
     with scope(principal):
         row = locked(principal, webhook_id)
+        if (row.url, custom_headers.opened(row.custom_headers)) != judged:
+            raise Conflict(
+                _("Somebody changed this webhook at the same moment. Look at it, and try again."), retry_after=1
+            )
+        if fields.get("url", row.url) != row.url:
+            row.failing_since = None  # that was another server
         changes = {
             name: [getattr(row, name), value]
             for name, value in fields.items()

@@ -95,12 +95,13 @@ set total_deliveries = w.total_deliveries + o.arrived + o.failed,
     successful_deliveries = w.successful_deliveries + o.arrived, failed_deliveries = w.failed_deliveries + o.failed,
     failing_since = case when o.arrived > 0 then null else coalesce(w.failing_since, now()) end,
     last_delivered_at = case when o.arrived > 0 then now() else w.last_delivered_at end,
-    off_because = case when o.is_gone then 'gone' when w.failing_since < now() - %(given_up)s::interval and o.arrived = 0
+    off_because = case when o.is_gone then 'gone'
+                       when w.failing_since < now() - %(given_up)s::interval and o.arrived = 0 and o.is_stubborn
                        then 'failing' else w.off_because end,
     is_active = w.is_active and not o.is_gone
-                and not (w.failing_since < now() - %(given_up)s::interval and o.arrived = 0) is true
+                and not (w.failing_since < now() - %(given_up)s::interval and o.arrived = 0 and o.is_stubborn) is true
 from (select o.*, b.is_active as was_active from jsonb_to_recordset(%(counts)s::jsonb) as o(
-    id uuid, arrived int, failed int, is_gone boolean
+    id uuid, arrived int, failed int, is_gone boolean, is_stubborn boolean
 ) join events_webhookendpoint b on b.id = o.id order by b.id for update of b) o
 where w.id = o.id
 returning w.id, o.was_active and not w.is_active as was_switched_off
@@ -146,9 +147,12 @@ def _row(one: Outcome, now: datetime) -> dict[str, Any]:
 def _counts(outcomes: Iterable[Outcome], written: dict[UUID, str]) -> list[dict[str, Any]]:
     counts: dict[UUID, dict[str, Any]] = {}
     for one in outcomes:
-        count = counts.setdefault(one.endpoint.pk, {"id": one.endpoint.pk, "arrived": 0, "failed": 0, "is_gone": False})
+        none_yet = {"arrived": 0, "failed": 0, "is_gone": False, "is_stubborn": False}
+        count = counts.setdefault(one.endpoint.pk, {"id": one.endpoint.pk, **none_yet})
         count["arrived"] += one.has_arrived
         count["failed"] += written[one.delivery.pk] == Status.FAILED
+        # An endpoint of which nobody has heard for days is not given up at the first try of the next event.
+        count["is_stubborn"] |= one.delivery.attempt_count > 1 or written[one.delivery.pk] == Status.FAILED
         count["is_gone"] |= one.answer is not None and one.answer.status == GONE
     return list(counts.values())
 

@@ -37,7 +37,7 @@ def one(principal: Principal, delivery_id: UUID) -> WebhookDelivery:
         if row is None:
             raise NotFound(_("This delivery is not here (any more)."))
         if not _again(principal, row.webhook_id, OVER, one=delivery_id):
-            raise Conflict(_("This delivery is on its way already."))
+            raise Conflict(_("This delivery is on its way already."), retry_after=5)
         row.refresh_from_db()
     return row
 

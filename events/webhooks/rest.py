@@ -184,22 +184,24 @@ class OneWebhook(OfWebhooks):
         """Change a webhook, or switch it on or off"""
         who, asked = request.principal, dict(self.asked)
         is_active = asked.pop("is_active", None)
-        fields = self.checked(request, webhook_id, asked) if asked else {}
+        checked = self.checked(request, webhook_id, asked) if asked else None
 
         def change() -> WebhookEndpoint:
-            row = endpoints.store_change(who, webhook_id, fields) if fields else endpoints.find(who, webhook_id)
+            row = endpoints.store_change(who, webhook_id, *checked) if checked else endpoints.find(who, webhook_id)
             return row if is_active is None else endpoints.switch(who, webhook_id, on=is_active)
 
         with scope(who):
             return self.do(request, {"webhook_id": webhook_id}, change)
 
-    def checked(self, request: BrandRequest, webhook_id: UUID, asked: Mapping[str, Any]) -> dict[str, Any]:
+    def checked(
+        self, request: BrandRequest, webhook_id: UUID, asked: Mapping[str, Any]
+    ) -> tuple[dict[str, Any], endpoints.Judged]:
         """The columns to write: what was not asked for is left as somebody else may be making it."""
         row = endpoints.find(request.principal, webhook_id)
         names = ("name", "url", "events", "retry_failed", "max_retries")
         wanted = endpoints.Wanted(**{**{name: getattr(row, name) for name in names}, **asked})
-        fields = endpoints.checked_change(request.principal, webhook_id, wanted)
-        return {name: fields[name] for name in fields if name in asked or name == "custom_headers"}
+        fields, judged = endpoints.checked_change(request.principal, webhook_id, wanted)
+        return {name: fields[name] for name in fields if name in asked or name == "custom_headers"}, judged
 
     @operation("deleteWebhook", MANAGE, tagged=True, **OF_BRAND)
     def delete(self, request: BrandRequest, webhook_id: UUID) -> None:

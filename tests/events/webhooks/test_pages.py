@@ -11,7 +11,7 @@ from events.models import Activity, Event, WebhookDelivery, WebhookEndpoint
 from events.webhooks import custom_headers, endpoints, outcomes, queueing, schedule, signing
 from lib import clock, egress
 from lib.db import SERVICE, Principal, scope
-from lib.errors import Invalid
+from lib.errors import Conflict, Invalid
 from lib.ids import uuid7
 from lib.keyring import KeyRing
 from lib.secret import Secret
@@ -276,3 +276,17 @@ def test_a_brand_has_fifty_at_most(browser, world):
 
     assert "at most 50 webhooks" in browser.post("/manage/webhooks/make/", FORM).content.decode()
     assert "as many webhooks as a brand can have" in browser.get("/manage/webhooks/").content.decode()
+
+
+def test_headers_stay_with_their_server_though_two_change_a_webhook_at_once(browser, world):
+    """A-16: what was checked before somebody led it elsewhere is not stored behind them."""
+    alice = Principal("app_brand", world.act.pk, world.alice.pk)
+    wanted = {"name": "A", "events": ["*"], "retry_failed": True, "max_retries": 9}
+    hook, _ = endpoints.make(alice, endpoints.Wanted(url=FORM["url"], headers="X-Key: canary-7654321", **wanted))
+    kept = endpoints.checked_change(alice, hook.pk, endpoints.Wanted(url=FORM["url"], headers="X-Key: ••••", **wanted))
+    endpoints.change(alice, hook.pk, endpoints.Wanted(url="https://other.example/x", headers="", **wanted))
+
+    with pytest.raises(Conflict):
+        endpoints.store_change(alice, hook.pk, *kept)
+
+    assert (only_hook().url, custom_headers.opened(only_hook().custom_headers)) == ("https://other.example/x", {})

@@ -284,6 +284,10 @@ def test_an_endpoint_that_takes_nothing_for_five_days_is_switched_off(receiver, 
     happen(alice.brand_id, times=2)
 
     with sender():
+        until(lambda: all(one.attempts for one in deliveries()))
+        assert row(hooked).is_active, "what happens now is tried again first"
+        with scope(SERVICE):
+            WebhookDelivery.objects.update(next_retry_at=clock.now())
         until(lambda: not row(hooked).is_active)
         until(lambda: all(one.status == Status.CANCELLED for one in deliveries()))
 
