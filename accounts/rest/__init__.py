@@ -27,7 +27,7 @@ from accounts.rest.fields import Query, ShownOnce, Strict, first_problem
 from accounts.rest.schema import Description
 from lib import strict_json
 from lib.db import Role, scope
-from lib.errors import DomainError, Invalid, WrongMethod
+from lib.errors import DomainError, Forbidden, Invalid, WrongMethod
 
 Answer = serializers.BaseSerializer[Any]
 Handler = TypeVar("Handler", bound=Callable[..., Any])
@@ -147,6 +147,8 @@ class Api(APIView):
         asking = cast(BrandRequest, request)
         ask = access.key_caller if spec.keys_only else access.caller
         asking.principal = who = ask(request, *spec.needed)
+        if spec.keys_only and who.key_id is None:
+            raise Forbidden("This is for API keys: send one that has the scope, instead of an app's token.")
         is_proved = not spec.confirmed or who.key_id is not None or confirming.is_proved(request)
         if spec.role:
             asking.principal = who = replace(who, role=spec.role)

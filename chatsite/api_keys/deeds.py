@@ -94,7 +94,10 @@ def change(request: BrandRequest, key_id: UUID, wanted: Mapping[str, Any]) -> Ap
     """`wanted` by column, as keys.change() takes it. Raises what that does, and BeyondKey."""
     by = _asking_key(request.principal)
     key = _to_change(request.principal, key_id, _("Only its own person changes this key. You can revoke it."))
+    _refuse_beyond(request.principal, by, key)
     _refuse_unfit(wanted.get("allowed_models", ()), wanted.get("expires_at"))
+    if key.user_id != request.principal.owner_id:
+        _refuse_wider(key, wanted)
     changed = keys.change(key, User(pk=request.principal.owner_id), wanted)
     _refuse_beyond(request.principal, by, key)
     if changed:
@@ -171,6 +174,22 @@ def _to_change(principal: Principal, key_id: UUID, refusal: str) -> ApiKey:
     if not key.is_brands and key.user_id != principal.owner_id:
         raise NotFound(refusal)
     return key
+
+
+def _refuse_wider(key: ApiKey, wanted: Mapping[str, Any]) -> None:
+    """A key acts as its own person, so nobody else gives it more to do, more models or more time."""
+    had, models = set(key.allowed_models), set(wanted.get("allowed_models", key.allowed_models))  # none = all
+    ends_at = wanted.get("expires_at", key.expires_at)
+    is_wider = {
+        "scopes": not set(wanted.get("scopes", ())) <= set(key.scopes),
+        "allowed_models": had and (not models or not models <= had),
+        "expires_at": key.expires_at and (ends_at is None or ends_at > key.expires_at),
+    }
+    if names := [name for name, wider in is_wider.items() if wider]:
+        raise Forbidden(
+            _("This key acts as the person who made it, and only they let it do more. Renew it, and it is yours."),
+            param=names[0],
+        )
 
 
 def _refuse_unfit(models: Collection[str], expires_at: datetime | None) -> None:

@@ -30,6 +30,7 @@ MINE, CHANGE = "/settings/api-keys/", "/settings/api-keys/change/"
 OF_BRAND, CHANGE_OF_BRAND = "/manage/api-keys/", "/manage/api-keys/change/"
 TEXT = re.compile(r"sk_[0-9a-f]{12}_[A-Za-z0-9_-]{43}")
 NOWHERE = "redis://127.0.0.1:1/0"
+pytestmark = pytest.mark.xdist_group("calls of keys")  # these are noted in one place of the Redis that all workers have
 
 
 @pytest.fixture(autouse=True)

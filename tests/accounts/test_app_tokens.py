@@ -79,6 +79,16 @@ def test_an_app_signs_in_asks_refreshes_and_signs_out(app, world):
     assert app.ask().status_code == bearer(first).status_code == 401
 
 
+def test_what_is_for_keys_only_is_not_for_an_app(app):
+    """docs/doors.md: what is recorded says that an assistant said it, so it takes a key that was made for it."""
+    app.sign_in()
+    headers = {"host": "act.localhost", "authorization": f"Bearer {app.meta['access_token']}"}
+
+    for path in ("conversations", "track"):
+        refused = Client(headers=headers).post(f"/api/v1/{path}", {}, "application/json")
+        assert (refused.status_code, refused.json()["code"]) == (403, "forbidden"), path
+
+
 def test_the_plan_bounds_an_app_like_everything_else_of_its_person(app, world):
     with scope(SERVICE):
         Membership.objects.filter(brand=world.act, user=world.bob).update(rate_limit_per_minute=1)

@@ -21,6 +21,7 @@ from tests.accounts.test_app_tokens import App
 
 TEXT = re.compile(r"sk_[0-9a-f]{12}_[A-Za-z0-9_-]{43}")
 WANTED = {"name": "Nightly", "scopes": ["chat"], "rate_limit_per_minute": 5, "rate_limit_per_day": 50}
+pytestmark = pytest.mark.xdist_group("calls of keys")  # these are noted in one place of the Redis that all workers have
 
 
 @pytest.fixture(autouse=True)
@@ -249,6 +250,37 @@ def test_admins_and_their_keys_see_all_keys_of_the_brand_and_nobody_elses(world)
         assert "was revoked" in Notification.objects.get(owner_id=world.bob.pk).title
         Membership.objects.filter(brand=world.act, user=world.alice).update(role="member")
     assert program("GET", here).status_code == 401
+
+
+def test_a_key_of_the_brand_acts_as_its_person_so_no_other_admin_lets_it_do_more(world):
+    """I-10: who reads the program's configuration would read that person's chats with it."""
+    with scope(SERVICE):
+        Membership.objects.filter(brand=world.act, user=world.bob).update(role="admin")
+    ends_at = clock.now() + timedelta(days=9)
+    key, _ = make(world.act, world.bob, "chat", keys.READ, is_brands=True, expires_at=ends_at, models=["demo"])
+    here, alice = f"brands/act/api-keys/{key.pk}", Person("alice")
+
+    wider = [
+        {"scopes": ["chat", keys.READ, keys.OWN]},
+        {"expires_at": str(ends_at + timedelta(1))},
+        {"allowed_models": []},
+    ]
+    for more in wider:
+        refused = alice("PATCH", here, more)
+        assert (refused.status_code, refused.json().get("param")) == (403, next(iter(more))), refused.content
+    assert alice("PATCH", here, {"scopes": ["chat"], "name": "Less"}).json()["scopes"] == ["chat"]
+    assert Person("bob")("PATCH", here, {"scopes": ["chat", keys.READ]}).status_code == 200
+
+
+def test_a_key_changes_none_that_may_do_more_than_it(world):
+    """I-10: also not so that it may do less then."""
+    wide, _ = make(world.act, world.bob, "chat", keys.READ, keys.OWN)
+    _, narrow = make(world.act, world.bob, "chat", keys.OWN)
+
+    refused = Program(narrow)("PATCH", f"api-keys/{wide.pk}", {"scopes": ["chat"], "rate_limit_per_day": 1})
+
+    assert (refused.status_code, refused.json()["code"]) == (403, "beyond_key")
+    assert rows(pk=wide.pk)[0].scopes == sorted(["chat", keys.READ, keys.OWN])
 
 
 def test_a_list_of_many_keys_goes_on_page_by_page_and_old_ones_are_on_none(world):
