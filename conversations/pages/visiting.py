@@ -54,13 +54,16 @@ def begin(request: BrandRequest, question: Question, *, key: str, route: str = "
     cast(Visiting, request).visitor_id = asker.owner_id
     also = anonymous.allow(request.brand, asker.owner_id, visitors.network_of(request))
     with asking(asker):
+        is_written = (
+            question.branch is None and route == "send"
+        )  # else it stands in the chat, or in the form that edits it
         try:
             begun = beginning.begin(asker, request.brand, question, key=key, route=route, also=also)
         except AnonymousLimit:
-            if question.branch is None:  # else it stands in the chat already, or in the form that edits it
+            if is_written:
                 pending.keep(asker, question)
             raise
-        if question.branch is None:
+        if is_written:
             pending.drop(asker, question.conversation_id)
     return begun
 

@@ -5,6 +5,7 @@ import { Outbox, uuid } from "./outbox.js";
 
 const words = JSON.parse(document.getElementById("words").textContent);
 const finePointer = matchMedia("(pointer: fine)");
+const PENDING = "pending:"; // begins the key of what waits on the server since before its author had an account
 const WARN_S = 120, MOST_TIMER_MS = 2 ** 31 - 1;
 const byId = (id) => document.getElementById(id);
 
@@ -23,7 +24,7 @@ customElements.define("chat-composer", class extends HTMLElement {
     this.path = location.pathname; // a chat that began here has pushed its own: the way back is another page
     addEventListener("popstate", () => location.pathname === this.path || location.reload());
 
-    this.text.value ||= this.outbox.draft;
+    this.text.value = this.drafted();
     for (const item of this.outbox.items) this.park(item, item.why);
     if (finePointer.matches && !document.querySelector(".msg")) this.text.focus();
     this.drawButtons();
@@ -33,6 +34,18 @@ customElements.define("chat-composer", class extends HTMLElement {
     if (warnIn < MOST_TIMER_MS) setTimeout(() => this.signIn((page) => page.warn(this)), Math.max(0, warnIn));
   }
 
+  // What the server gave, or what was made of it here, if it is a message that waits there; else what was written here last.
+  // What somebody wrote without an account comes with them.
+  drafted() {
+    const given = this.text.value, visitors = new Outbox("", this.chat);
+    const isEdited = this.waits ? this.outbox.read("of") === this.key : document.querySelector("sign-up-offer[data-text]");
+    if (given && !isEdited) return given;
+    if (this.dataset.owner && !this.outbox.draft && !given) [this.outbox.draft, visitors.draft] = [visitors.draft, ""];
+    return this.outbox.draft || given;
+  }
+
+  get key() { return this.form.elements.idempotency_key.value; }
+  get waits() { return this.key.startsWith(PENDING); }
   get form() { return this.querySelector("form"); } // it is replaced when a chat begins
   get text() { return this.form.elements.text; }
   get chat() { return this.form.dataset.chat; }
@@ -56,6 +69,7 @@ customElements.define("chat-composer", class extends HTMLElement {
   typed(event) {
     if (event.target !== this.text) return this.drawTuned();
     this.outbox.draft = this.text.value;
+    this.outbox.write("of", this.waits ? this.key : "");
     if (this.text.value.startsWith("/") || this.menu) this.starters((list) => list.typed(this));
   }
 
@@ -123,6 +137,7 @@ customElements.define("chat-composer", class extends HTMLElement {
     }
     outbox.take(item.key);
     this.giveBack(item);
+    if (item.key.startsWith(PENDING)) this.form.elements.idempotency_key.value = item.key; // it waits there still
     bubble.remove();
     if (said) await htmx.swap({ text: html, target: byId("thread"), sourceElement: form, swap: "none" });
     else this.tell(words.refused);
@@ -149,6 +164,7 @@ customElements.define("chat-composer", class extends HTMLElement {
     this.path = location.pathname;
     if (waiting && outbox.chat !== this.chat) [outbox.items, this.outbox.items] = [[], waiting];
     this.text.value ||= draft; // what was typed meanwhile
+    outbox.draft = "";
     this.outbox.draft = this.text.value;
     byId("composer-price").dataset.plan ||= price; // of a new chat it is named with the end of its first answer
     this.drawPrice();

@@ -40,6 +40,7 @@ async function look() {
   if (page.title) document.title = page.title;
   const [here, there] = [document.getElementById("thread"), page.getElementById("thread")];
   if (!there || signs(here) === signs(there)) return;
+  if (here.querySelector("textarea")) return void (isOwed = true); // somebody edits a question, or corrects an answer
   const waiting = [...here.querySelectorAll(".is-pending")], focused = document.activeElement?.closest(".msg")?.id;
   here.replaceChildren(...document.importNode(there, true).children, ...waiting);
   if (focused) document.getElementById(focused)?.focus({ preventScroll: true });

@@ -1,29 +1,28 @@
 // sign-up.js: <sign-up-offer> shows its dialog in front of the page when a limit was met, and again when a link asks for it.
-// What was written is on the server by then; the draft in the browser goes when the account is made, or it would be sent twice.
+// What was written is on the server by then (`data-text`), so the browser's draft of the same words goes: it would be sent twice.
+import { Outbox } from "./outbox.js";
+
+const form = () => document.getElementById("composer-form");
+
 customElements.define("sign-up-offer", class extends HTMLElement {
   connectedCallback() {
     const dialog = this.querySelector("dialog");
     if (dialog?.open) this.show(dialog);
-    this.addEventListener("submit", (event) => event.submitter?.formMethod !== "dialog" && this.forgetDraft());
-    this.addEventListener("click", (event) => event.target.closest("a") && this.forgetDraft());
+    const outbox = new Outbox("", form()?.dataset.chat);
+    if (this.dataset.text && outbox.draft.trim() === this.dataset.text.trim()) outbox.draft = "";
   }
 
   show(dialog) {
     dialog.close(); // without JavaScript it is open beside the page; here it stands in front of it
     dialog.showModal();
   }
-
-  forgetDraft() {
-    const chat = document.getElementById("composer-form")?.dataset.chat;
-    try {
-      localStorage.removeItem(`draft::${chat}`); // as outbox.js names it for somebody without an account
-    } catch {} // storage can be forbidden
-  }
 });
 
 document.addEventListener("click", (event) => {
-  const dialog = document.querySelector("sign-up-offer dialog");
+  const offer = document.querySelector("sign-up-offer"), dialog = offer?.querySelector("dialog");
   if (!event.target.closest("[data-sign-up]") || !dialog) return;
   event.preventDefault();
-  dialog.showModal();
+  const text = form().elements.text.value.trim();
+  if (text && text !== offer.dataset.text.trim()) form().requestSubmit(); // what was written since has to wait on the server too
+  else dialog.showModal();
 });

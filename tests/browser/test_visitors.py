@@ -113,3 +113,39 @@ def test_with_the_keyboard_alone_and_in_two_tabs_nothing_is_sent_twice_or_lost(s
     second.ask_and_read(second.box.input_value())
 
     assert [questions(brand, text) for text in ("One?", "Two?", "From the second tab?")] == [1, 1, 1]
+
+
+def test_what_is_written_after_the_limit_was_met_is_what_waits_and_comes_along(site, visitors):
+    """S4: pressing "Not now" and writing on loses nothing, nor does signing in with words that were never sent."""
+    brand = brand_of(site, anonymous_allowance=1)
+    gail = visitors.open(brand=brand)
+    gail.ask_and_read("One?", "words")
+    gail.box.fill("How warm is it?")
+    gail.send_button.click()
+    dialog = gail.page.get_by_role("dialog")
+    expect(dialog).to_contain_text("How warm is it?")
+    gail.page.keyboard.press("Escape")
+    gail.box.fill("How warm is it? It is for a baby.")
+    gail.page.reload()
+    expect(gail.box).to_have_value("How warm is it? It is for a baby.")
+
+    gail.page.locator("#composer-note [data-sign-up]").click()
+
+    expect(dialog).to_contain_text("It is for a baby.")
+    dialog.get_by_label("Email").fill("gail@visitors.example.com")
+    dialog.get_by_label("Password").fill("a-long-password")
+    dialog.get_by_role("button", name="Create account and get the answer").click()
+    gail.page.wait_for_url(CHAT)
+    expect(gail.questions.last).to_contain_text("It is for a baby.")
+    expect(gail.answer).to_have_attribute("data-status", "done", timeout=15_000)
+    gail.go("/c/")
+    expect(gail.box).to_have_value("")
+
+    hank = visitors.open(brand=brand)
+    hank.box.fill("Written before there was an account.")
+    hank.go("/account/signup/")
+    hank.page.get_by_label("Email").fill("hank@visitors.example.com")
+    hank.page.get_by_label("Password", exact=True).fill("a-long-password")
+    hank.page.locator("main form button.btn--primary").first.click()
+    hank.page.wait_for_url("**/c/")
+    expect(hank.box).to_have_value("Written before there was an account.")
