@@ -4,7 +4,7 @@
 const AT_END_PX = 8, SCROLLED_UP_PX = 240;
 const transcript = document.getElementById("transcript"), button = document.getElementById("to-end");
 const left = -transcript.scrollTop;
-let isAtEnd = left < AT_END_PX;
+let isAtEnd = left < AT_END_PX && !location.hash; // the browser is about to go to what the address names
 
 export function toEnd() {
   isAtEnd = true;
@@ -15,6 +15,10 @@ function below() {
   return transcript.scrollHeight - transcript.clientHeight - transcript.scrollTop;
 }
 
+function draw() {
+  button.hidden = below() < SCROLLED_UP_PX;
+}
+
 transcript.classList.add("is-forward");
 transcript.scrollTop = transcript.scrollHeight - transcript.clientHeight - left;
 let last = transcript.scrollTop;
@@ -22,9 +26,13 @@ transcript.addEventListener("scroll", () => {
   if (below() < AT_END_PX) isAtEnd = true;
   else if (transcript.scrollTop < last) isAtEnd = false; // that it has grown below is no wish of the reader's
   last = transcript.scrollTop;
-  button.hidden = below() < SCROLLED_UP_PX;
+  draw();
 }, { passive: true });
-const grown = new ResizeObserver(() => isAtEnd && toEnd());
+const grown = new ResizeObserver(() => {
+  isAtEnd ||= below() < AT_END_PX;
+  if (isAtEnd) toEnd();
+  draw();
+});
 for (const box of [transcript, transcript.firstElementChild]) grown.observe(box);
 button.addEventListener("click", () => {
   toEnd();

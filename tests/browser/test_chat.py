@@ -282,6 +282,11 @@ def test_the_end_stays_in_view_and_a_reader_who_scrolled_up_is_not_dragged_down(
     assert view.evaluate(below) < 2
     member.page.reload()
     assert view.evaluate(below) < 2, "it comes with its end in view, too"
+    oldest = member.page.locator(".msg").first.get_attribute("id")
+    member.go(f"{member.path}?message={oldest.removeprefix('message-')}#{oldest}")
+    member.page.wait_for_timeout(300)
+    expect(member.page.locator(f"#{oldest}")).to_be_in_viewport()
+    expect(member.page.get_by_role("button", name="Latest")).to_be_visible()
 
 
 def test_without_javascript_the_answer_is_there_after_a_refresh(site, visitors):
