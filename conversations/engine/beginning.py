@@ -137,11 +137,12 @@ def begin(
             refusals.tell(brand, principal.owner_id, error)
         if "one after the other" in told:
             raise Conflict(
-                _("Something else was asked in this chat at the same moment. Look at it, and send again.")
+                _("Something else was asked in this chat at the same moment. Look at it, and send again."),
+                retry_after=1,
             ) from error
         if "one_running_turn" in told:
             raise StillAnswering(
-                _("An answer is still being written in this chat. Wait for it, or stop it first.")
+                _("An answer is still being written in this chat. Wait for it, or stop it first."), retry_after=2
             ) from error
         raise
     return ready

@@ -193,7 +193,7 @@ def _require_branch(question: Question, loaded: Any) -> None:
     if loaded.beside is None or loaded.role != ("assistant" if _of_answer(question) else "user"):
         raise NotFound(_("This message is not here (any more)."))
     if loaded.status == "pending":
-        raise StillAnswering(_("This answer is still being written. Wait for it, or stop it first."))
+        raise StillAnswering(_("This answer is still being written. Wait for it, or stop it first."), retry_after=2)
     if question.branch.way == Branch.ON and (loaded.is_deleted or not loaded.content):
         raise Conflict(_("There is nothing here to go on from. Ask for another answer instead."))
     if _of_answer(question) and (not loaded.history or loaded.history[-1]["is_deleted"]):
