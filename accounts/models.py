@@ -248,6 +248,8 @@ class ApiKey(BrandOwned):
     last_used_at = models.DateTimeField(null=True, blank=True)
     folded_as = models.UUIDField(null=True, blank=True, editable=False)  # the batch that was added last
     expires_at = models.DateTimeField(null=True, blank=True)
+    # Made for a day at most, to try something: nobody looks for it later. One that was ended early is not.
+    is_short_lived = models.BooleanField(default=False, db_default=False, editable=False)
     revoked_at = models.DateTimeField(null=True, blank=True)
 
     class Meta:

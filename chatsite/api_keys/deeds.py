@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from django.db.models import F, Q, QuerySet
+from django.db.models import Q, QuerySet
 from django.urls import reverse
 from django.utils.translation import gettext as _
 
@@ -159,9 +159,8 @@ def shown(principal: Principal) -> "QuerySet[ApiKey]":
     """Those that work, and what ended of late, but for keys that were made for a day at most."""
     now = clock.now()
     in_force = Q(is_active=True) & (Q(expires_at=None) | Q(expires_at__gt=now))
-    is_short = Q(expires_at__isnull=False, expires_at__lte=F("created_at") + keys.SHORT)
     ended = Q(revoked_at__gt=now - SHOWN_FOR) | Q(is_active=True, expires_at__gt=now - SHOWN_FOR)
-    return visible(principal).filter(in_force | (ended & ~is_short))
+    return visible(principal).filter(in_force | (ended & Q(is_short_lived=False)))
 
 
 def visible(principal: Principal) -> "QuerySet[ApiKey]":

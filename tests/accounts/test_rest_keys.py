@@ -283,6 +283,19 @@ def test_a_key_changes_none_that_may_do_more_than_it(world):
     assert rows(pk=wide.pk)[0].scopes == sorted(["chat", keys.READ, keys.OWN])
 
 
+def test_a_key_that_was_ended_on_its_first_day_stays_in_the_books(world):
+    """docs/api-keys.md: whoever looks into a leak finds it in the list of ended keys for 30 days."""
+    key, _ = make(world.act, world.bob, "chat")
+    bob = Person("bob")
+
+    assert bob("POST", f"api-keys/{key.pk}/rotate", {"overlap": "now"}).status_code == 201
+
+    with scope(SERVICE):
+        ApiKey.objects.filter(pk=key.pk).update(expires_at=clock.now() - timedelta(days=3))
+    assert forget_short_lived_keys() == 0
+    assert str(key.pk) in {row["id"] for row in bob("GET", "api-keys").json()}
+
+
 def test_a_list_of_many_keys_goes_on_page_by_page_and_old_ones_are_on_none(world):
     """F-12. What was made for an hour is gone from lists when it ended, and from the books a day later."""
     made = [make(world.act, world.bob, "chat")[0] for _ in range(5)]
