@@ -129,11 +129,11 @@ customElements.define("chat-composer", class extends HTMLElement {
     if (answer.status >= 500 || [409, 429].includes(answer.status)) {
       return this.wait({ ...item, isRefused: [429, 503].includes(answer.status) }, said?.textContent ?? words.refused);
     }
-    if (answer.status === 403 && !item.isSecond) return this.signIn(async (page) => (await page.renew(this)) ? this.send({ ...item, isSecond: true }) : page.ask(this, item));
+    if (answer.status === 403 && !item.isSecond) return this.reenter(answer, () => this.send({ ...item, isSecond: true }));
     if (answer.status === 401) {
       this.mark(bubble, words.session_over);
       outbox.put(item);
-      return this.signIn((page) => page.ask(this, item));
+      return this.reenter(answer, () => this.send(item));
     }
     outbox.take(item.key);
     this.giveBack(item);
@@ -264,6 +264,11 @@ customElements.define("chat-composer", class extends HTMLElement {
   async starters(work) { work(await import("./later/starters.js")); }
 
   async signIn(work) { work(await import("./later/session.js")); }
+
+  // What was refused because the session is over, or only its token, is done again when somebody has signed in over the page.
+  reenter({ status }, again) {
+    return this.signIn(async (page) => (status === 403 && (await page.renew(this)) ? again() : page.ask(this, again)));
+  }
 
   resetOptions() {
     for (const field of this.querySelectorAll("#chat-options .input")) field.value = "";

@@ -51,15 +51,21 @@ document.addEventListener("keydown", (event) => {
   [...document.querySelectorAll("[data-edit]")].at(-1)?.click();
 });
 
-async function change(address, request, button) {
+async function change(address, request, button, isSecond = false) {
   if (isBusy) return; // a second press; the server would do it once as well
   isBusy = true;
   const place = placeOf(button);
   const headers = { "HX-Request": "true", Accept: "application/json, text/html" };
   const answer = await fetch(address, { ...request, headers }).catch(() => null);
   const told = await answer?.text().catch(() => null);
+  const composer = document.querySelector("chat-composer");
   if (answer?.ok && told) await show(told, place);
-  else await explain(told);
+  else if (composer && !isSecond && [401, 403].includes(answer?.status)) {
+    composer.reenter(answer, () => {
+      request.body?.set("csrfmiddlewaretoken", composer.token.value);
+      change(address, request, button, true);
+    });
+  } else await explain(told);
   isBusy = false;
 }
 

@@ -182,6 +182,34 @@ def test_a_session_that_ended_in_another_tab_is_begun_anew_over_the_page_and_the
     assert len(rows.of(person)) == 1
 
 
+def test_an_edit_outlives_the_end_of_the_session_and_another_tab_s_answer(site, visitors, member):
+    """UX "Session over": the text is nowhere else."""
+    person = next(one for one in visitors.people if one.cookies)
+    member.ask_and_read("As it was.", "echo")
+    member.page.get_by_role("link", name="Edit question").click()
+    edit = member.page.locator("form.edit textarea")
+    edit.fill("As it should be.")
+    second = visitors.beside(member, member.path)
+    second.ask_and_read("Meanwhile.", "echo")
+    member.page.bring_to_front()
+    member.page.wait_for_timeout(500)
+    expect(edit).to_have_value("As it should be.")
+    second.page.get_by_role("button", name=re.compile("^P")).last.click()
+    second.page.get_by_role("button", name="Sign out").click()
+    second.page.wait_for_url("**/")
+
+    member.page.bring_to_front()
+    edit.press("Control+Enter")
+    sheet = member.page.get_by_role("dialog", name="Your session")
+    sheet.get_by_label("Email").fill(person.user.email)
+    sheet.get_by_label("Password").fill(factories.PASSWORD)
+    sheet.get_by_role("button", name="Sign in").click()
+
+    expect(sheet).to_be_hidden()
+    expect(member.questions.first).to_contain_text("As it should be.")
+    expect(member.answer).to_have_attribute("data-status", "done", timeout=15_000)
+
+
 def test_text_that_is_too_long_is_refused_in_words(member):
     text = "many words " * 9_100 + "end"
     member.box.fill(text)

@@ -20,7 +20,7 @@ export async function renew(composer) {
   return Boolean(answer) && take(composer, answer, parse(await answer.text()));
 }
 
-export function ask(composer, item) {
+export function ask(composer, act) {
   const login = new URL(composer.dataset.signIn, location.href);
   login.searchParams.set("next", location.pathname);
   draw(words.session_over, "", null);
@@ -31,10 +31,10 @@ export function ask(composer, item) {
     const page = answer && parse(await answer.text());
     if (page && take(composer, answer, page)) {
       sheet.close();
-      return item && composer.send(item);
+      return act?.();
     }
     const form = page?.querySelector("main form[method=post]:not([action*=logout])");
-    if (!form) return draw(words.not_sent, words.try_now, () => ask(composer, item));
+    if (!form) return draw(words.not_sent, words.try_now, () => ask(composer, act));
     const action = new URL(form.getAttribute("action") || answer.url, answer.url);
     if (action.origin !== location.origin) return;
     body.replaceChildren(document.importNode(form, true));
