@@ -26,11 +26,10 @@ from conversations.chats.keeping import Done
 from conversations.chats.listing import Wanted
 from conversations.models import Conversation
 from lib import dates
-from lib.db import Principal
+from lib.db import NOBODY, Principal
 from lib.errors import Invalid, NotFound
 from providers.offers import known
 
-NOBODY = UUID(int=0)
 SHOWS = ("active", "archived", "bin")
 KEPT_IN_ADDRESS = ("show", "sort", "order", "model", "agent", "since", "until", "after")
 
