@@ -1,12 +1,10 @@
 """Whom the reaper takes for dead, and what happens when it meets somebody who only slept."""
 
 import threading
-import time
 from contextlib import contextmanager
 from datetime import timedelta
 
 import pytest
-from django.db import connections
 from django.db.models import F
 from django.utils import timezone
 
@@ -20,6 +18,7 @@ from providers import offers
 from quotas import ledger
 from quotas.models import Bucket, Hold
 from tests import factories
+from tests.lib.locks import wait_for_a_lock
 from tests.quotas.proofs import ask, entitle, numbers, prove
 
 
@@ -59,18 +58,6 @@ def locked(rows):
     with scope(SERVICE):
         assert list(rows.select_for_update())
         yield
-
-
-def wait_for_a_lock(kind):
-    """Until some session waits for one: an advisory lock, or the transaction that has a row."""
-    asked = "select count(*) from pg_locks where not granted and locktype = %s"
-    for _ in range(200):
-        with connections["owner"].cursor() as cursor:
-            cursor.execute(asked, [kind])
-            if cursor.fetchone()[0]:
-                return
-        time.sleep(0.02)
-    pytest.fail(f"nobody waits for a lock of kind {kind}")
 
 
 def held(reservation):

@@ -19,6 +19,7 @@ from lib import clock
 from lib.db import SERVICE, scope
 from lib.errors import NotFound
 from tests.factories import make_conversation, make_member, make_user, member
+from tests.lib.locks import wait_for_a_lock
 from tests.quotas.proofs import prove
 
 DAY = timedelta(days=1)
@@ -223,19 +224,9 @@ def test_a_message_or_a_pin_that_comes_while_the_sweep_deletes_wins(live_world):
         Conversation.objects.filter(pk=pinned.pk).update(pinned_at=clock.now())
         other = Thread(target=sweep)
         other.start()
-        wait_for_lock()
+        wait_for_a_lock()
     other.join()
 
     assert swept == [{"act": {"retention": 1}}]
     assert left() == {spoken.pk, pinned.pk}
     prove(None)
-
-
-def wait_for_lock():
-    """Until the sweep stands before the row that this transaction has locked."""
-    for _ in range(1000):
-        with connections["owner"].cursor() as cursor:
-            cursor.execute("select count(*) from pg_locks where not granted")
-            if cursor.fetchone()[0]:
-                return
-    raise AssertionError("the sweep waited for nothing")

@@ -27,6 +27,7 @@ from lib.ids import uuid7
 from tests.events.webhooks.conftest import RING, happen, hook, sender, until
 from tests.factories import make_user
 from tests.figures import tell
+from tests.lib.locks import wait_for_a_lock
 
 EVENTS, KILLS = int(os.environ.get("SOAK_EVENTS", "60")), 5
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(180 + EVENTS)]
@@ -175,21 +176,11 @@ def test_whoever_switches_off_while_outcomes_are_written_down_waits_in_turn(alic
     with ThreadPoolExecutor(1) as sender_of_another, scope(alice):
         endpoints.locked(alice, made.pk)
         written = sender_of_another.submit(write_down)
-        until(somebody_waits)
+        wait_for_a_lock()
         endpoints.cancel_waiting([made.pk])
 
     assert written.result(60) is None
     assert [one.status for one in deliveries()] == [Status.DELIVERED], "it was on the wire"
-
-
-def somebody_waits():
-    """For a lock in this database."""
-    with connections["owner"].cursor() as cursor:
-        cursor.execute(
-            "select count(*) from pg_locks l join pg_stat_activity a using (pid) "
-            "where not l.granted and a.datname = current_database()"
-        )
-        return cursor.fetchone()[0]
 
 
 def test_what_is_deleted_off_or_suspended_is_sent_nothing_any_more(receiver, alice, charlie):
