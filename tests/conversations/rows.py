@@ -12,6 +12,12 @@ def stored(turn_id):
         return turn, Message.objects.filter(pk=turn.message_id).first()
 
 
+def kept(turn_id) -> str:
+    """What a crash would leave of an answer that is being written: its text at the last checkpoint."""
+    with scope(SERVICE):
+        return Turn.objects.get(pk=turn_id).partial
+
+
 def charged(turn_id) -> dict[str, int]:
     """What the asker and the brand were charged for a turn, by meter; each line once."""
     with scope(SERVICE):

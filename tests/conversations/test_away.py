@@ -233,7 +233,7 @@ async def test_nothing_is_lost_when_the_database_is_killed_under_web_and_worker(
         print(f"killed: back after {await all_is_well(browser, site):.1f} s")
         await chats.end()
         asked = await browser.ask("And now?", site.models["long"])
-        await browser.read(asked.turn_id, until=120)
+        await eventually(lambda: db(rows.kept, asked.turn_id), seconds=60)
         web.kill()
 
         async def reaped():

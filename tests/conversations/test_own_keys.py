@@ -278,7 +278,7 @@ async def test_a_process_that_is_killed_in_the_middle_charges_nothing_for_it(sit
     with site.serve() as doomed:
         browser = Browser(http, doomed, holder)
         found = await browser.ask("Hello?", model=site.models["long"])
-        await asyncio.sleep(2.5)
+        await eventually(lambda: db(rows.kept, found.turn_id), seconds=60)
         doomed.kill()
 
     await eventually(lambda: is_reaped(found.turn_id), seconds=60, every=0.5)

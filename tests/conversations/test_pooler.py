@@ -17,7 +17,7 @@ from tests import factories
 from tests.conversations import rows
 from tests.conversations.rows import charged, stored
 from tests.pooler import pooler
-from tests.server import Browser, Seen, copied_database, eventually, said
+from tests.server import Browser, copied_database, eventually, said
 from tests.upstream import PROJECT
 
 pytestmark = pytest.mark.pooler
@@ -115,9 +115,10 @@ async def test_a_web_process_behind_a_pooler_chats_streams_dies_and_is_reaped(si
         await browser.read(stopped.turn_id)
         refused = await browser.ask("", site.models["words"])
         running = await asyncio.gather(*(browser.ask(f"{number}?", site.models["long"]) for number in range(5)))
-        await asyncio.gather(*(browser.read(one.turn_id, Seen(), until=120) for one in running))
         async with browser.get("/c/") as page:
             assert page.status == 200
+        for one in running:
+            await eventually(lambda turn=one.turn_id: db(rows.kept, turn), seconds=60)
         web.kill()
 
     async def all_over():

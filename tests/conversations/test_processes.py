@@ -221,7 +221,7 @@ async def test_a_reader_at_another_process_hears_how_the_answer_of_a_killed_one_
         asked = await Browser(http, web, person).ask("Go on.", site.models["long"])
         seen = Seen()
         reading = asyncio.create_task(there.read(asked.turn_id, seen))
-        await asyncio.sleep(2.5)
+        await eventually(lambda: db(rows.kept, asked.turn_id), seconds=60)
         web.kill()
     await reap_until_over(person)
     async with asyncio.timeout(15):
