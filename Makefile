@@ -28,9 +28,9 @@ soak: venv-dev
 	@exec $(SERVED) $(PYTHON) -m tests.soak $(ARGS)
 
 lock: venv-dev
-	@command -v uv >/dev/null || $(PYTHON) -m pip install --quiet uv
-	@uv=$$(command -v uv || echo .venv/bin/uv); for name in requirements requirements-dev tests/clients/requirements; do \
-	  $$uv pip compile --quiet --universal --generate-hashes --python-version 3.11 $$name.in -o $$name.txt || exit 1; done
+	@$(PYTHON) -m pip install --quiet --require-hashes -r .ci/uv.txt
+	@for name in requirements requirements-dev tests/clients/requirements; do \
+	  .venv/bin/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 $$name.in -o $$name.txt || exit 1; done
 
 messages:  ## take new sentences into the languages, and compile them; needs GNU gettext
 	$(PYTHON) -m django makemessages --all --no-location --no-obsolete --no-wrap $(foreach it,tests .venv var static staticfiles benchmarks,--ignore=$(it))
