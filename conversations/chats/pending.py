@@ -5,15 +5,19 @@ of its id, so that reloads, second tabs and a process that died in between begin
 into the composer of its chat, under the same key.
 """
 
+from dataclasses import asdict
 from datetime import datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 from django.db.models import Q, QuerySet
 from django.db.models.functions import Now
 from django.utils.translation import gettext as _
 
-from conversations.engine.turns import Question
-from conversations.models import PendingMessage
+from conversations.engine import tuning
+from conversations.engine.tuning import Context
+from conversations.engine.turns import Branch, Question
+from conversations.models import Message, PendingMessage
 from events import stream
 from lib import clock
 from lib.db import SERVICE, Principal, opening, scope, send
@@ -73,14 +77,19 @@ def keep(principal: Principal, question: Question) -> PendingMessage:
     with opening(principal, (HERE, {"owner": principal.owner_id})) as (here,):
         if not here:
             raise NotFound(_("Your chats have gone over to your account. Sign in to go on."))
-        _of_chat(principal, question.conversation_id).delete()
+        chat = question.conversation_id
+        if question.branch:
+            edited = Message.objects.filter(pk=question.branch.message_id, owner_id=principal.owner_id)
+            chat = edited.values_list("conversation_id", flat=True).get()
+        _of_chat(principal, chat).delete()
         return PendingMessage.objects.create(
             brand_id=principal.brand_id,
             owner_id=principal.owner_id,
             text=question.text,
-            conversation_id=question.conversation_id,
+            conversation_id=chat,
             provider_id=question.model,
             system_prompt_id=question.prompt_id,
+            asked=_beside(question),
             expires_at=clock.now() + KEPT_FOR,
         )
 
@@ -98,10 +107,13 @@ def lay_aside(principal: Principal, conversation_id: UUID, text: str) -> None:
         )
 
 
-def drop(principal: Principal, conversation_id: UUID | None) -> None:
-    """The visitor asked in this chat after all: nothing waits there any more. In no scope."""
+def drop(principal: Principal, question: Question) -> None:
+    """The visitor asked after all, so what waits in this chat is over; an edit ends only another edit's wait. In no scope."""
     with scope(principal):
-        _of_chat(principal, conversation_id).delete()
+        if question.branch:
+            _of(principal).filter(sent_at=None, asked__edits=str(question.branch.message_id)).delete()
+        else:
+            _of_chat(principal, question.conversation_id).delete()
 
 
 def adopt(brand_id: UUID, visitor_id: UUID, user_id: UUID) -> bool:
@@ -135,12 +147,38 @@ def waiting(principal: Principal, conversation_id: UUID | None) -> PendingMessag
 
 
 def question_of(pending: PendingMessage) -> Question:
+    edited = pending.asked.get("edits")
     return Question(
         text=pending.text,
-        conversation_id=pending.conversation_id,
+        conversation_id=None if edited else pending.conversation_id,
         model=pending.provider_id,
         prompt_id=pending.system_prompt_id,
+        branch=Branch(Branch.EDIT, UUID(edited)) if edited else None,
+        settings=pending.asked.get("settings", {}),
+        own_prompt=pending.asked.get("own_prompt", ""),
+        about=Context(**pending.asked.get("about", {})),
     )
+
+
+def shown(pending: PendingMessage) -> dict[str, Any]:
+    """How the composer of its chat begins."""
+    if pending.conversation_id:
+        return {"draft": pending.text}
+    asked = question_of(pending)
+    given = {**asked.settings, "system_prompt": asked.own_prompt}
+    about = {"about": asked.about} if asked.about else {}
+    return {"draft": pending.text, "tuning": tuning.sent(given), **about}
+
+
+def _beside(question: Question) -> dict[str, Any]:
+    """Of a question what has no column: the message it edits, or what belongs to a chat that is new."""
+    found: dict[str, Any] = {
+        "edits": question.branch and str(question.branch.message_id),
+        "settings": dict(question.settings),
+        "own_prompt": question.own_prompt,
+        "about": question.about and asdict(question.about),
+    }
+    return {name: value for name, value in found.items() if value}
 
 
 def key_of(pending: PendingMessage) -> str:
@@ -155,7 +193,8 @@ def sent(principal: Principal, key: str, conversation_id: UUID | None) -> None:
         return
     with scope(principal):
         unsent = PendingMessage.objects.filter(pk=pending_id, owner_id=principal.owner_id, sent_at=None)
-        unsent.update(sent_at=Now(), text="", conversation_id=conversation_id)
+        unsent.update(sent_at=Now(), text="", asked={}, conversation_id=conversation_id)
+        _return_older(principal, pending_id)
 
 
 def give_back(principal: Principal, pending: PendingMessage, refused: DomainError) -> UUID | None:
@@ -167,7 +206,13 @@ def give_back(principal: Principal, pending: PendingMessage, refused: DomainErro
     with scope(principal):
         unsent = PendingMessage.objects.filter(pk=pending.pk, sent_at=None)
         unsent.update(returned_at=Now(), conversation_id=chat)
+        _return_older(principal, pending.pk)
     return chat
+
+
+def _return_older(principal: Principal, pending_id: UUID) -> None:
+    """What met the limit before it, in other chats, is nothing that anybody waits for: it is a draft from now on."""
+    _of(principal).filter(pk__lt=pending_id, sent_at=None, returned_at=None).update(returned_at=Now())
 
 
 def is_to_send(brand_id: UUID, user_id: UUID) -> bool:

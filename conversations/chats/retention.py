@@ -8,7 +8,7 @@ its brand, the shorter of the two. So another message or another plan moves its 
 | by days (1 or more) | that long after the last message, and then until the next 02:00 in the brand's zone |
 | 0 days | in no list and no search; can be read for 24 hours after the last message |
 | a visitor's without an agent | 24 hours after the last message |
-| in the bin | 30 days, and then until the next 02:00 |
+| in the bin | 30 days, and then until the next 02:00; no longer than outside of it |
 
 Pinned chats are kept whatever the plan says, but for the bin.
 """
@@ -147,6 +147,7 @@ def words(keeping: Keeping, chat: Any) -> str:
     zone = ZoneInfo(keeping.zone)
     if chat.deleted_at:
         gone_at = _next_sweep(chat.deleted_at + timedelta(days=BIN_DAYS), keeping.zone)
+        gone_at = min(gone_at, ends_at(keeping, chat.last_message_at, chat.pinned_at) or gone_at)
         return _("In the bin until %(day)s.") % {"day": _last_day(gone_at, zone)}
     if chat.pinned_at:
         return _("Kept while it is pinned.")

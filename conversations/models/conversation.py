@@ -112,6 +112,9 @@ class PendingMessage(Owned):
     conversation_id = models.UUIDField(null=True)  # of the chat it was written in, and that it was sent to
     provider_id = models.UUIDField(null=True)
     system_prompt_id = models.UUIDField(null=True)
+    asked = models.JSONField(
+        default=dict, db_default=EMPTY
+    )  # `about`, `settings`, `own_prompt`; `edits`, a message's id
     returned_at = models.DateTimeField(null=True)  # it could not be sent: its text is back in the composer
     sent_at = models.DateTimeField(null=True)
     expires_at = models.DateTimeField()

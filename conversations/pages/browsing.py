@@ -322,7 +322,7 @@ def _said(deed: str, count: int) -> str:
             "count": count
         }
     return ngettext(
-        "Moved to the bin, where it stays for 30 days.",
-        "%(count)s chats moved to the bin, where they stay for 30 days.",
+        "Moved to the bin, where it stays for up to 30 days.",
+        "%(count)s chats moved to the bin, where they stay for up to 30 days.",
         count,
     ) % {"count": count}

@@ -150,7 +150,7 @@ def _page(request: BrandRequest, conversation: Any) -> dict[str, Any]:
 def _waiting(principal: Principal, conversation: Any) -> dict[str, Any]:
     """What was written before signing up and could not be sent: it is back in the composer, and goes once still."""
     waiting = pending.waiting(principal, conversation and conversation.pk)
-    return {"draft": waiting.text, "idempotency_key": pending.key_of(waiting)} if waiting else {}
+    return pending.shown(waiting) | {"idempotency_key": pending.key_of(waiting)} if waiting else {}
 
 
 @member_or_visitor_asks
@@ -244,7 +244,7 @@ async def refused_in_words(
             render_to_string, "conversations/_note.html", context, request
         )  # it may ask who is signed in
         if isinstance(refused, AnonymousLimit):
-            note += await db(visiting.offer, request, refused, conversation_id)
+            note += await db(visiting.offer, request, refused)
         response = HttpResponse(note, status=refused.status)
         if wait := refused.extra.get("retry_after"):
             response.headers["Retry-After"] = str(int(wait) or 1)

@@ -17,7 +17,7 @@ from accounts import visitors
 from accounts.access import BrandRequest, asker_of, asking, public
 from conversations.chats import pending, places, reading
 from conversations.engine import beginning
-from conversations.engine.turns import Begun, Question
+from conversations.engine.turns import Begun, Branch, Question
 from conversations.models import Message, PendingMessage
 from conversations.pages import composing
 from lib.db import NOBODY, SERVICE, Principal, scope
@@ -30,6 +30,7 @@ PAGE = "conversations/landing.html"
 
 class Visiting(BrandRequest):
     visitor_id: UUID  # who asked in this request, and gets the cookie
+    waiting: PendingMessage  # what met a limit in it
 
 
 @public("the front door: what is offered to everybody, and of a visitor's own only to that visitor's cookie")
@@ -54,17 +55,15 @@ def begin(request: BrandRequest, question: Question, *, key: str, route: str = "
     cast(Visiting, request).visitor_id = asker.owner_id
     also = anonymous.allow(request.brand, asker.owner_id, visitors.network_of(request))
     with asking(asker):
-        is_written = (
-            question.branch is None and route == "send"
-        )  # else it stands in the chat, or in the form that edits it
+        is_written = route in ("send", Branch.EDIT)  # else its words stand in the chat
         try:
             begun = beginning.begin(asker, request.brand, question, key=key, route=route, also=also)
         except AnonymousLimit:
             if is_written:
-                pending.keep(asker, question)
+                cast(Visiting, request).waiting = pending.keep(asker, question)
             raise
         if is_written:
-            pending.drop(asker, question.conversation_id)
+            pending.drop(asker, question)
     return begun
 
 
@@ -90,11 +89,9 @@ def draw(request: BrandRequest, refused: DomainError, conversation_id: UUID | No
     return render_to_string(PAGE, told, request)
 
 
-def offer(request: BrandRequest, refused: AnonymousLimit, conversation_id: UUID | None) -> str:
+def offer(request: BrandRequest, refused: AnonymousLimit) -> str:
     """The dialog that offers an account, with the message that waits on the server."""
-    asker = visitors.principal(request.brand, cast(Visiting, request).visitor_id)
-    with scope(asker):
-        waiting = pending.waiting(asker, conversation_id)
+    waiting = getattr(request, "waiting", None)
     shown = {"brand": request.brand, "limit": refused.detail, "waiting": waiting, "is_met": True, "oob": True}
     return render_to_string("conversations/_sign_up.html", shown, request)
 
@@ -150,7 +147,7 @@ def _own(asker: Principal, request: BrandRequest, conversation_id: UUID | None) 
         own["own_chats"] = list(reading.own(asker).order_by("-id").values("id", "title")[:3])
     if waiting := pending.waiting(asker, conversation_id):
         limit = words.without_account("visitor", brand)
-        own |= {"draft": waiting.text, "waiting": waiting, "limit": limit, "note_error": limit, "ways": ["sign_up"]}
+        own |= pending.shown(waiting) | {"waiting": waiting, "limit": limit, "note_error": limit, "ways": ["sign_up"]}
     return own
 
 

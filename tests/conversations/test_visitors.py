@@ -300,6 +300,78 @@ def test_what_cannot_be_sent_is_back_in_the_composer_with_the_reason(world, at_t
     assert stranger.get("/welcome/").headers["Location"] == "/c/"
 
 
+def test_what_a_first_question_was_about_and_how_it_was_to_be_answered_waits_with_it(world):
+    """S1 context: bought by the limit of the brand's day, so the visitor has no chat yet."""
+    change(world.act, anonymous_allowance=1)
+    stranger = browser()
+    assert ask(stranger, "First?").status_code == 303
+    about = {"context_type": "bill", "context_id": "C-11", "context_label": "November"}
+    assert ask(stranger, "What is odd here?", system_prompt="Be brief.", temperature="0.5", **about).status_code == 402
+    page = text_of(stranger.get("/"))
+    assert "What is odd here?</textarea>" in page
+    assert 'name="context_label" value="November"' in page
+
+    sign_up(stranger)
+    landed = stranger.get("/welcome/")
+
+    (chat,) = read(Conversation.objects.filter(context_id="C-11"))
+    assert landed.headers["Location"] == f"/c/{chat.pk}/"
+    assert (chat.context_type, chat.context_label, chat.system_prompt) == ("bill", "November", "Be brief.")
+    assert chat.settings == {"temperature": 0.5}
+    (kept,) = read(PendingMessage.objects.all())
+    assert (kept.text, kept.asked) == ("", {})
+
+
+def test_an_edit_that_meets_the_limit_waits_too_and_is_asked_as_an_edit(world):
+    change(world.act, anonymous_allowance=1)
+    stranger = browser()
+    chat = ask(stranger, "First?").headers["Location"]
+    (first,) = read(Message.objects.filter(role="user"))
+    edit = f"/messages/{first.pk}/edit/"
+
+    refused = stranger.post(edit, {"text": "First, but better?"}, headers={"HX-Request": "true"})
+
+    assert refused.status_code == 402
+    assert '<p class="bubble" dir="auto">First, but better?</p>' in text_of(refused)
+    assert "First, but better?" in text_of(stranger.get(chat))
+    sign_up(stranger)
+    assert stranger.get("/welcome/").headers["Location"] == chat
+    assert stranger.get("/welcome/").headers["Location"] == chat
+    assert questions() == ["First?", "First, but better?"]
+    shown = [row.content for row in read(Message.objects.filter(role="user", is_current=True))]
+    assert shown == ["First, but better?"], "it stands beside the first one, not after it"
+
+
+def test_an_edit_that_is_asked_after_all_leaves_what_else_waits_in_its_chat(world, at_the_limit):
+    stranger, _chat = at_the_limit
+    change(world.act, anonymous_allowance=2)
+    (first,) = read(Message.objects.filter(role="user"))
+
+    assert stranger.post(f"/messages/{first.pk}/edit/", {"text": "First, but better?"}).status_code == 303
+
+    assert [row.text for row in read(PendingMessage.objects.all())] == ["Second?"]
+
+
+def test_what_waited_longer_is_a_draft_and_nobody_sends_it_at_a_later_log_in(world, at_the_limit):
+    """Of several that met the limit the newest is sent; when that one is refused, no older one goes in its place."""
+    stranger, chat = at_the_limit
+    assert ask(stranger, "Something else?").status_code == 402
+    with scope(SERVICE):
+        PlanLimit.objects.filter(plan=Plan.objects.get(brand=world.act, code="free"), meter="queries").update(limit=0)
+
+    sign_up(stranger)
+    assert "Something else?</textarea>" in text_of(stranger.get("/welcome/", follow=True))
+    with scope(SERVICE):
+        PlanLimit.objects.filter(plan=Plan.objects.get(brand=world.act, code="free"), meter="queries").update(limit=5)
+    for _ in range(2):
+        stranger.get("/welcome/")
+
+    assert questions() == ["First?"]
+    assert "Second?</textarea>" in text_of(stranger.get(chat))
+    (owner,) = {row.owner_id for row in read(PendingMessage.objects.all())}
+    assert not pending.is_to_send(world.act.pk, owner)
+
+
 def test_a_link_of_another_site_leads_a_stranger_to_the_front_door_and_says_what_it_is_about(world):
     with scope(SERVICE):
         BrandTemplate.objects.create(brand=world.act, title="Check my bill", text="What is odd in this bill?")
