@@ -139,10 +139,11 @@ def test_a_page_speaks_the_language_of_the_cookie_or_else_of_the_browser(world, 
     client = browser(**headers)
     client.cookies["prefs"] = cookie
 
-    page = client.get("/account/login/")
+    for address in ("/account/login/", "/nothing/here/"):
+        page = client.get(address)
 
-    assert f'<html lang="{language}" dir="ltr">' in page.content.decode()
-    assert page.headers["Content-Language"] == language
+        assert f'<html lang="{language}" dir="ltr">' in page.content.decode()
+        assert page.headers["Content-Language"] == language
 
 
 def test_sessions_are_listed_and_signed_out_one_or_all(world, settings):

@@ -74,6 +74,9 @@ def test_a_chat_is_told_the_last_day_on_which_it_is_there():
     assert retention.words(Keeping(30, None, "Basic", "UTC"), chat) == "Kept while it is pinned."
     chat.deleted_at = at("2026-11-03T15:00")
     assert retention.words(Keeping(None, None, "", "UTC"), chat) == "In the bin until 3 December."
+    assert retention.words(Keeping(7, None, "Basic", "UTC"), chat) == "In the bin until 3 December."
+    chat.pinned_at = None
+    assert retention.words(Keeping(7, None, "Basic", "UTC"), chat) == "In the bin until 9 November."
 
 
 def make_old(brand, user, days, **fields):
