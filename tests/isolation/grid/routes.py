@@ -37,7 +37,6 @@ ROUTES = list(routes())
 
 
 WHOLE = bool(os.environ.get("GRID_WHOLE"))  # every cell
-RARE = [method for method in policy.METHODS if method not in ("GET", "POST")]
 
 
 def either(route, actor):
@@ -57,7 +56,7 @@ def is_shut(route, actor, rule):
 
 
 def methods(route, actor):
-    """GET, POST and what the route takes; of the others, which nobody may, another one for each actor, so that some ask all.
+    """What the route takes; of the others, which nobody may, another one for each actor, so that some ask all.
 
     Where one door keeps him out: GET or POST; at the door of the staff's pages, every fourth actor for each page.
     GRID_WHOLE=1 asks everything of everybody.
@@ -69,7 +68,6 @@ def methods(route, actor):
         return [either(route, actor)] if not route.is_admin or turn % 8 in (0, 3) else []
     if route.is_admin:
         return ["GET"] if actor == "staff_with_grant" else ["GET", "POST"]  # a grant lets read; no other is looked at
-    taken = getattr(rule, "methods", frozenset())
-    refused = [method for method in RARE if method not in taken]
-    one = refused[turn % len(refused)]
-    return [method for method in policy.METHODS if method in {"GET", "POST", one, *taken}]
+    taken = getattr(rule, "methods", None) or {"GET", "POST"}
+    refused = [method for method in policy.METHODS if method not in taken]
+    return [method for method in policy.METHODS if method in {refused[turn % len(refused)], *taken}]
