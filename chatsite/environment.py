@@ -374,7 +374,8 @@ SECTIONS: dict[str, tuple[Variable, ...]] = {
             "LAME_DUCK_S",
             float,
             "(2; on the machine of a developer: 0)",
-            "Seconds after SIGTERM in which a web process refuses new questions, but still in words: the proxy asks another.",
+            "Seconds after SIGTERM in which a web process, which takes no new connection any more, still answers what comes "
+            "on open ones: longer than the proxy keeps idle ones.",
         ),
         Variable(
             "DRAIN_S",

@@ -53,7 +53,7 @@ class Moment(Collector):
     def collect(self) -> Iterator[Metric]:
         global _lag_s
         yield _gauge("live_answers", "Answers that are being written here.", len(hub.unfinished()))
-        yield _gauge("draining", "1 from the moment this process was asked to end.", runner.is_draining())
+        yield _gauge("draining", "1 while this process refuses new questions, because it ends.", runner.is_draining())
         yield _gauge("event_loop_lag_seconds", "The longest the event loop was late since the last scrape.", _lag_s)
         yield _gauge("clock_ahead_seconds", "This machine's clock against the database's.", clock.ahead_s())
         _lag_s = 0.0

@@ -176,7 +176,7 @@ def healthz(request: HttpRequest) -> HttpResponse:
 def readyz(request: HttpRequest) -> HttpResponse:
     """200 when the database answers and is migrated, else 503 with a word; never a version or an address.
 
-    503 from the moment this process was asked to end.
+    503 while this process drains; before that it was asked to end and takes no new connection.
 
     Also 503 for a log-in that walks through walls: a deployment that gave us its superuser must not take traffic.
     """

@@ -2,12 +2,13 @@
 
     python -m chatsite.web --host 127.0.0.1 --port 8000
 
-Several of them stand behind a proxy that asks the next one when one refuses. SIGTERM or SIGINT ends a process in this order:
+Several of them stand behind a proxy that asks the next one when it cannot connect to one: then nothing was sent, so it is the
+only refusal after which anything may be asked again. SIGTERM or SIGINT ends a process in this order:
 
-1. at once: /readyz says 503, a new question is refused with 503 before anything is held, listeners and readers of other
-   processes' answers are let go, and connections are closed after their answer; for LAME_DUCK_S new ones are still accepted,
-   so that the proxy hears it in words;
-2. the listening socket closes; answers that are being written go on for up to DRAIN_S;
+1. at once: the listening socket closes. What comes on connections that are open is answered as ever, for LAME_DUCK_S, and
+   each is closed after its answer: the proxy gives up those that it keeps for later sooner than that;
+2. a new question is refused with 503 before anything is held, /readyz says 503, listeners and readers of other processes'
+   answers are let go, and what is idle is closed; answers that are being written go on for up to DRAIN_S;
 3. what still runs is ended as interrupted, with its text; its readers are told, and the process exits with 0.
 
 A second signal cuts the waiting short.
@@ -56,7 +57,6 @@ class Server(uvicorn.Server):
             self.should_exit = True
             self.config.encoded_headers.append(CLOSING)  # what the clock makes the headers of each response from
             self.server_state.default_headers = [*self.server_state.default_headers, CLOSING]
-            runner.refuse()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -66,14 +66,11 @@ class Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         log.info("Draining: %d answers are being written.", len(hub.unfinished()))
+        await self._stop_listening(sockets or [])
+        await self._wait(settings.LAME_DUCK_S)
+        runner.refuse()
         relay.reader.let_go()
         listeners.let_go()
-        await self._wait(settings.LAME_DUCK_S)
-        await _take_in()
-        for server in self.servers:
-            server.close()
-        for listener in sockets or []:
-            listener.close()
         await _take_in()
         for connection in list(self.server_state.connections):
             connection.shutdown()
@@ -82,6 +79,33 @@ class Server(uvicorn.Server):
             await self._wait(LOOK_EVERY_S)
         await runner.end_all()
         await super().shutdown(sockets)
+
+    async def _stop_listening(self, sockets: list[socket.socket]) -> None:
+        """Close the sockets; who is connected by then is answered. The kernel would reset those whom nobody accepted."""
+        last = [
+            socket.socket(fileno=os.dup(listener.fileno())) for server in self.servers for listener in server.sockets
+        ]
+        for server in self.servers:
+            server.close()
+        for listener in sockets:
+            listener.close()
+        accepted = []
+        for listener in last:
+            listener.setblocking(False)
+            with suppress(BlockingIOError):
+                while True:
+                    accepted.append(listener.accept()[0])
+            listener.close()
+        for connection in accepted:
+            connection.setblocking(False)
+            await self._loop.connect_accepted_socket(self._protocol, connection)
+
+    def _protocol(self) -> asyncio.Protocol:
+        """As startup() makes them."""
+        made: asyncio.Protocol = self.config.http_protocol_class(  # type: ignore[call-arg]
+            config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+        )
+        return made
 
     async def _wait(self, seconds: float) -> None:
         """Unless somebody hurries us."""
@@ -95,7 +119,7 @@ class Server(uvicorn.Server):
 
 
 async def _take_in() -> None:
-    """Accept and read what the proxy has sent by now: a busy loop is behind, and what is closed unread is reset."""
+    """Read what the proxy has sent by now: a busy loop is behind, and what is closed unread is reset."""
     for _ in range(3):
         await asyncio.sleep(0)
 

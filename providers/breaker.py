@@ -142,7 +142,7 @@ def forget() -> None:
 class Attempt:
     """One call, from just before it goes out to its first piece, or its first thought.
 
-    thinks  it may be silent for long, so that it was says nothing
+    thinks  it may be silent for long, so that it was says nothing, and nobody waits for what comes of it
     Raises  Resting or Busy on the way in, when the call must not go out
     """
 
@@ -159,7 +159,7 @@ class Attempt:
         if rest := resting(*self.name):
             raise refusal(rest)
         for way in (self.address, self.model):
-            if (rest := _resting.get(way)) and rest.rests:
+            if (rest := _resting.get(way)) and rest.rests and not self.thinks:
                 rest.is_probed = True
                 self.probed.append(rest)
         return self

@@ -41,7 +41,7 @@ __all__ = [
     "void_expired",
 ]
 
-HOLD_FOR = timedelta(minutes=15)  # longer than any turn may last; what is older is void (INV10)
+HOLD_FOR = timedelta(minutes=15)  # longer than a turn may last with all its calls; what is older is void (INV10)
 REVERSALS = UUID("8d7c1c5e-6a0f-4d0b-9f4e-2f1f5f0f7a11")
 log = logging.getLogger(__name__)
 

@@ -20,7 +20,7 @@ needs_nginx = pytest.mark.skipif(
 
 
 class Proxy:
-    """Asks a process at random, and the next one when one refuses; says who answered what.
+    """Asks a process at random, and the next one when it cannot be connected to; says who answered what.
 
     In turn, question and stream would always land on different processes.
     """
@@ -66,6 +66,7 @@ http {{
         random;
         {servers}
         keepalive 16;
+        keepalive_timeout 500ms;
     }}
     server {{
         listen 127.0.0.1:{port};
@@ -75,7 +76,7 @@ http {{
             proxy_set_header Connection "";
             proxy_set_header Host $http_host;
             proxy_buffering off;
-            proxy_next_upstream error timeout http_503 non_idempotent;
+            proxy_next_upstream error timeout http_503;
         }}
     }}
 }}

@@ -11,6 +11,7 @@ from accounts.models import Brand, User
 from billing.models import Plan
 from chatsite.deployment.finding import Finding
 from chatsite.management.commands.demo_data import PASSWORD
+from lib import clock
 from lib.db import SERVICE, scope
 from providers import calls, resealing
 from providers.models import AIProvider, Price
@@ -115,7 +116,7 @@ def models() -> Iterator[Finding]:
         return
     with scope(SERVICE):
         offered = list(AIProvider.objects.filter(is_active=True))
-        priced = set(Price.objects.values_list("provider_id", flat=True))
+        priced = set(Price.objects.filter(starts_at__lte=clock.now()).values_list("provider_id", flat=True))
     if not [provider for provider in offered if provider.protocol != "demo"]:
         yield Finding(
             "warning",
@@ -129,9 +130,9 @@ def models() -> Iterator[Finding]:
             yield Finding(
                 "error",
                 "models",
-                f"{provider.name} is offered without a price.",
+                f"{provider.name} is offered without a price for today.",
                 "Asking it is refused: nobody could say what an answer costs.",
-                "Give it a price in /admin/ (0 is one), or take it off the list.",
+                "Give it a price that has begun in /admin/ (0 is one), or take it off the list.",
             )
         if provider.protocol == "demo":
             if not settings.DEVELOPMENT:

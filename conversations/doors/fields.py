@@ -5,7 +5,6 @@ import re
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from conversations.forms import UNSTORABLE
 from lib.errors import Invalid
 from providers.offers import NoSuchModel
 
@@ -41,7 +40,7 @@ def plain(asked: Mapping[str, Any], allowed: Mapping[str, tuple[Any, ...]]) -> N
 
 def model(asked: Mapping[str, Any]) -> str:
     name = asked.get("model")
-    if not isinstance(name, str) or not name or len(name) > 120 or UNSTORABLE.search(name):
+    if not isinstance(name, str) or not name or len(name) > 120:
         raise BadField("model", "model must name one of GET /v1/models.")
     if name.startswith("agent:"):
         raise NoSuchModel("Agents cannot be asked here yet. GET /v1/models lists the models that can.", param="model")
@@ -51,8 +50,6 @@ def model(asked: Mapping[str, Any]) -> str:
 def text(name: str, value: Any, *, most: int | None = None) -> str:
     if not isinstance(value, str):
         raise BadField(name, f"{name} must be text.")
-    if UNSTORABLE.search(value):
-        raise BadField(name, f"{name} holds a NUL character or half of a surrogate pair.")
     if most is not None and len(value) > most:
         raise BadField(name, f"{name} may have {most:,} characters at most.")
     return value
@@ -99,20 +96,6 @@ def mapping(name: str, value: Any) -> dict[str, Any]:
     return value
 
 
-def schema(name: str, value: Any) -> dict[str, Any]:
-    """An object of any form; its depth was bounded with the body's."""
-    left: list[Any] = [mapping(name, value)]
-    while left:
-        inner = left.pop()
-        if isinstance(inner, dict):
-            left += [*inner, *inner.values()]
-        elif isinstance(inner, list):
-            left += inner
-        elif isinstance(inner, str):
-            text(name, inner)
-    return mapping(name, value)
-
-
 def function(where: str, given: Any) -> dict[str, Any]:
     """What a model may call: {"name", "description", "parameters", "strict"}, as far as given."""
     return _named_schema(where, given, "parameters")
@@ -127,7 +110,7 @@ def _named_schema(where: str, given: Any, form: str) -> dict[str, Any]:
     told = mapping(where, given)
     known(told, ("name", "description", form, "strict"), where)
     made: dict[str, Any] = {"name": tool_name(f"{where}.name", told.get("name"))}
-    for name, read in (("description", text), (form, schema), ("strict", boolean)):
+    for name, read in (("description", text), (form, mapping), ("strict", boolean)):
         if told.get(name) is not None:
             made[name] = read(f"{where}.{name}", told[name])
     return made

@@ -117,7 +117,7 @@ def _format(config: Any) -> dict[str, Any] | None:
     at = "output_config.format"
     fields.known(fields.mapping(at, wanted), {"type", "schema"}, at)
     fields.one_of(f"{at}.type", wanted.get("type"), ["json_schema"])
-    schema = fields.schema(f"{at}.schema", wanted.get("schema"))
+    schema = fields.mapping(f"{at}.schema", wanted.get("schema"))
     return {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema, "strict": True}}
 
 
@@ -177,7 +177,7 @@ def _assistant(where: str, content: Any) -> dict[str, Any]:
             continue
         function = {
             "name": fields.tool_name(f"{at}.name", block.get("name")),
-            "arguments": orjson.dumps(fields.schema(f"{at}.input", block.get("input"))).decode(),
+            "arguments": orjson.dumps(fields.mapping(f"{at}.input", block.get("input"))).decode(),
         }
         made.append({"id": _id(f"{at}.id", block.get("id")), "type": "function", "function": function})
     if not made:
@@ -237,7 +237,7 @@ def tool(at: str, given: Any) -> dict[str, Any]:
     _only(at, given, TOOL)
     made: dict[str, Any] = {
         "name": fields.tool_name(f"{at}.name", given.get("name")),
-        "parameters": fields.schema(f"{at}.input_schema", given.get("input_schema")),
+        "parameters": fields.mapping(f"{at}.input_schema", given.get("input_schema")),
     }
     if made["parameters"].get("type", "object") != "object":
         raise BadField(f"{at}.input_schema", f'{at}.input_schema must be a schema of type "object".')

@@ -50,7 +50,10 @@ def wanted(body: bytes) -> Wanted:
     if tools and asked.get("parallel_tool_calls") is not None:
         params["parallel_tool_calls"] = fields.boolean("parallel_tool_calls", asked["parallel_tool_calls"])
     choice = asked.get("tool_choice")
-    named = choice.get("name") if isinstance(choice, dict) and choice.get("type") == "function" else None
+    named = None
+    if isinstance(choice, dict) and choice.get("type") == "function":
+        fields.known(choice, ("type", "name"), "tool_choice")
+        named = choice.get("name")
     tool_choice = fields.tool_choice(choice, tools, named)
     max_tokens = asked.get("max_output_tokens")
     if max_tokens is not None:

@@ -19,8 +19,13 @@ UNKNOWN_TO = {
 }
 
 
-def require(chosen: Offer, params: Mapping[str, Any], tool_choice: str, messages: Messages) -> None:
-    """What this model must be able to do. Raises Invalid, with the field's name as `param`."""
+def require(
+    chosen: Offer, params: Mapping[str, Any], tool_choice: str, messages: Messages, said: Messages = ()
+) -> None:
+    """What this model must be able to do. Raises Invalid, with the field's name as `param`.
+
+    said  what was said before and goes along: nobody can say it otherwise any more
+    """
     if unknown := (UNKNOWN_TO[chosen.protocol] | chosen.unknown) & params.keys():
         raise Invalid(
             _("%(model)s does not know %(unknown)s; leave it out.")
@@ -40,6 +45,14 @@ def require(chosen: Offer, params: Mapping[str, Any], tool_choice: str, messages
     if not chosen.image_tokens and calls.has_images(messages):
         raise Invalid(
             _("%(model)s takes no images, only text. Choose another model.") % {"model": chosen.name}, param="messages"
+        )
+    if not chosen.image_tokens and calls.has_images(said):
+        raise Invalid(
+            _(
+                "There are images in this chat, and %(model)s takes only text. Choose another model, or start a new chat."
+            )
+            % {"model": chosen.name},
+            param="model",
         )
     if chosen.protocol == "anthropic":
         _require_of_anthropic(chosen, params, messages)

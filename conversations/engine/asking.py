@@ -1,8 +1,8 @@
 """Asks the model of a turn; again where a repeat can mend it; then the brand's next one. All before the first piece only.
 
-One hold and one charge, however many calls: what failed before its first piece costs nothing, and the turn carries along
-which calls those were. A call with a member's own key has no chain: it is repeated with that key, and never goes on with
-ours.
+One hold, one charge and one time for the whole turn, however many calls: what failed before its first piece costs nothing,
+and the turn carries along which calls those were. A call with a member's own key has no chain: it is repeated with that key,
+and never goes on with ours.
 """
 
 import asyncio
@@ -35,31 +35,34 @@ LONGEST_RETRY_AFTER_S = 2.0  # what a vendor may ask for without being left for 
 
 async def listen(live: Live) -> Usage | None:
     """The provider's part of a turn: its pieces go to `live`. Raises ProviderError, in words that name the model."""
+    limits = Limits(**settings.PROVIDER_LIMITS)
+    ends_at = asyncio.get_running_loop().time() + limits.total_s  # whoever answers: the hold is as old as the turn
     while True:
         own_key = live.begun.own_key
         try:
-            usage = await _ask(live)
+            usage = await _ask(live, limits, ends_at)
             paying.took(own_key)
             return usage
         except ProviderError as failure:
             failure.name(live.begun.offer.name)
             if own_key:
                 raise await paying.failed(own_key, failure) from None
-            if live.first_piece_ms is not None or not await _hand_over(live, failure):
+            if live.first_piece_ms is not None or not await _hand_over(live, failure, ends_at):
                 _tell_who_was_asked_first(live, failure)
                 raise
 
 
-async def _ask(live: Live) -> Usage | None:
-    """One model, with its repeats: all of them begin within its time for a first piece."""
-    loop, limits, call = asyncio.get_running_loop(), Limits(**settings.PROVIDER_LIMITS), live.begun.call
+async def _ask(live: Live, limits: Limits, ends_at: float) -> Usage | None:
+    """One model, with its repeats: all of them begin within its time for a first piece, and end with the turn's."""
+    loop, call = asyncio.get_running_loop(), live.begun.call
     assert call is not None
     first_token_s = limits.thinking_s if call.thinks else limits.first_token_s
-    until, repeats = loop.time() + first_token_s, 0
+    until, repeats = min(loop.time() + first_token_s, ends_at), 0
     while True:
         live.asked_at = loop.time()
+        left = replace(limits, first_token_s=until - live.asked_at, total_s=ends_at - live.asked_at)
         try:
-            return await _call(live, replace(limits, first_token_s=until - live.asked_at))
+            return await _call(live, left)
         except ProviderError as failure:
             pause_s = _pause_s(failure, repeats)
             if live.first_piece_ms is not None or pause_s is None or loop.time() + pause_s >= until:
@@ -136,8 +139,10 @@ def _pause_s(failure: ProviderError, repeats: int) -> float | None:
     return None
 
 
-async def _hand_over(live: Live, failure: ProviderError) -> bool:
+async def _hand_over(live: Live, failure: ProviderError, ends_at: float) -> bool:
     """Whether the next model of the brand's chain takes the turn over; it is stored then, and `live` is that model's."""
+    if asyncio.get_running_loop().time() >= ends_at:
+        return False
     if isinstance(failure, Rejected) and failure.vendor_status != 404:
         return False  # the question was refused, not the model lost: that is for the person to read
     attempts = [*live.attempts, _attempt(live, failure)]

@@ -96,7 +96,6 @@ def prepare(
     own_models = own_keys.payable(keys)
     withheld = brands.by_id(principal.brand_id).withheld_models
     chosen = offer(model, own=own_models, without=withheld, only=principal.models)
-    require(chosen, question.params, question.tool_choice, new)
     told = {name: settings[name] for name in ("temperature", "top_p") if name in settings}
     if is_page:
         tuning.require(chosen, told if loaded and loaded.id else settings)
@@ -120,7 +119,9 @@ def prepare(
         whole = said
         said = history.fitting(first, whole, last, budget, chosen.image_tokens)
         is_cut = len(said) < len(whole) or len(rows) == MOST_HISTORY
-    messages = (*first, *(message for _, message in said), *last)
+    before = tuple(message for _, message in said)
+    require(chosen, question.params, question.tool_choice, new, before)
+    messages = (*first, *before, *last)
     prompt_tokens = calls.estimate_tokens(messages, tools, image_tokens=chosen.image_tokens)
     if schema := question.params.get("response_format"):
         prompt_tokens += calls.estimate_tokens((), (schema,))

@@ -70,7 +70,7 @@ def accept() -> None:
 
 
 def refuse() -> None:
-    """From now on `accept()` refuses: this process is about to end. Safe in a signal's handler."""
+    """From now on `accept()` refuses: this process is about to end."""
     global _draining
     _draining = True
 

@@ -69,6 +69,53 @@ async def test_a_bad_body_at_the_openai_door_is_a_4xx_in_its_own_shape(site, web
     assert site.upstream.calls() == []
 
 
+SAID = {"model": "words", "messages": [{"role": "user", "content": "hi"}]}
+FUNCTION = {"name": "f", "parameters": {}}
+DOORS = {
+    "/v1/chat/completions": SAID | {"store": True, "tools": [{"type": "function", "function": FUNCTION}]},
+    "/v1/messages": SAID | {"max_tokens": 9, "tools": [{"name": "f", "input_schema": {}}]},
+    "/v1/responses": {"model": "words", "input": "hi", "tools": [{"type": "function", **FUNCTION}]},
+}
+NUL = "a\0b"
+WITH_NUL = [
+    ("/v1/responses", {"tool_choice": {"type": "function", "name": "f", "x": NUL}}, "tool_choice.x"),
+    ("/v1/responses", {"tool_choice": {"type": "function", "name": "f", NUL: None}}, "tool_choice"),
+    ("/v1/responses", {"text": {"format": {"type": "text", NUL: None}}}, "text.format"),
+    ("/v1/responses", {"metadata": {NUL: "x"}}, "metadata"),
+    ("/v1/responses", {"tools": [{"type": "function", "name": "f", "parameters": {"a": [NUL]}}]}, "tools[0].parameters.a[0]"),
+    ("/v1/chat/completions", {"tool_choice": {"type": "function", "function": {"name": "f", "x": NUL}}},
+     "tool_choice.function.x"),
+    ("/v1/chat/completions", {"metadata": {"x": NUL}}, "metadata.x"),
+    ("/v1/chat/completions", {"response_format": {"type": "json_object", "x": NUL}}, "response_format.x"),
+    ("/v1/messages", {"metadata": {"user_id": NUL}}, "metadata.user_id"),
+    ("/v1/messages", {"tool_choice": {"type": "tool", "name": "f", NUL: None}}, "tool_choice"),
+    ("/v1/messages", {"output_config": {"format": {"type": "json_schema", "schema": {"enum": [NUL]}}}},
+     "output_config.format.schema.enum[0]"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("path", "given", "param"), WITH_NUL, ids=lambda value: repr(value)[:50].replace("\0", "NUL"))
+async def test_a_nul_anywhere_is_refused_by_the_name_of_its_place_at_every_door(
+    site, web, http, person, path, given, param
+):
+    headers = {"Authorization": f"Bearer {person.key}"}
+    async with http.post(web.url + path, json=DOORS[path] | given, headers=headers) as response:
+        error = (await response.json())["error"]
+
+    assert response.status == 400
+    assert "holds a NUL character" in error["message"]
+    assert error.get("details", error)["param"] == param
+    assert await db(rows.leftovers, person) == {"messages": 0, "turns": 0, "holds": 0}
+
+
+async def test_what_a_tool_choice_says_beside_its_name_is_refused(site, web, http, person):
+    choice = {"type": "function", "name": "f", "x": "y"}
+    headers = {"Authorization": f"Bearer {person.key}"}
+    body = DOORS["/v1/responses"] | {"tool_choice": choice}
+    async with http.post(f"{web.url}/v1/responses", json=body, headers=headers) as response:
+        assert (response.status, (await response.json())["error"]["param"]) == (400, "tool_choice.x")
+
+
 FORMS = {
     "nothing": {},
     "no text": {"text": ""},

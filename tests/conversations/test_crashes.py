@@ -18,9 +18,10 @@ from lib.db import SERVICE, db, scope
 from quotas.models import Hold
 from tests.conversations import rows
 from tests.conversations.rows import charged, stored
-from tests.server import Browser, Seen, eventually, said
+from tests.server import CSRF, Browser, Seen, eventually, said
 
 LOST_AFTER_S = 3.0
+FORM = "application/x-www-form-urlencoded"
 KILLS = int(os.environ.get("SOAK_KILLS", "1"))  # of each fault point
 STREAMS = int(os.environ.get("SOAK_STREAMS", "30"))  # open when the process is asked to end
 WORDS_PER_S = 20
@@ -189,12 +190,13 @@ async def test_a_request_that_died_may_be_done_again_under_its_key_and_is_paid_f
 
 
 async def test_a_process_that_is_asked_to_stop_lets_answers_end_and_keeps_the_text_of_the_rest(site, http, person, web):
-    """O-10: SIGTERM with open streams; nothing new is taken, all are final when it has gone, without the reaper.
+    """O-10: SIGTERM with open streams; no connection is taken, all are final when it has gone, without the reaper.
 
-    Who reads an answer of another process there is let go at once, and goes on elsewhere.
+    What comes on open connections is answered for a while. Then nothing new is taken before anything is held, and who
+    reads an answer of another process there is let go, and goes on elsewhere.
     """
     half, surviving = STREAMS // 2, web
-    with site.serve(DRAIN_S="3", LAME_DUCK_S="4") as web:
+    with site.serve(DRAIN_S="3", LAME_DUCK_S="2") as web:
         browser = Browser(http, web, person)
         short = await asyncio.gather(*(browser.ask("Short.", site.models["brisk"]) for _ in range(half)))
         long = await asyncio.gather(*(browser.ask("Long.", site.models["long"]) for _ in range(half)))
@@ -203,13 +205,31 @@ async def test_a_process_that_is_asked_to_stop_lets_answers_end_and_keeps_the_te
         distant = await its_writer.ask("Elsewhere.", site.models["steady"])
         half_seen = await browser.read(distant.turn_id, until=30)
         let_go = asyncio.create_task(browser.read(distant.turn_id, half_seen))
+        sent = asyncio.Event()
+        form = f"text=Now?&csrfmiddlewaretoken={CSRF}&owner={browser.owner}".encode()
+        page = refused_as_restarting(
+            browser, web, "/c/send/", form, sent, **{"Content-Type": FORM, "HX-Request": "true"}
+        )
+        call = b'{"model":"words","messages":[{"role":"user","content":"Now?"}]}'
+        door = refused_as_restarting(
+            browser, web, "/v1/chat/completions", call, sent, Authorization=f"Bearer {person.key}"
+        )
+        late = asyncio.gather(page, door)
         await asyncio.sleep(0.5)
         web.terminate()
-        await refused_as_restarting(browser, web)
+        await eventually(lambda: listens_no_more(web), seconds=5, every=0.05)
+        still = await browser.ask("On an open connection.", site.models["words"])
+        assert (still.status, still.headers["Connection"]) == (200, "close")
+        begun = len(await db(rows.of, person))
         await let_go
         assert not half_seen.done, "this process had nothing more to do with it"
-        async with browser.get(f"/turns/{distant.turn_id}/stream") as response:
-            assert response.status == 503
+        sent.set()
+        said_to_page, said_to_program = await late
+        assert "restarting" in said_to_page
+        assert '"code":"restarting"' in said_to_program
+        assert len(await db(rows.of, person)) == begun
+        with pytest.raises(aiohttp.ClientConnectionError):
+            await browser.get(f"/turns/{distant.turn_id}/stream")
         assert (await its_writer.read(distant.turn_id, half_seen)).text == said(160)
         assert await asyncio.to_thread(web.wait, 60) == 0
         seen = await asyncio.gather(*readers)
@@ -230,25 +250,27 @@ async def test_a_process_that_is_asked_to_stop_lets_answers_end_and_keeps_the_te
     assert await db(rows.running, person) == 0
 
 
-async def refused_as_restarting(browser: Browser, web) -> None:
-    """Pages and /v1 refuse in words and before anything is held, and say when to come back."""
+async def listens_no_more(web) -> bool:
+    try:
+        _, writer = await asyncio.open_connection("127.0.0.1", web.port)
+    except ConnectionRefusedError:
+        return True
+    writer.close()
+    return False
 
-    async def says_draining():
-        async with browser.get("/readyz") as response:
-            return response.status == 503 and await response.text() == "draining"
 
-    await eventually(says_draining, seconds=5, every=0.05)
-    before = len(await db(rows.of, browser.person))
-    asked = await browser.ask("Now?", key="while restarting")
-    assert asked.status == 503
-    assert "restarting" in asked.body
-    assert (asked.headers["Retry-After"], asked.headers["Connection"]) == ("1", "close")
-    body = {"model": "words", "messages": [{"role": "user", "content": "Now?"}]}
-    headers = {"Authorization": f"Bearer {browser.person.key}"}
-    async with browser.session.post(f"{web.url}/v1/chat/completions", json=body, headers=headers) as response:
+async def refused_as_restarting(browser: Browser, web, path: str, body: bytes, sent: asyncio.Event, **headers) -> str:
+    """Whose body takes longer than the process lives on is refused in words, and told when to come back."""
+
+    async def slowly():
+        yield body[:10]
+        await sent.wait()
+        yield body[10:]
+
+    async with browser.post(path, data=slowly(), headers=headers) as response:
         assert (response.status, response.headers["Retry-After"]) == (503, "1")
-        assert (await response.json())["error"]["code"] == "restarting"
-    assert len(await db(rows.of, browser.person)) == before
+        assert response.headers["Connection"] == "close"
+        return await response.text()
 
 
 async def test_a_second_signal_hurries_and_still_keeps_every_text(site, http, person):

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections import Counter
+from datetime import timedelta
 
 import openai
 import pytest
@@ -11,6 +12,7 @@ from conversations.engine import reaper
 from conversations.models import Conversation
 from lib.db import SERVICE, db, scope
 from providers.models import AIProvider, Fallback
+from quotas.ledger import HOLD_FOR
 from quotas.models import Hold
 from tests import factories
 from tests.conversations import rows
@@ -20,7 +22,7 @@ from tests.upstream import blackhole
 
 REST_S = 1.5
 BREAKER = {"failures": 3, "window_s": 60, "rest_s": REST_S, "longest_rest_s": 60, "longest_busy_s": 3}
-LIMITS = {"connect_s": 0.5, "first_token_s": 3, "idle_s": 1, "total_s": 4, "thinking_s": 1}
+LIMITS = {"connect_s": 0.5, "first_token_s": 3, "idle_s": 1, "total_s": 6, "thinking_s": 1}
 # Each test asks models of its own, so that what one breaks is well for the next.
 MODELS = {
     "fine": "m;tokens=20;x=1",
@@ -46,6 +48,7 @@ MODELS = {
     "stops": "m;hang=middle;after=5;x=3",
     "muses": "m;thinks=2;hang=first;x=4",
     "broods": "m;hang=first;x=5",
+    "broods-too": "m;hang=first;x=15",
     "down-once": "m;status=500;x=8",
     "thinks": "m;tokens=5;thinks=3;cached=2;x=3",
 }
@@ -262,6 +265,30 @@ async def test_a_model_that_thinks_too_long_for_one_member_rests_for_nobody(site
     assert called(site) == {model: BREAKER["failures"] + 1}
     for turn in await db(rows.of, browser.person):
         assert (turn.error_code, turn.is_charged) == ("provider_timeout", False)
+
+
+async def test_a_turn_has_one_time_for_all_its_models(site, http, person, models):
+    """O-03: its hold is made once. Else two models that think to no end would outlive it, and the third answers for free."""
+    await db(give_chain, person.brand, models["broods-too"], models["fine"])
+    ask = {"model": "f-broods", "messages": [{"role": "user", "content": "Think."}], "reasoning_effort": "high"}
+    headers = {"Authorization": f"Bearer {person.key}"}
+    with site.serve(LIMITS=json.dumps({**LIMITS, "thinking_s": 3, "total_s": 4})) as web:
+        async with http.post(f"{web.url}/v1/chat/completions", json=ask, headers=headers) as response:
+            told = await response.json()
+
+    assert response.status == 504
+    assert "F-Broods-Too took too long" in told["error"]["message"]
+    assert called(site) == {"broods": 1, "broods-too": 1}
+    (turn,) = await db(rows.of, person)
+    assert 4 <= (turn.ended_at - turn.created_at).total_seconds() < 6
+    assert (turn.error_code, turn.is_charged) == ("provider_timeout", False)
+
+
+def test_a_hold_outlives_every_turn(settings):
+    """INV10: by some minutes, in which an answer is stored though the database was away."""
+    longest = timedelta(seconds=settings.PROVIDER_LIMITS["total_s"])
+
+    assert longest + timedelta(minutes=3) <= HOLD_FOR
 
 
 async def test_an_answer_that_breaks_off_in_the_middle_is_nobody_elses(site, browser, models):

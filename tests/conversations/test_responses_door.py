@@ -366,6 +366,30 @@ async def test_a_key_reaches_what_is_its_persons_only_with_the_scope_for_it(site
     await client.responses.delete(own.id)
 
 
+async def test_a_model_that_takes_no_pictures_is_not_asked_about_those_of_before(site, http, web, client, person):
+    """Nothing was held for them either. Whoever goes on reads what to do, a program and a person alike."""
+    pixel = "data:image/png;base64," + base64.b64encode(b"x").decode()
+    picture = [{"role": "user", "content": [{"type": "input_image", "image_url": pixel, "detail": "auto"}]}]
+    seen = await client.responses.create(model="seer", input=picture)
+    ((chat, _),) = await db(kept, person)
+    why = "There are images in this chat, and Words takes only text. Choose another model, or start a new chat."
+
+    with pytest.raises(openai.BadRequestError) as refused:
+        await client.responses.create(model="words", input="And?", previous_response_id=seen.id)
+    assert (refused.value.body["message"], refused.value.param) == (why, "model")
+    page = await Browser(http, web, person).ask("And?", site.models["words"], chat.pk)
+    assert (page.status, page.turn_id) == (400, None)
+    assert why in page.body
+    asked = {"message": "And?", "chatId": str(chat.pk), "providerId": str(site.models["words"])}
+    headers = {"Authorization": f"Bearer {person.key}"}
+    async with http.post(f"{web.url}/api/v1/chat", json=asked, headers=headers) as response:
+        assert (response.status, (await response.json())["detail"]) == (400, why)
+
+    assert len(await db(rows.of, person)) == len(site.upstream.calls()) == 1
+    again = await client.responses.create(model="seer", input="And?", previous_response_id=seen.id)
+    assert again.output_text == said(20)
+
+
 async def test_a_conversation_of_too_many_bytes_is_refused_before_it_is_read(site, http, web, client, person):
     """F-01: pictures of zeros, which a table would keep as a hundredth of what reading them takes."""
     large = "data:image/png;base64," + base64.b64encode(bytes(5_500_000)).decode()

@@ -27,7 +27,7 @@ from conversations import tasks
 from lib import clock
 from lib.db import SERVICE, scope
 from lib.keyring import KeyRing
-from providers.models import AIProvider
+from providers.models import AIProvider, Price
 from quotas.models import Account
 from tests import factories
 
@@ -263,6 +263,18 @@ def test_what_staff_forgot_is_named(live_world, settings):
     assert "is offered without a price" in told
     assert "There is no key for No-Key's vendor" in told
     assert "is the demo model" in told
+
+
+def test_a_price_of_tomorrow_is_none_today(live_world):
+    provider = factories.make_provider("dear", priced=False)
+    prices = {"input_microusd_per_mtok": 0, "output_microusd_per_mtok": 0}
+    with scope(SERVICE):
+        tomorrow = Price.objects.create(provider=provider, starts_at=clock.now() + timedelta(days=1), **prices)
+    assert "Dear is offered without a price for today" in causes(data.models)
+    with scope(SERVICE):
+        Price.objects.create(provider=provider, starts_at=tomorrow.starts_at - timedelta(days=2), **prices)
+
+    assert "Dear is offered without a price" not in causes(data.models)
 
 
 def test_the_demos_people_are_not_for_production(transactional_db, settings):

@@ -1,6 +1,7 @@
 """What deploy/ ships: read by the programs it is for, and a real nginx with it in front of a real process."""
 
 import ast
+import asyncio
 import contextlib
 import os
 import re
@@ -8,11 +9,13 @@ import shutil
 import socket
 import ssl
 import subprocess
+from collections import Counter
 from pathlib import Path
 
 import aiohttp
 import aiohttp.abc
 import pytest
+import uvicorn
 import yaml
 from asgiref.sync import async_to_sync
 from django.conf import settings
@@ -22,7 +25,7 @@ from chatsite import environment, web
 from chatsite.middleware import PROBES
 from conversations.models import OPEN_STATES, Turn
 from lib.db import SERVICE, db, in_scope
-from tests.server import Browser, free_port, run_site
+from tests.server import Browser, eventually, free_port, run_site
 
 DEPLOY = Path(settings.BASE_DIR) / "deploy"
 UNITS = sorted(path.name for path in (DEPLOY / "systemd").iterdir())
@@ -233,11 +236,10 @@ async def test_who_asked_is_believed_of_the_proxy_that_is_named_only(settings, m
 # nginx, for real
 
 
-@pytest.fixture(scope="module")
-def behind_nginx(django_db_setup, django_db_blocker, tmp_path_factory):
-    """The shipped file with this machine's ports and paths; one of its two processes is not there at all."""
+@contextlib.contextmanager
+def running_nginx(folder, *processes):
+    """The shipped file with this machine's paths and ports, in front of two processes; gives nginx's own two ports."""
     nginx = program("nginx", "nginx-light")
-    folder = tmp_path_factory.mktemp("nginx")
     folder.chmod(0o755)
     (folder / "static").mkdir()
     (folder / "static" / "look.0123456789ab.css").write_text("a { color: red }")
@@ -249,30 +251,41 @@ def behind_nginx(django_db_setup, django_db_blocker, tmp_path_factory):
         check=True,
         capture_output=True,
     )
-    with django_db_blocker.unblock(), run_site("nginx", BEHIND_PROXY="1") as (site, web):
-        ports = {"443": free_port(), "80": free_port(), "8001": web.port, "8002": free_port()}
-        text = (DEPLOY / "nginx" / "chatsite.conf").read_text()
-        for old, new in ports.items():
-            text = re.sub(rf"(listen |127\.0\.0\.1:){old}\b", lambda m, new=new: _at(m[1], new), text)
-        text = text.replace("/etc/letsencrypt/live/chat.example.com", str(folder)).replace("/srv/chatsite", str(folder))
-        (folder / "site.conf").write_text(text.replace("chat.example.com", ".localhost"))
-        temporary = "".join(
-            f"{kind}_temp_path {folder}/{kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-        )
-        user = "user root; " if os.geteuid() == 0 else ""  # pytest's folders are its user's alone
-        (folder / "nginx.conf").write_text(
-            f"{user}daemon off; pid {folder}/pid; error_log {folder}/error.log; events {{}} "
-            f"http {{ access_log off; {temporary} include /etc/nginx/mime.types; include {folder}/site.conf; }}"
-        )
-        code, told = said(nginx, "-t", "-c", str(folder / "nginx.conf"), "-e", str(folder / "error.log"))
-        assert code == 0, told
-        process = subprocess.Popen([nginx, "-c", folder / "nginx.conf", "-e", folder / "error.log"])
-        try:
-            with site.database():
-                yield site, ports
-        finally:
-            process.terminate()
-            process.wait(10)
+    ports = {"443": free_port(), "80": free_port(), **dict(zip(("8001", "8002"), processes, strict=True))}
+    text = (DEPLOY / "nginx" / "chatsite.conf").read_text()
+    for old, new in ports.items():
+        text = re.sub(rf"(listen |127\.0\.0\.1:){old}\b", lambda m, new=new: _at(m[1], new), text)
+    text = text.replace("/etc/letsencrypt/live/chat.example.com", str(folder)).replace("/srv/chatsite", str(folder))
+    (folder / "site.conf").write_text(text.replace("chat.example.com", ".localhost"))
+    temporary = "".join(
+        f"{kind}_temp_path {folder}/{kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    )
+    user = "user root; " if os.geteuid() == 0 else ""  # pytest's folders are its user's alone
+    (folder / "nginx.conf").write_text(
+        f"{user}daemon off; pid {folder}/pid; error_log {folder}/error.log; events {{}} "
+        f"http {{ access_log off; {temporary} include /etc/nginx/mime.types; include {folder}/site.conf; }}"
+    )
+    code, told = said(nginx, "-t", "-c", str(folder / "nginx.conf"), "-e", str(folder / "error.log"))
+    assert code == 0, told
+    process = subprocess.Popen([nginx, "-c", folder / "nginx.conf", "-e", folder / "error.log"])
+    try:
+        yield ports
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+@pytest.fixture(scope="module")
+def behind_nginx(django_db_setup, django_db_blocker, tmp_path_factory):
+    """One of its two processes is not there at all."""
+    folder = tmp_path_factory.mktemp("nginx")
+    with (
+        django_db_blocker.unblock(),
+        run_site("nginx", BEHIND_PROXY="1") as (site, web),
+        running_nginx(folder, web.port, free_port()) as ports,
+        site.database(),
+    ):
+        yield site, ports
 
 
 def _at(before, port):
@@ -336,6 +349,48 @@ async def test_a_process_that_is_not_there_costs_nobody_a_request(outside):
         asked = await outside.ask("Again.")
         assert asked.status == 200
         assert (await outside.read(asked.turn_id)).done
+
+
+@pytest.mark.parametrize("path", ["/v1/responses", "/api/v1/chat", "/c/send/"])
+async def test_what_was_sent_to_a_process_that_dies_over_it_is_sent_to_no_other(tmp_path, path):
+    """Q-12: it may have asked a provider already. What may be asked twice is."""
+    asked = []
+
+    async def die(reader, writer):
+        asked.append((await reader.readuntil(b" ")).decode().strip())
+        await reader.readuntil(b"\r\n\r\n")
+        writer.close()
+
+    servers = [await asyncio.start_server(die, "127.0.0.1", 0) for _ in range(2)]
+    trusting = ssl.create_default_context()
+    trusting.check_hostname, trusting.verify_mode = False, ssl.CERT_NONE
+    connector = aiohttp.TCPConnector(ssl=trusting, resolver=Here())
+    with running_nginx(tmp_path, *(server.sockets[0].getsockname()[1] for server in servers)) as ports:
+        async with aiohttp.ClientSession(connector=connector) as session:
+            url = f"https://act.localhost:{ports['443']}{path}"
+            await eventually(lambda: asyncio.to_thread(_listens, ports["443"]))
+            statuses = [(await session.post(url, json={})).status, (await session.get(url)).status]
+    for server in servers:
+        server.close()
+
+    assert statuses == [502, 502]
+    assert Counter(asked) == {"POST": 1, "GET": 2}
+
+
+def _listens(port):
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+        return True
+    return False
+
+
+def test_proxies_give_idle_connections_up_before_a_process_closes_them():
+    """What is sent on one that is just being closed is lost, and a POST is not sent again."""
+    production = float(re.findall(r'"LAME_DUCK_S", default=.* else ([\d.]+)\)', _settings())[0])
+    closed_after_s = min(production, uvicorn.Config("chatsite.asgi:application").timeout_keep_alive)
+
+    for name in ("nginx/chatsite.conf", "caddy/Caddyfile", "compose/Caddyfile"):
+        (idle_s,) = re.findall(r"(?:keepalive_timeout|keepalive) (\d+)s", (DEPLOY / name).read_text())
+        assert int(idle_s) < closed_after_s
 
 
 @pytest.mark.parametrize("path", ["/metrics", "/readyz", "/healthz", "/readyz/"])

@@ -1,4 +1,5 @@
 import json
+import time
 
 import pytest
 
@@ -49,3 +50,32 @@ def test_brackets_in_a_text_are_no_parts_of_the_body():
     for unclosed in hostile:
         with pytest.raises(Invalid):
             strict_json.read(unclosed)
+
+
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        (rb'{"model":"m\u0000"}', "model"),
+        (rb'{"tool_choice":{"type":"function","name":"f","x":"\u0000"}}', "tool_choice.x"),
+        (rb'{"tools":[{},{"parameters":{"enum":["a",["b\u0000c"]]}}]}', "tools[1].parameters.enum[1][0]"),
+        (rb'{"metadata":{"\u0000":null}}', "metadata"),
+        (rb'{"\u0000":1}', ""),
+    ],
+)
+def test_a_nul_is_refused_by_the_name_of_its_place_wherever_it_stands(body, param):
+    """F-01: no row can hold one."""
+    with pytest.raises(Invalid, match="holds a NUL character") as refused:
+        strict_json.read(body)
+    assert refused.value.extra == {"param": param}
+
+
+def test_the_letters_of_a_nul_are_none():
+    for text in ("\\u0000", "x\\\\u0000"):
+        assert strict_json.read(json.dumps({"text": text}).encode()) == {"text": text}
+
+
+def test_a_body_of_nuls_is_refused_before_it_costs_anything():
+    started = time.perf_counter()
+    with pytest.raises(Invalid, match="NUL"):
+        strict_json.read(b'{"a":[' + b"[1,2,3,4,5,6,7]," * 49_000 + rb'"\u0000"]}')
+    assert time.perf_counter() - started < 1

@@ -138,6 +138,21 @@ def test_one_probe_at_a_time_and_what_comes_of_it(clock):
     assert is_asked()  # all is forgotten
 
 
+def test_nobody_waits_for_a_model_that_was_told_to_think(clock):
+    """Its silence is allowed for minutes: as the probe it would keep a vendor closed that is well again."""
+    for _ in range(3):
+        call(error=BAD)
+    clock.now += 10
+    with breaker.Attempt(*ME, thinks=True):
+        assert is_asked()
+        with breaker.Attempt(*ME):
+            assert not is_asked()  # that one is the probe
+    with contextlib.suppress(Down), breaker.Attempt(*ME, thinks=True):
+        raise BAD
+
+    assert breaker.resting(*ME).wait_s() == 20  # what it hears counts as ever
+
+
 def test_what_went_out_before_the_rest_says_nothing_new(clock):
     """A hundred calls that hang end at one moment: that is one trouble, not a hundred."""
     attempts = [breaker.Attempt(*ME) for _ in range(100)]
