@@ -5,8 +5,8 @@
 Several of them stand behind a proxy that asks the next one when it cannot connect to one: then nothing was sent, so it is the
 only refusal after which anything may be asked again. SIGTERM or SIGINT ends a process in this order:
 
-1. at once: the listening socket closes. What comes on connections that are open is answered as ever, for LAME_DUCK_S, and
-   each is closed after its answer: the proxy gives up those that it keeps for later sooner than that;
+1. at once: the listening socket closes. What comes on connections that are open is answered as ever, for LAME_DUCK_S (and up
+   to twice that, while something waits for its answer), and each is closed after it: the proxy gives up idle ones sooner;
 2. a new question is refused with 503 before anything is held, /readyz says 503, listeners and readers of other processes'
    answers are let go, and what is idle is closed; answers that are being written go on for up to DRAIN_S;
 3. what still runs is ended as interrupted, with its text; its readers are told, and the process exits with 0.
@@ -21,6 +21,7 @@ import logging
 import os
 import socket
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from types import FrameType
 
@@ -68,15 +69,14 @@ class Server(uvicorn.Server):
         log.info("Draining: %d answers are being written.", len(hub.unfinished()))
         await self._stop_listening(sockets or [])
         await self._wait(settings.LAME_DUCK_S)
+        await self._while(lambda: bool(django_application.unanswered), settings.LAME_DUCK_S)  # who came in time is served
         runner.refuse()
         relay.reader.let_go()
         listeners.let_go()
         await _take_in()
         for connection in list(self.server_state.connections):
             connection.shutdown()
-        until = self._loop.time() + settings.DRAIN_S
-        while self._is_busy() and self._loop.time() < until and not self._hurry.is_set():
-            await self._wait(LOOK_EVERY_S)
+        await self._while(self._is_busy, settings.DRAIN_S)
         await runner.end_all()
         await super().shutdown(sockets)
 
@@ -111,6 +111,11 @@ class Server(uvicorn.Server):
         """Unless somebody hurries us."""
         with suppress(TimeoutError):
             await asyncio.wait_for(self._hurry.wait(), seconds)
+
+    async def _while(self, is_so: Callable[[], bool], seconds: float) -> None:
+        until = self._loop.time() + seconds
+        while is_so() and self._loop.time() < until and not self._hurry.is_set():
+            await self._wait(LOOK_EVERY_S)
 
     @staticmethod
     def _is_busy() -> bool:
