@@ -40,7 +40,8 @@ async function look() {
   if (page.title) document.title = page.title;
   const [here, there] = [document.getElementById("thread"), page.getElementById("thread")];
   if (!there || signs(here) === signs(there)) return;
-  if (here.querySelector("textarea")) return void (isOwed = true); // somebody edits a question, or corrects an answer
+  const isWritten = (box) => box.value !== box.defaultValue || box.matches(".msg > .edit > *, :focus");
+  if ([...here.querySelectorAll("textarea")].some(isWritten)) return void (isOwed = true); // a question is edited, or an answer corrected
   const waiting = [...here.querySelectorAll(".is-pending")], focused = document.activeElement?.closest(".msg")?.id;
   here.replaceChildren(...document.importNode(there, true).children, ...waiting);
   if (focused) document.getElementById(focused)?.focus({ preventScroll: true });
