@@ -8,6 +8,7 @@ const finePointer = matchMedia("(pointer: fine)");
 const PENDING = "pending:"; // begins the key of what waits on the server since before its author had an account
 const WARN_S = 120, MOST_TIMER_MS = 2 ** 31 - 1;
 const byId = (id) => document.getElementById(id);
+const withField = (item, field, value) => ({ ...item, fields: item.fields.map(([name, was]) => [name, name === field ? value : was]) });
 
 customElements.define("chat-composer", class extends HTMLElement {
   connectedCallback() {
@@ -35,12 +36,17 @@ customElements.define("chat-composer", class extends HTMLElement {
   }
 
   // What the server gave, or what was made of it here, if it is a message that waits there; else what was written here last.
-  // What somebody wrote without an account comes with them.
+  // What somebody wrote without an account comes with them, and what waits in the thread under its key: what had arrived is
+  // not asked twice.
   drafted() {
-    const given = this.text.value, visitors = new Outbox("", this.chat);
+    const given = this.text.value, visitors = new Outbox("", this.chat), { owner } = this.dataset;
+    if (owner) {
+      for (const item of visitors.items) if (item.text.trim() !== given.trim()) this.outbox.put(withField(item, "owner", owner));
+      visitors.items = [];
+    }
     const isEdited = this.waits ? this.outbox.read("of") === this.key : document.querySelector("sign-up-offer[data-text]");
     if (given && !isEdited) return given;
-    if (this.dataset.owner && !this.outbox.draft && !given) [this.outbox.draft, visitors.draft] = [visitors.draft, ""];
+    if (owner && !this.outbox.draft && !given) [this.outbox.draft, visitors.draft] = [visitors.draft, ""];
     return this.outbox.draft || given;
   }
 
@@ -132,7 +138,6 @@ customElements.define("chat-composer", class extends HTMLElement {
     if (answer.status === 403 && !item.isSecond) return this.reenter(answer, () => this.send({ ...item, isSecond: true }));
     if (answer.status === 401) {
       this.mark(bubble, words.session_over);
-      outbox.put(item);
       return this.reenter(answer, () => this.send(item));
     }
     outbox.take(item.key);
@@ -146,8 +151,7 @@ customElements.define("chat-composer", class extends HTMLElement {
   // What was refused was never asked, so it may go to the model that is picked by now; what may have arrived stays as it was.
   asPicked(item) {
     const { provider } = this.form.elements;
-    if (!item?.isRefused || !provider) return item;
-    return { ...item, fields: item.fields.map(([name, value]) => [name, name === "provider" ? provider.value : value]) };
+    return item?.isRefused && provider ? withField(item, "provider", provider.value) : item;
   }
 
   async sent(item, bubble, outbox, answer, html) {
