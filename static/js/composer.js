@@ -21,6 +21,7 @@ customElements.define("chat-composer", class extends HTMLElement {
     document.addEventListener("turn:end", () => this.ended());
     for (const name of ["turn:begin", "turn:end", "turn:stuck"]) document.addEventListener(name, () => this.drawButtons());
     for (const name of ["online", "offline"]) addEventListener(name, () => this.drawOffline());
+    addEventListener("storage", (event) => this.keepOwn(event));
 
     this.path = location.pathname; // a chat that began here has pushed its own: the way back is another page
     addEventListener("popstate", () => location.pathname === this.path || location.reload());
@@ -48,6 +49,12 @@ customElements.define("chat-composer", class extends HTMLElement {
     if (given && !isEdited) return given;
     if (owner && !this.outbox.draft && !given) [this.outbox.draft, visitors.draft] = [visitors.draft, ""];
     return this.outbox.draft || given;
+  }
+
+  // Tabs of one chat share its draft. What another one sent is a draft no more; other words of this box still are one.
+  keepOwn({ key, oldValue }) {
+    const { outbox, text } = this;
+    if (key === outbox.name("draft") && !outbox.draft && text.value !== text.defaultValue && text.value !== oldValue) outbox.draft = text.value;
   }
 
   get key() { return this.form.elements.idempotency_key.value; }
@@ -122,7 +129,7 @@ customElements.define("chat-composer", class extends HTMLElement {
     this.sending = true;
     document.dispatchEvent(new Event("question:sending"));
     outbox.put({ ...item, isRefused: false, why: words.not_sent }); // should the page go away before the answer, its key still makes it one
-    outbox.draft = "";
+    outbox.draft = this.text.value;
     const body = new URLSearchParams();
     for (const [name, value] of [...item.fields.filter(([name]) => name !== "idempotency_key"), ["idempotency_key", item.key]]) body.append(name, value);
     body.append("csrfmiddlewaretoken", this.token.value);
@@ -168,8 +175,7 @@ customElements.define("chat-composer", class extends HTMLElement {
     this.path = location.pathname;
     if (waiting && outbox.chat !== this.chat) [outbox.items, this.outbox.items] = [[], waiting];
     this.text.value ||= draft; // what was typed meanwhile
-    outbox.draft = "";
-    this.outbox.draft = this.text.value;
+    if (this.text.value && outbox.chat !== this.chat) [outbox.draft, this.outbox.draft] = ["", this.text.value];
     byId("composer-price").dataset.plan ||= price; // of a new chat it is named with the end of its first answer
     this.drawPrice();
     this.drawButtons();

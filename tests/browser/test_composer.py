@@ -206,6 +206,30 @@ def test_a_chat_with_a_correction_follows_another_tab_unless_something_is_being_
     expect(member.questions).to_have_count(4)
 
 
+def test_tabs_of_one_chat_lose_no_words_to_each_other_and_what_was_sent_does_not_come_back(site, visitors):
+    """UX "Drafts": they share one."""
+    member = visitors.open(site.person())
+    second = visitors.beside(member)
+    for is_first in (True, False):
+        member.box.fill("A long thought.")
+        second.page.reload()
+        expect(second.box).to_have_value("A long thought.")
+        second.box.fill("Something else.")
+        second.ask_and_read("Something else.", "echo")
+        member.page.reload()
+        expect(member.box).to_have_value("A long thought.")
+        if is_first:
+            member.go(second.path)
+
+    second.page.reload()
+    expect(second.box).to_have_value("A long thought.")
+    second.ask_and_read(second.box.input_value(), "echo")
+    expect(member.questions).to_have_count(3)
+    member.page.reload()
+    expect(member.questions).to_have_count(3)
+    expect(member.box).to_have_value("")
+
+
 TREE = """
 - listitem:
   - heading "You asked" [level=2]

@@ -63,10 +63,14 @@ def test_a_question_that_never_arrived_is_kept_and_sent_once_on_retry(site, visi
     member.send_button.click()
     expect(member.questions).to_contain_text("Not sent: the server could not be reached. Your text is kept.")
     expect(member.box).to_have_value("")
+    member.box.fill("The next thought.")
+    with member.page.expect_event("requestfailed"):
+        member.questions.get_by_role("button", name="Send again").click()
     member.page.evaluate("window.isSamePage = true")
     wire.mend()
     member.page.reload()
     assert not member.page.evaluate("window.isSamePage")
+    expect(member.box).to_have_value("The next thought.")
 
     member.questions.get_by_role("button", name="Send again").click()
 
