@@ -8,6 +8,7 @@ const finePointer = matchMedia("(pointer: fine)");
 const PENDING = "pending:"; // begins the key of what waits on the server since before its author had an account
 const WARN_S = 120, MOST_TIMER_MS = 2 ** 31 - 1;
 const byId = (id) => document.getElementById(id);
+const withField = (item, field, value) => ({ ...item, fields: item.fields.map(([name, was]) => [name, name === field ? value : was]) });
 
 customElements.define("chat-composer", class extends HTMLElement {
   connectedCallback() {
@@ -20,6 +21,7 @@ customElements.define("chat-composer", class extends HTMLElement {
     document.addEventListener("turn:end", () => this.ended());
     for (const name of ["turn:begin", "turn:end", "turn:stuck"]) document.addEventListener(name, () => this.drawButtons());
     for (const name of ["online", "offline"]) addEventListener(name, () => this.drawOffline());
+    addEventListener("storage", (event) => this.keepOwn(event));
 
     this.path = location.pathname; // a chat that began here has pushed its own: the way back is another page
     addEventListener("popstate", () => location.pathname === this.path || location.reload());
@@ -35,13 +37,24 @@ customElements.define("chat-composer", class extends HTMLElement {
   }
 
   // What the server gave, or what was made of it here, if it is a message that waits there; else what was written here last.
-  // What somebody wrote without an account comes with them.
+  // What somebody wrote without an account comes with them, and what waits in the thread under its key: what had arrived is
+  // not asked twice.
   drafted() {
-    const given = this.text.value, visitors = new Outbox("", this.chat);
+    const given = this.text.value, visitors = new Outbox("", this.chat), { owner } = this.dataset;
+    if (owner) {
+      for (const item of visitors.items) if (item.text.trim() !== given.trim()) this.outbox.put(withField(item, "owner", owner));
+      visitors.items = [];
+    }
     const isEdited = this.waits ? this.outbox.read("of") === this.key : document.querySelector("sign-up-offer[data-text]");
     if (given && !isEdited) return given;
-    if (this.dataset.owner && !this.outbox.draft && !given) [this.outbox.draft, visitors.draft] = [visitors.draft, ""];
+    if (owner && !this.outbox.draft && !given) [this.outbox.draft, visitors.draft] = [visitors.draft, ""];
     return this.outbox.draft || given;
+  }
+
+  // Tabs of one chat share its draft. What another one sent is a draft no more; other words of this box still are one.
+  keepOwn({ key, oldValue }) {
+    const { outbox, text } = this;
+    if (key === outbox.name("draft") && !outbox.draft && text.value !== text.defaultValue && text.value !== oldValue) outbox.draft = text.value;
   }
 
   get key() { return this.form.elements.idempotency_key.value; }
@@ -116,7 +129,7 @@ customElements.define("chat-composer", class extends HTMLElement {
     this.sending = true;
     document.dispatchEvent(new Event("question:sending"));
     outbox.put({ ...item, isRefused: false, why: words.not_sent }); // should the page go away before the answer, its key still makes it one
-    outbox.draft = "";
+    outbox.draft = this.text.value;
     const body = new URLSearchParams();
     for (const [name, value] of [...item.fields.filter(([name]) => name !== "idempotency_key"), ["idempotency_key", item.key]]) body.append(name, value);
     body.append("csrfmiddlewaretoken", this.token.value);
@@ -132,7 +145,6 @@ customElements.define("chat-composer", class extends HTMLElement {
     if (answer.status === 403 && !item.isSecond) return this.reenter(answer, () => this.send({ ...item, isSecond: true }));
     if (answer.status === 401) {
       this.mark(bubble, words.session_over);
-      outbox.put(item);
       return this.reenter(answer, () => this.send(item));
     }
     outbox.take(item.key);
@@ -146,8 +158,7 @@ customElements.define("chat-composer", class extends HTMLElement {
   // What was refused was never asked, so it may go to the model that is picked by now; what may have arrived stays as it was.
   asPicked(item) {
     const { provider } = this.form.elements;
-    if (!item?.isRefused || !provider) return item;
-    return { ...item, fields: item.fields.map(([name, value]) => [name, name === "provider" ? provider.value : value]) };
+    return item?.isRefused && provider ? withField(item, "provider", provider.value) : item;
   }
 
   async sent(item, bubble, outbox, answer, html) {
@@ -164,8 +175,7 @@ customElements.define("chat-composer", class extends HTMLElement {
     this.path = location.pathname;
     if (waiting && outbox.chat !== this.chat) [outbox.items, this.outbox.items] = [[], waiting];
     this.text.value ||= draft; // what was typed meanwhile
-    outbox.draft = "";
-    this.outbox.draft = this.text.value;
+    if (this.text.value && outbox.chat !== this.chat) [outbox.draft, this.outbox.draft] = ["", this.text.value];
     byId("composer-price").dataset.plan ||= price; // of a new chat it is named with the end of its first answer
     this.drawPrice();
     this.drawButtons();

@@ -6,10 +6,11 @@ const QUIET_MS = 5000; // between two looks that nobody asked for
 const TITLED_MS = [3000, 9000]; // after the first answer
 const SETTLED_MS = 1000; // before a look for what happened while this page was busy, or looked
 const channel = "BroadcastChannel" in window ? new BroadcastChannel("chats") : null;
-let lookedAt = Date.now(), isLooking = false, isOwed = false;
+let lookedAt = Date.now(), isLooking = false, isOwed = false, isStale = false;
 
 for (const name of ["turn:begin", "turn:end"]) document.addEventListener(name, () => channel?.postMessage(name));
 channel?.addEventListener("message", ({ data }) => isKnown(data) || look());
+document.addEventListener("htmx:after:swap", () => (isStale = true)); // a look that is under way may not have seen what was done here
 addEventListener("focus", () => Date.now() - lookedAt > QUIET_MS && look());
 
 document.addEventListener("turn:end", () => {
@@ -28,19 +29,20 @@ function isKnown({ table, event, new: row, old }) { // by the list: most of what
 async function look() {
   isOwed = isLooking || Boolean(document.querySelector("chat-stream, .is-pending:not(:has(.note:not([hidden])))"));
   if (isOwed) return;
-  isLooking = true;
+  [isLooking, isStale] = [true, false];
   const answer = await fetch(location.href).catch(() => null);
   const html = answer?.ok && !answer.redirected ? await answer.text().catch(() => null) : null;
   [isLooking, lookedAt] = [false, Date.now()];
-  if (isOwed) setTimeout(look, SETTLED_MS);
-  if (!html || document.querySelector("chat-stream")) return;
+  if (isOwed || isStale) setTimeout(look, SETTLED_MS);
+  if (!html || isStale || document.querySelector("chat-stream")) return;
   const page = new DOMParser().parseFromString(html.replace(/<style.*?<\/style>/gs, ""), "text/html");
   if (page.querySelector("chat-composer")?.dataset.owner !== document.querySelector("chat-composer")?.dataset.owner) return;
   for (const id of ["chats", "quota", "chat-title", "composer-price"]) take(document.getElementById(id), page.getElementById(id));
   if (page.title) document.title = page.title;
   const [here, there] = [document.getElementById("thread"), page.getElementById("thread")];
   if (!there || signs(here) === signs(there)) return;
-  if (here.querySelector("textarea")) return void (isOwed = true); // somebody edits a question, or corrects an answer
+  const isWritten = (box) => box.value !== box.defaultValue || box.matches(".msg > .edit > *, :focus");
+  if ([...here.querySelectorAll("textarea")].some(isWritten)) return void (isOwed = true); // a question is edited, or an answer corrected
   const waiting = [...here.querySelectorAll(".is-pending")], focused = document.activeElement?.closest(".msg")?.id;
   here.replaceChildren(...document.importNode(there, true).children, ...waiting);
   if (focused) document.getElementById(focused)?.focus({ preventScroll: true });

@@ -79,7 +79,9 @@ async function show(html, { at, selector }) {
   const id = new DOMParser().parseFromString(html, "text/html").querySelector("#thread, .msg")?.id;
   const old = document.getElementById(id);
   if (!old) return location.reload(); // another tab changed what is shown
+  const putBack = unsent(old);
   await htmx.swap({ text: html, target: old, sourceElement: old, swap: "outerHTML" });
+  putBack();
   for (const field of document.querySelectorAll("#message-form [name=idempotency_key]")) field.value = key();
   if (!document.querySelector("chat-stream")) document.dispatchEvent(new CustomEvent("turn:stuck")); // it may have been turned away from
   toasts();
@@ -88,6 +90,18 @@ async function show(html, { at, selector }) {
   const button = selector && message?.querySelector(selector);
   (message?.querySelector("form.edit textarea") ?? (button?.disabled ? message : button) ?? message)?.focus();
   if (message?.ariaBusy === "true") toEnd();
+}
+
+// What was written in the thread and not sent outlives its being drawn anew: questions that wait, and changed words in what
+// is still shown.
+function unsent(thread) {
+  const waiting = [...thread.querySelectorAll(".is-pending")];
+  const written = [...thread.querySelectorAll(":scope > .msg textarea")].filter(({ value, defaultValue }) => value !== defaultValue);
+  const messages = written.map((box) => box.closest(".msg"));
+  return () => {
+    for (const message of messages) document.getElementById(message.id)?.replaceWith(message);
+    document.getElementById("thread").append(...waiting);
+  };
 }
 
 async function explain(told) { // a note of ours in HTML, a refusal in JSON, or nothing at all

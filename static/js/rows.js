@@ -43,7 +43,7 @@ if (form) {
     draw();
   });
   form.addEventListener("submit", (event) => {
-    if (rows.some((row) => box(row).checked)) return;
+    if (event.submitter?.name === "all" || rows.some((row) => box(row).checked)) return;
     event.preventDefault();
     all.focus();
   });

@@ -25,14 +25,19 @@ function parsed(text) {
   return Object.assign(document.createElement("template"), { innerHTML: text }).content;
 }
 
-async function send(form, button) {
+async function send(form, button, isSecond = false) {
+  const composer = document.querySelector("chat-composer"), notDone = () => composer?.tell(words.not_done);
   const body = new FormData(form, button);
   for (const field of document.querySelectorAll(form.getAttribute("hx-include") ?? ":not(*)")) body.append(field.name, field.value);
   const answer = await fetch(form.getAttribute("hx-post"), { method: "POST", body, headers: { "HX-Request": "true" }, keepalive: true }).catch(() => null);
   const text = await answer?.text().catch(() => null);
-  if (text === null || text === undefined || answer.status >= 500 || answer.redirected) return document.querySelector("chat-composer")?.tell(words.not_done);
+  if (text === null || text === undefined || answer.status >= 500 || answer.redirected) return notDone();
+  if (!isSecond && [401, 403].includes(answer.status)) return composer?.reenter(answer, () => send(form, button, true));
+  const content = parsed(text), isForm = answer.ok || content.getElementById(form.id); // else the form stays, with what was typed
+  if (!isForm && !content.querySelector("[hx-swap-oob]")) return notDone();
   const wanted = form.getAttribute("hx-target") ?? "this";
-  await swap({ text, target: wanted === "this" ? form : document.querySelector(wanted), swap: form.getAttribute("hx-swap") ?? "innerHTML" });
+  const how = isForm ? form.getAttribute("hx-swap") ?? "innerHTML" : "none";
+  await swap({ content, target: wanted === "this" ? form : document.querySelector(wanted), swap: how });
 }
 
 document.addEventListener("submit", (event) => {

@@ -181,6 +181,55 @@ def test_a_second_tab_shows_what_the_first_one_asks_and_begins(site, visitors):
     expect(second.box).to_have_value("A draft of my own.")
 
 
+def test_a_chat_with_a_correction_follows_another_tab_unless_something_is_being_written_in_it(site, visitors):
+    """H4."""
+    member = visitors.open(site.person())
+    page = member.page
+    member.ask_and_read("The first.", "echo")
+    page.get_by_role("button", name="Bad answer").click()
+    correction = page.get_by_label("What should it have said?")
+    expect(correction).to_be_focused()
+    member.box.focus()
+    second = visitors.beside(member)
+    second.ask_and_read("And then?", "echo")
+    expect(member.questions).to_have_count(2)
+    expect(member.answer).to_have_attribute("data-status", "done", timeout=15_000)
+
+    correction.fill("That it is the first.")
+    member.box.focus()
+    with page.expect_response(page.url):
+        second.ask_and_read("And now?", "echo")
+    page.get_by_role("button", name="Report this correction").click()
+    expect(page.get_by_text("Your correction is kept.")).to_be_visible()
+    member.box.focus()
+    second.ask_and_read("At last?", "echo")
+    expect(member.questions).to_have_count(4)
+
+
+def test_tabs_of_one_chat_lose_no_words_to_each_other_and_what_was_sent_does_not_come_back(site, visitors):
+    """UX "Drafts": they share one."""
+    member = visitors.open(site.person())
+    second = visitors.beside(member)
+    for is_first in (True, False):
+        member.box.fill("A long thought.")
+        second.page.reload()
+        expect(second.box).to_have_value("A long thought.")
+        second.box.fill("Something else.")
+        second.ask_and_read("Something else.", "echo")
+        member.page.reload()
+        expect(member.box).to_have_value("A long thought.")
+        if is_first:
+            member.go(second.path)
+
+    second.page.reload()
+    expect(second.box).to_have_value("A long thought.")
+    second.ask_and_read(second.box.input_value(), "echo")
+    expect(member.questions).to_have_count(3)
+    member.page.reload()
+    expect(member.questions).to_have_count(3)
+    expect(member.box).to_have_value("")
+
+
 TREE = """
 - listitem:
   - heading "You asked" [level=2]

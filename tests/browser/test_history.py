@@ -2,6 +2,7 @@
 
 import re
 import time
+from zipfile import ZipFile
 
 import pytest
 from playwright.sync_api import expect
@@ -105,6 +106,20 @@ def test_the_history_is_worked_through_by_keyboard_in_the_dark_and_on_a_phone(si
     expect(phone.page.locator("[data-row]")).to_have_count(5)
     phone.page.get_by_role("link", name="Archived 1").click()
     expect(phone.page.locator("[data-row]")).to_have_count(1)
+
+
+def test_all_of_a_list_is_exported_without_choosing_any(site, visitors):
+    person = site.person()
+    make_chats(person, 3)
+    page = visitors.open(person, "/history/").page
+    page.get_by_role("button", name="Export").click()
+    page.get_by_label("Markdown").check()
+
+    with page.expect_download() as waiting:
+        page.get_by_role("button", name="Export all of this list").click()
+
+    assert waiting.value.suggested_filename.endswith(".zip")
+    assert len(ZipFile(waiting.value.path()).namelist()) == 3
 
 
 def test_all_of_it_works_without_a_script(site, visitors):

@@ -107,6 +107,43 @@ def test_stopped_answers_go_on_and_messages_are_rated_corrected_and_deleted(site
     assert phone.broken == []
 
 
+def test_what_is_written_in_the_thread_outlives_what_is_done_with_another_message(member):
+    """An edit, a correction and a question that waits are nowhere else."""
+    page = member.page
+    first = member.ask_and_read("First.", "echo").get_attribute("id")
+    member.ask_and_read("Second.", "echo")
+    page.locator(f"#{first}").get_by_role("button", name="Bad answer").click()
+    correction = page.get_by_label("What should it have said?")
+    correction.fill("That there is no first.")
+    page.get_by_role("link", name="Edit question").last.click()
+    edit = page.get_by_label("Edit your question")
+    edit.fill("Second, but better.")
+    page.context.set_offline(True)
+    member.box.fill("Waits.")
+    member.send_button.click()
+    waiting = page.locator(".is-pending")
+    expect(waiting.get_by_role("button", name="Send again")).to_be_visible()
+    page.context.set_offline(False)
+
+    page.get_by_role("button", name="Answer again").last.click()
+    page.get_by_role("menuitem").first.click()
+
+    expect(page.locator(".pager").last).to_contain_text("2 of 2")
+    expect(waiting).to_contain_text("Waits.")
+    expect(correction).to_have_value("That there is no first.")
+    expect(edit).to_have_value("Second, but better.")
+    expect(page.locator("[data-status=done]")).to_have_count(2, timeout=15_000)
+    edit.press("Control+Enter")
+    expect(member.questions.nth(1)).to_contain_text("Second, but better.")
+    expect(edit).to_have_count(0)
+    expect(page.locator("[data-status=done]")).to_have_count(2, timeout=15_000)
+    page.get_by_role("button", name="Report this correction").click()
+    expect(page.locator(f"#{first}")).to_contain_text("Your correction is kept.")
+    waiting.get_by_role("button", name="Send again").click()
+    expect(member.answer).to_contain_text("Waits.")
+    expect(waiting).to_have_count(0)
+
+
 def test_all_of_it_works_without_javascript(site, visitors):
     plain = visitors.open(site.person(limit=9), java_script_enabled=False)
     page = plain.page

@@ -3,6 +3,7 @@
 import re
 
 import pytest
+from django.utils import timezone
 from playwright.sync_api import expect
 
 from conversations.models import Conversation, Message, Turn
@@ -62,10 +63,14 @@ def test_a_question_that_never_arrived_is_kept_and_sent_once_on_retry(site, visi
     member.send_button.click()
     expect(member.questions).to_contain_text("Not sent: the server could not be reached. Your text is kept.")
     expect(member.box).to_have_value("")
+    member.box.fill("The next thought.")
+    with member.page.expect_event("requestfailed"):
+        member.questions.get_by_role("button", name="Send again").click()
     member.page.evaluate("window.isSamePage = true")
     wire.mend()
     member.page.reload()
     assert not member.page.evaluate("window.isSamePage")
+    expect(member.box).to_have_value("The next thought.")
 
     member.questions.get_by_role("button", name="Send again").click()
 
@@ -208,6 +213,58 @@ def test_an_edit_outlives_the_end_of_the_session_and_another_tab_s_answer(site, 
     expect(sheet).to_be_hidden()
     expect(member.questions.first).to_contain_text("As it should be.")
     expect(member.answer).to_have_attribute("data-status", "done", timeout=15_000)
+
+
+def test_settings_of_a_chat_outlive_the_end_of_the_session_a_stale_token_and_a_refusal(site, visitors, member):
+    """UX "Session over": the instructions are nowhere else."""
+    person = next(one for one in visitors.people if one.cookies)
+    member.ask_and_read("One.", "echo")
+    chat = Conversation.objects.filter(owner_id=person.user.pk)
+    settings = member.page.get_by_role("button", name="Settings of this chat")
+    field, save = member.page.get_by_label("Instructions"), member.page.get_by_role("button", name="Save")
+    saved = member.page.get_by_role("status").filter(has_text="Saved")
+    sheet = member.page.get_by_role("dialog", name="Your session")
+    second = visitors.beside(member, "/c/")
+
+    def sign_out():
+        second.page.get_by_role("button", name=re.compile("^P")).last.click()
+        second.page.get_by_role("button", name="Sign out").click()
+        second.page.wait_for_url("**/")
+
+    def sign_in(form):
+        form.get_by_label("Email").fill(person.user.email)
+        form.get_by_label("Password").fill(factories.PASSWORD)
+        form.get_by_role("button", name="Sign in").click()
+
+    sign_out()
+    settings.click()
+    field.fill("In verse.")
+    save.click()
+    sign_in(sheet)
+    expect(sheet).to_be_hidden()
+    settings.click()
+    expect(saved).to_be_visible()
+    expect(field).to_have_value("In verse.")
+    with scope(SERVICE):
+        assert chat.get().system_prompt == "In verse."
+
+    second.go("/c/")
+    sign_out()
+    second.go("/account/login/")
+    sign_in(second.page)
+    second.page.wait_for_url("**/c/")
+    field.fill("In prose.")
+    with member.page.expect_response(lambda answer: answer.url.endswith("/options/") and answer.ok):
+        save.click()
+    expect(saved).to_be_visible()
+    expect(field).to_have_value("In prose.")
+
+    with scope(SERVICE):
+        chat.update(deleted_at=timezone.now())
+    field.fill("In rhyme.")
+    save.click()
+    expect(member.note).to_contain_text("This chat is not here")
+    expect(field).to_have_value("In rhyme.")
 
 
 def test_text_that_is_too_long_is_refused_in_words(member):

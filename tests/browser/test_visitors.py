@@ -14,6 +14,9 @@ from tests.browser.visitor import PHONE
 pytestmark = pytest.mark.browser
 
 CHAT = re.compile(r"/c/[0-9a-f-]{36}/$")
+UNHEARD = (
+    "() => { const ask = fetch; window.fetch = (...of) => ask(...of).then(() => Promise.reject(new TypeError())); }"
+)
 LINK = re.compile(r"http://\S+/account/confirm-email/\S+")
 
 
@@ -110,6 +113,7 @@ def test_with_the_keyboard_alone_and_in_two_tabs_nothing_is_sent_twice_or_lost(s
     second.send_button.click()
     second.page.wait_for_url("**/c/")
     expect(second.box).to_have_value("From the second tab?")
+    expect(second.questions).to_have_count(0)
     second.ask_and_read(second.box.input_value())
 
     assert [questions(brand, text) for text in ("One?", "Two?", "From the second tab?")] == [1, 1, 1]
@@ -149,3 +153,71 @@ def test_what_is_written_after_the_limit_was_met_is_what_waits_and_comes_along(s
     hank.page.locator("main form button.btn--primary").first.click()
     hank.page.wait_for_url("**/c/")
     expect(hank.box).to_have_value("Written before there was an account.")
+
+
+def test_what_a_visitor_could_not_send_waits_in_the_member_s_chats_and_what_had_arrived_is_not_asked_twice(
+    site, visitors
+):
+    """Q-13: under the keys they had, which come along with the visitor's chats; nothing is sent unasked."""
+    brand = brand_of(site)
+    ivy = visitors.open(brand=brand)
+    page = ivy.page
+    page.evaluate(UNHEARD)
+    ivy.set_model("echo")
+    ivy.box.fill("Did this arrive?")
+    ivy.send_button.click()
+    expect(ivy.questions).to_contain_text("Not sent: the server could not be reached.")
+    page.context.set_offline(True)
+    ivy.box.fill("Written offline.")
+    ivy.send_button.click()
+    expect(ivy.questions).to_have_count(2)
+    page.context.set_offline(False)
+    assert questions(brand) == 1
+
+    ivy.go("/account/signup/")
+    page.get_by_label("Email").fill("ivy@visitors.example.com")
+    page.get_by_label("Password", exact=True).fill("a-long-password")
+    page.locator("main form button.btn--primary").first.click()
+    page.wait_for_url(CHAT)
+    chat = ivy.path
+    ivy.go("/c/")
+
+    expect(ivy.questions.locator(".bubble")).to_have_text(["Did this arrive?", "Written offline."])
+    assert questions(brand) == 1
+    ivy.questions.first.get_by_role("button", name="Send again").click()
+    page.wait_for_url(f"**{chat}")
+    expect(ivy.answer).to_contain_text("Did this arrive?")
+    assert questions(brand, "Did this arrive?") == 1
+    ivy.questions.filter(has_text="Written offline.").get_by_role("button", name="Send again").click()
+    expect(ivy.answer).to_contain_text("Written offline.")
+    expect(ivy.answer).to_have_attribute("data-status", "done", timeout=15_000)
+    expect(page.locator(".is-pending")).to_have_count(0)
+    page.reload()
+    expect(ivy.questions).to_have_count(2)
+
+
+def test_a_tab_that_was_open_when_its_visitor_signed_up_keeps_what_it_sends(site, visitors):
+    brand = brand_of(site)
+    old = visitors.open(brand=brand)
+    old.ask_and_read("One?", "echo")
+    second = visitors.beside(old, "/account/signup/")
+    second.page.get_by_label("Email").fill("june@visitors.example.com")
+    second.page.get_by_label("Password", exact=True).fill("a-long-password")
+    second.page.locator("main form button.btn--primary").first.click()
+    second.page.wait_for_url(CHAT)
+    second.page.context.clear_cookies(name="sessionid")
+
+    old.box.fill("From the old tab.")
+    old.send_button.click()
+    sheet = old.page.get_by_role("dialog", name="Your session")
+    sheet.get_by_label("Email").fill("june@visitors.example.com")
+    sheet.get_by_label("Password").fill("a-long-password")
+    sheet.get_by_role("button", name="Sign in").click()
+
+    waiting = old.questions.filter(has_text="From the old tab.")
+    expect(old.page.get_by_role("button", name="Settings of this chat")).to_be_visible()
+    assert questions(brand) == 1
+    waiting.get_by_role("button", name="Send again").click()
+    expect(old.answer).to_contain_text("From the old tab.")
+    expect(old.answer).to_have_attribute("data-status", "done", timeout=15_000)
+    expect(old.questions).to_have_count(2)
