@@ -165,7 +165,7 @@ class _VettedResolver(AbstractResolver):
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
     ) -> list[ResolveResult]:
-        if (host.rstrip("."), port) != (self.target.host, self.target.port):
+        if (host.rstrip(".").lower(), port) != (self.target.host, self.target.port):
             raise _Blocked("another host")
         loop = asyncio.get_running_loop()
         answers = await loop.getaddrinfo(host, port, family=family, type=socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG)

@@ -111,6 +111,7 @@ def dns(monkeypatch):
     real = socket.getaddrinfo
 
     def getaddrinfo(host, port, family=0, type=0, proto=0, flags=0):  # noqa: A002 - the real one's names
+        host = host.lower()  # as any server of names takes it
         if host not in zone:
             return real(host, port, family, type, proto, flags=socket.AI_NUMERICHOST)
         answers = zone[host].pop(0) if isinstance(zone[host][0], list) else zone[host]
@@ -269,3 +270,16 @@ async def test_an_allowed_host_is_reached_and_no_other_through_its_connector(dns
             with pytest.raises(aiohttp.ClientError):
                 await session.get(f"http://other.internal:{port}/")
         assert len(hits) == 1
+
+
+@pytest.mark.parametrize("name", ["Ours.Internal", "XN--EXMPLE-CUA.internal", "OURS.internal."])
+async def test_what_is_posted_arrives_however_its_host_is_spelled(dns, settings, name):
+    """What a form accepts can be delivered."""
+    with honeypot() as (port, hits):
+        settings.EGRESS_ALLOW = [f"{name.lower().rstrip('.')}:{port}"]
+        dns[name.lower()] = ["127.0.0.1"]
+
+        egress.vet_url(f"http://{name}:{port}/")
+        answer = await egress.post(f"http://{name}:{port}/", body=b"{}", headers={}, deadline_s=5)
+
+    assert (answer.status, len(hits)) == (200, 1)
