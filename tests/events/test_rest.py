@@ -5,6 +5,7 @@ from urllib.parse import urlencode
 import pytest
 
 from accounts.models import IdempotencyRecord
+from chatsite.api_docs.description import description
 from events import notices
 from events.models import WebhookDelivery, WebhookEndpoint
 from events.webhooks import endpoints
@@ -94,6 +95,20 @@ def test_a_range_is_sent_again_and_a_secret_renewed_while_the_webhook_is_busy(wo
     assert alice("PATCH", path, {"name": "Mine"}, **{"if-match": seen}).status_code == 412
     assert alice("PATCH", path, {"name": "Mine"}, **{"if-match": renewed.headers["ETag"]}).json()["name"] == "Mine"
     assert "signing_secret" not in alice.get(path).json()
+
+
+def test_who_changes_a_webhook_behind_another_is_refused_as_described(world, alice, monkeypatch):
+    hook = alice("POST", "webhooks", WANTED).json()
+
+    def meanwhile(url):
+        with scope(SERVICE):
+            WebhookEndpoint.objects.update(url="https://other.example.com/")
+
+    monkeypatch.setattr(endpoints.egress, "vet_url", meanwhile)
+    late = alice("PATCH", f"webhooks/{hook['id']}", {"name": "Mine"})
+
+    assert (late.status_code, late.json()["code"]) == (409, "conflict")
+    assert "409" in description()["paths"]["/api/v1/webhooks/{webhook_id}"]["patch"]["responses"]
 
 
 def test_notifications_are_ones_own_and_the_log_is_the_admins(world, alice):
