@@ -120,14 +120,17 @@ def test_a_webhook_is_made_changed_rotated_paused_and_deleted(browser, world):
     assert browser.get(page).status_code == 404
 
 
-def test_what_cannot_be_is_refused_in_words_and_what_was_typed_stays(browser, world):
+def test_what_cannot_be_is_refused_in_words_and_what_was_typed_stays(browser, world, settings):
     """W-01, W-07, W-15, W-20, W-21: nothing is stored."""
+    settings.OPENAI_BASE_URL, settings.ANTHROPIC_BASE_URL = "http://10.0.0.5:8000/v1", "http://127.0.0.1:4000"
     with scope(SERVICE):
         Brand.objects.filter(pk=world.globex.pk).update(domain="chat.globex.example")
     cases = [
         ({"url": "https://127.0.0.1/"}, "This address is ours"),
         ({"url": "https://10.0.0.1/"}, "This address cannot be used"),
         ({"url": "https://169.254.169.254/latest/meta-data"}, "This address cannot be used"),
+        ({"url": "http://10.0.0.5:8000/v1/models"}, "This address cannot be used"),
+        ({"url": "http://127.0.0.1:4000/v1/messages"}, "This address is ours"),
         ({"url": "https://user:password@hooks.example/"}, "This address cannot be used"),
         ({"url": "file:///etc/passwd"}, "This address cannot be used"),
         ({"url": "https://hooks.example:22/"}, "This address cannot be used"),
