@@ -1,18 +1,20 @@
 """What a brand's admins do on /manage/webhooks/, and the rules behind it. No sender runs here."""
 
 from datetime import UTC, datetime, timedelta
+from uuid import UUID
 
 import pytest
 from django.test import Client
 from standardwebhooks import Webhook
 
 from accounts.models import Brand
+from events import tasks
 from events.models import Activity, Event, WebhookDelivery, WebhookEndpoint
 from events.webhooks import custom_headers, endpoints, outcomes, queueing, schedule, signing
 from lib import clock, egress
 from lib.db import SERVICE, Principal, scope
 from lib.errors import Conflict, Invalid
-from lib.ids import uuid7
+from lib.ids import first_at, uuid7
 from lib.keyring import KeyRing
 from lib.secret import Secret
 from providers import resealing
@@ -293,3 +295,30 @@ def test_headers_stay_with_their_server_though_two_change_a_webhook_at_once(brow
         endpoints.store_change(alice, hook.pk, *kept)
 
     assert (only_hook().url, custom_headers.opened(only_hook().custom_headers)) == ("https://other.example/x", {})
+
+
+def test_all_that_is_older_than_thirty_days_is_forgotten_in_one_run_however_much_that_is(world, settings):
+    settings.EGRESS_ALLOW = ["hooks.example:443"]
+    alice = Principal("app_brand", world.act.pk, world.alice.pk)
+    hook, _ = endpoints.make(alice, endpoints.Wanted(name="A", url=FORM["url"], events=["*"]))
+    long_ago = first_at(clock.now() - timedelta(days=31)).int
+
+    def sent(status, pk):
+        of = {
+            "brand": world.act,
+            "webhook": hook,
+            "message_id": uuid7(),
+            "event_type": "webhook.test",
+            "event_data": {},
+        }
+        return WebhookDelivery(pk=pk, status=status, **of)
+
+    kept = [sent("pending", UUID(int=long_ago)), sent("delivered", uuid7()), sent("failed", uuid7())]
+    with scope(SERVICE):
+        WebhookDelivery.objects.bulk_create(
+            [*kept, *(sent("delivered", UUID(int=long_ago + number)) for number in range(1, 10_002))]
+        )
+
+    assert tasks.forget_old_deliveries() == 10_001
+    with scope(SERVICE):
+        assert set(WebhookDelivery.objects.values_list("pk", flat=True)) == {one.pk for one in kept}
