@@ -297,6 +297,26 @@ def test_headers_stay_with_their_server_though_two_change_a_webhook_at_once(brow
     assert (only_hook().url, custom_headers.opened(only_hook().custom_headers)) == ("https://other.example/x", {})
 
 
+def test_the_log_says_which_server_a_webhook_leads_to_and_no_more_of_its_address(browser, world):
+    """A-16: what follows is a key of its own at Slack, Zapier and others, and readers of the log manage no webhooks."""
+    alice = Principal("app_brand", world.act.pk, world.alice.pk)
+    hook, _ = endpoints.make(
+        alice, endpoints.Wanted(name="A", url="https://hooks.example/services/canary", events=["*"])
+    )
+    for url in ("https://hooks.example/services/other?sig=canary", "https://other.example/canary"):
+        endpoints.change(alice, hook.pk, endpoints.Wanted(name="A", url=url, events=["*"]))
+    endpoints.delete(alice, hook.pk)
+
+    with scope(SERVICE):
+        log = [line.changes["url"] for line in Activity.objects.filter(resource_id=hook.pk).order_by("id")]
+    assert log == [
+        [None, "https://hooks.example"],
+        ["[hidden]", "[hidden]"],
+        ["https://hooks.example", "https://other.example"],
+        ["https://other.example", None],
+    ]
+
+
 def test_all_that_is_older_than_thirty_days_is_forgotten_in_one_run_however_much_that_is(world, settings):
     settings.EGRESS_ALLOW = ["hooks.example:443"]
     alice = Principal("app_brand", world.act.pk, world.alice.pk)
