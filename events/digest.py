@@ -6,7 +6,7 @@ row of its preference, and moves on in the transaction that queues the mail.
 
 import logging
 from collections import defaultdict
-from datetime import UTC, datetime, time, timedelta
+from datetime import datetime, time, timedelta
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
@@ -90,8 +90,7 @@ def _send(brand_id: UUID, user_id: UUID, zone: str, now: datetime) -> bool:
             "stops": DIGEST,
         }
         to = User.objects.values_list("email", flat=True).get(pk=user_id)
-        once = f"digest:{user_id}:{max(moments).astimezone(UTC):%Y-%m-%dT%H:%M}"
-        mail.send(brand_id, to, "mail/digest", data, user_id=user_id, email_type="digest", once=once)
+        mail.send(brand_id, to, "mail/digest", data, user_id=user_id, email_type="digest")
     return True
 
 
