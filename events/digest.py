@@ -99,4 +99,4 @@ def _collected(row: NoticePreference, since: datetime, moment: datetime) -> list
     told = Notification.objects.filter(brand_id=row.brand_id, owner_id=row.owner_id, type=row.type, head_id=None)
     told = told.filter(pk__gte=first_at(since), pk__lt=first_at(moment))
     told = told.exclude(priority=Notification.Priority.URGENT)  # which was mailed at once
-    return list(told.filter(read_at=None) if row.in_app else told)
+    return list(told.filter(Q(read_at=None) | Q(is_silent=True)) if row.in_app else told)

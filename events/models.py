@@ -175,6 +175,7 @@ class Notification(Owned):
     agent_id = models.UUIDField(null=True)  # which agent it is about
     once = models.CharField(max_length=120, blank=True)  # told once for each person; "" = as often as it happens
     read_at = models.DateTimeField(null=True)
+    is_silent = models.BooleanField(default=False, db_default=False)  # the bell was off: it was never unread there
     count = models.PositiveIntegerField(default=1, db_default=1)  # of how many this one tells
     grouping = models.CharField(
         max_length=80, blank=True, default="", db_default=""

@@ -123,6 +123,19 @@ def test_what_was_weekly_and_is_daily_from_this_afternoon_comes_today(world):
     assert [titles for _to, titles in digests()] == [["Plan"], ["Job"]]
 
 
+def test_what_was_told_while_the_bell_was_off_is_collected_though_it_is_on_by_then(world):
+    choose(world, world.bob, "billing_update", "daily", in_app=False)
+    tell(world, world.bob, title="Silent")
+    choose(world, world.bob, "billing_update", "daily")
+    tell(world, world.bob, title="Seen")
+    person = member(world.act, world.bob)
+    with scope(person):
+        notices.mark_all_read(person)
+
+    assert digest.send_due(clock.now() + timedelta(days=1)) == 1
+    assert [titles for _to, titles in digests()] == [["Silent"]]
+
+
 def test_nobody_gets_a_digest_who_left_or_to_whom_nothing_happened(world):
     for user in (world.alice, world.bob):
         choose(world, user, "billing_update", "daily")
