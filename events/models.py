@@ -237,6 +237,7 @@ class WebhookEndpoint(BrandOwned):
     secret = SealedTextField(bind=("pk", "brand_id"))  # whsec_...
     old_secret = SealedTextField(bind=("pk", "brand_id"), null=True)  # signs too, until then
     old_secret_until = models.DateTimeField(null=True)
+    older_secrets = SealedTextField(bind=("pk", "brand_id"), null=True)  # a JSON list of those before, [secret, until]
     custom_headers = SealedTextField(
         bind=("pk", "brand_id"), null=True
     )  # a JSON object; a value may be a key of theirs

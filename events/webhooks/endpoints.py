@@ -1,8 +1,9 @@
 """A brand's webhooks, as its admins make, change and try them. The caller has proved who they are; no scope is open yet."""
 
+import json
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import urlsplit
 from uuid import UUID
@@ -27,7 +28,7 @@ from lib.ids import uuid7
 from lib.secret import Secret
 
 MOST = 50  # of one brand
-OLD_SECRET_SIGNS_FOR = timedelta(hours=24)
+OLD_SECRET_SIGNS_FOR, MOST_REPLACED = timedelta(hours=24), 10
 Status, Off = WebhookDelivery.Status, WebhookEndpoint.Off
 
 
@@ -215,24 +216,40 @@ def delete(principal: Principal, webhook_id: UUID) -> None:
 
 
 def rotate(principal: Principal, webhook_id: UUID, *, seen: str | None = None) -> Secret:
-    """A new secret, shown this once. The one before signs beside it for 24 hours (W-14).
+    """A new secret, shown this once. Each that it replaces signs beside it for 24 hours, however many come after (W-14):
+    whoever missed the answer makes another one, and their receiver goes by the first all the while.
 
     seen    until when the secret before signs, as who asks was shown it ("" = there is none): a form that is sent again
-            would end a secret that a receiver still goes by
-    Raises  NotFound; Conflict where another new one was made since
+            makes no second one
+    Raises  NotFound; Conflict where another new one was made since, or too many sign already
     """
+    now = clock.now()
     with scope(principal):
         row = locked(principal, webhook_id)
         if seen is not None and seen != old_secret_until(row):
             raise Conflict(
                 _("A new secret was made since you opened this page, and it was shown then. Nothing more was changed.")
             )
+        before = replaced(row, now)
+        if len(before) >= MOST_REPLACED:
+            raise Conflict(_("A webhook gets at most %(most)s new secrets within 24 hours.") % {"most": MOST_REPLACED})
         secret = signing.new_secret()
-        row.old_secret, row.old_secret_until = row.secret, clock.now() + OLD_SECRET_SIGNS_FOR
+        row.older_secrets = Secret(json.dumps(before)) if before else None
+        row.old_secret, row.old_secret_until = row.secret, now + OLD_SECRET_SIGNS_FOR
         row.secret = secret
-        row.save(update_fields=["secret", "old_secret", "old_secret_until", "updated_at"])
+        row.save(update_fields=["secret", "old_secret", "old_secret_until", "older_secrets", "updated_at"])
         _record(principal, "webhook.secret_rotated", row, {})
     return secret
+
+
+def replaced(row: WebhookEndpoint, now: datetime) -> list[tuple[str, str]]:
+    """The secrets before the newest one that sign still, the latest first, each with until when."""
+    last = row.old_secret if row.old_secret_until and row.old_secret_until > now else None
+    if last is None:
+        return []
+    older = json.loads(row.older_secrets.reveal()) if row.older_secrets else []
+    in_force = [(secret, until) for secret, until in older if datetime.fromisoformat(until) > now]
+    return [(last.reveal(), old_secret_until(row)), *in_force]
 
 
 def old_secret_until(row: WebhookEndpoint) -> str:

@@ -267,9 +267,14 @@ def test_secrets_and_headers_are_sealed_anew_with_members_keys(world, settings):
 
     assert resealing.by_key() == {"2": 2, "1": 1}
     assert resealing.reseal().resealed == 1
-    settings.ENCRYPTION_KEYS = KeyRing.parse("2:" + "cd" * 32)
+    newest = endpoints.rotate(alice, made.pk)
+    settings.ENCRYPTION_KEYS = KeyRing.parse("3:" + "ef" * 32 + ",2:" + "cd" * 32)
+    assert resealing.by_key() == {"2": 4}
+    assert resealing.reseal().resealed == 4
+    settings.ENCRYPTION_KEYS = KeyRing.parse("3:" + "ef" * 32)
     hook = only_hook()
-    assert (hook.secret, hook.old_secret) == (newer, secret)
+    assert hook.secret == newest
+    assert [known for known, _until in endpoints.replaced(hook, clock.now())] == [newer.reveal(), secret.reveal()]
     assert custom_headers.opened(hook.custom_headers) == {"X-Token": "canary-7"}
 
 
