@@ -87,13 +87,23 @@ class BrandSettingsForm(forms.ModelForm):
         self.initial["prompts"] = [str(row.pk) for row in prompts if row.is_active]
 
     def clean_models(self) -> list[str]:
-        chosen: list[str] = self.cleaned_data["models"]
+        chosen = self._chosen("models")
         chat = {str(row.id) for row in offers("chat")}
         if chat and not chat & set(chosen):
             raise forms.ValidationError(
                 gettext("Offer one model for chats at least: without one nobody can ask anything.")
             )
         return chosen
+
+    def clean_prompts(self) -> list[str]:
+        return self._chosen("prompts")
+
+    def _chosen(self, name: str) -> list[str]:
+        """What stood on the page as it was ticked there; what was added since, as it is."""
+        fields: dict[str, Any] = self.fields
+        sent: Any = self.data
+        ticked, shown, before = self.cleaned_data[name], sent.getlist("shown"), self.initial[name]
+        return [code for code, _name in fields[name].choices if code in (ticked if code in shown else before)]
 
 
 @admin_goes_out
@@ -133,7 +143,9 @@ def _page(request: BrandRequest, form: BrandSettingsForm) -> HttpResponse:
 def _store(request: BrandRequest, form: BrandSettingsForm) -> None:
     before = Brand(**{name: form.initial[name] for name in BrandSettingsForm.Meta.fields})
     values = {name: form.cleaned_data[name] for name in BrandSettingsForm.Meta.fields}
-    withheld = [row.id for row in offers("chat", "embedding") if str(row.id) not in form.cleaned_data["models"]]
+    # Also those that nobody can be offered now: they come back as they went.
+    known = dict.fromkeys([*form.instance.withheld_models, *(row.id for row in offers("chat", "embedding"))])
+    withheld = [one for one in known if str(one) not in form.cleaned_data["models"]]
     on = set(form.cleaned_data["prompts"])
     with scope(SERVICE):
         brand_id = request.principal.brand_id
@@ -144,7 +156,7 @@ def _store(request: BrandRequest, form: BrandSettingsForm) -> None:
         was = {name: getattr(before, name) for name in values if name in form.changed_data}
         told = changes.between(was, {name: values[name] for name in was})
         for name in ("models", "prompts"):
-            if name in form.changed_data:
+            if form.initial[name] != form.cleaned_data[name]:
                 labels = dict(form.fields[name].choices)  # type: ignore[attr-defined]
                 told[name] = [
                     ", ".join(labels[code] for code in form.initial[name]),

@@ -296,7 +296,7 @@ SECTIONS: dict[str, tuple[Variable, ...]] = {
             list,
             [],
             "Private servers that you vouch for, as exact host:port: `ollama.internal:11434`. All other private addresses "
-            "are refused.",
+            "are refused. Brands' webhooks may lead there too.",
         ),
         Variable(
             "WEBHOOK_ECHO_PORT",

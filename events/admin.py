@@ -180,7 +180,7 @@ class WebhookEndpointAdmin(ReadOnly, admin.ModelAdmin):
     list_select_related = ["brand"]
     list_per_page = 50
     search_fields = ["name", "url"]
-    exclude = ["secret", "old_secret", "custom_headers", "key_id"]
+    exclude = ["secret", "old_secret", "older_secrets", "custom_headers", "key_id"]
     ordering = ["-id"]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[WebhookEndpoint]:

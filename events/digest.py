@@ -6,7 +6,7 @@ row of its preference, and moves on in the transaction that queues the mail.
 
 import logging
 from collections import defaultdict
-from datetime import UTC, datetime, time, timedelta
+from datetime import datetime, time, timedelta
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
@@ -90,8 +90,7 @@ def _send(brand_id: UUID, user_id: UUID, zone: str, now: datetime) -> bool:
             "stops": DIGEST,
         }
         to = User.objects.values_list("email", flat=True).get(pk=user_id)
-        once = f"digest:{user_id}:{max(moments).astimezone(UTC):%Y-%m-%dT%H:%M}"
-        mail.send(brand_id, to, "mail/digest", data, user_id=user_id, email_type="digest", once=once)
+        mail.send(brand_id, to, "mail/digest", data, user_id=user_id, email_type="digest")
     return True
 
 
@@ -100,4 +99,4 @@ def _collected(row: NoticePreference, since: datetime, moment: datetime) -> list
     told = Notification.objects.filter(brand_id=row.brand_id, owner_id=row.owner_id, type=row.type, head_id=None)
     told = told.filter(pk__gte=first_at(since), pk__lt=first_at(moment))
     told = told.exclude(priority=Notification.Priority.URGENT)  # which was mailed at once
-    return list(told.filter(read_at=None) if row.in_app else told)
+    return list(told.filter(Q(read_at=None) | Q(is_silent=True)) if row.in_app else told)

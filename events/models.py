@@ -175,6 +175,7 @@ class Notification(Owned):
     agent_id = models.UUIDField(null=True)  # which agent it is about
     once = models.CharField(max_length=120, blank=True)  # told once for each person; "" = as often as it happens
     read_at = models.DateTimeField(null=True)
+    is_silent = models.BooleanField(default=False, db_default=False)  # the bell was off: it was never unread there
     count = models.PositiveIntegerField(default=1, db_default=1)  # of how many this one tells
     grouping = models.CharField(
         max_length=80, blank=True, default="", db_default=""
@@ -236,6 +237,7 @@ class WebhookEndpoint(BrandOwned):
     secret = SealedTextField(bind=("pk", "brand_id"))  # whsec_...
     old_secret = SealedTextField(bind=("pk", "brand_id"), null=True)  # signs too, until then
     old_secret_until = models.DateTimeField(null=True)
+    older_secrets = SealedTextField(bind=("pk", "brand_id"), null=True)  # a JSON list of those before, [secret, until]
     custom_headers = SealedTextField(
         bind=("pk", "brand_id"), null=True
     )  # a JSON object; a value may be a key of theirs

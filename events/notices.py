@@ -65,7 +65,7 @@ def notify(
     with scope(SERVICE):
         rings = choices.wanted(notice).in_app
         if not rings:
-            notice.read_at = clock.now()  # it keeps the second mail away all the same
+            notice.is_silent, notice.read_at = True, clock.now()  # it keeps the second mail away all the same
         head = _head(notice)
         Notification.objects.bulk_create([notice], ignore_conflicts=bool(once))
         if once and not Notification.objects.filter(pk=notice.pk).exists():

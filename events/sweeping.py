@@ -22,13 +22,16 @@ def sweep(now: datetime | None = None) -> dict[str, int]:
     now = now or clock.now()
     settled = EmailLog.objects.exclude(status=EmailLog.Status.QUEUED)
     return {
-        "mails": _forget(settled, now - timedelta(days=settings.EMAIL_LOG_DAYS)),
-        "notices": _forget(Notification.objects.all(), now - timedelta(days=settings.NOTICES_DAYS)),
+        "mails": forget(settled, now - timedelta(days=settings.EMAIL_LOG_DAYS)),
+        "notices": forget(Notification.objects.all(), now - timedelta(days=settings.NOTICES_DAYS)),
     }
 
 
-def _forget(rows: "models.QuerySet[models.Model]", before: datetime) -> int:
-    """Ids sort by the time they were made, so the oldest are at the front of the index that every table has."""
+def forget(rows: "models.QuerySet[models.Model]", before: datetime) -> int:
+    """Delete what was made before, in batches. Returns how many.
+
+    Ids sort by the time they were made, so the oldest are at the front of the index that every table has.
+    """
     old, count = rows.filter(pk__lt=first_at(before)).order_by("pk"), 0
     while True:
         with scope(SERVICE):

@@ -12,11 +12,9 @@ from events.activity import chain
 from events.models import WebhookDelivery
 from events.webhooks import sending
 from lib import clock
-from lib.ids import first_at
 
 log = logging.getLogger(__name__)
 DELIVERIES_KEPT = timedelta(days=30)
-AT_A_TIME = 10_000
 
 
 @shared_task(scoped=False)  # type: ignore[call-overload]  # talks to the mail server between short transactions
@@ -48,12 +46,11 @@ def prove_activity() -> int:
     return len(found)
 
 
-@shared_task
+@shared_task(scoped=False, periodic=True)  # type: ignore[call-overload]  # a transaction for each batch
 def forget_old_deliveries() -> int:
     """Delete what was delivered, or given up, more than 30 days ago. Returns how many."""
-    old = WebhookDelivery.objects.filter(pk__lt=first_at(clock.now() - DELIVERIES_KEPT))
-    over = old.exclude(status=WebhookDelivery.Status.PENDING).order_by("pk")[:AT_A_TIME]
-    return WebhookDelivery.objects.filter(pk__in=over.values("pk")).delete()[0]
+    over = WebhookDelivery.objects.exclude(status=WebhookDelivery.Status.PENDING)
+    return sweeping.forget(over, clock.now() - DELIVERIES_KEPT)
 
 
 @worker_ready.connect

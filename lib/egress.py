@@ -121,7 +121,7 @@ def is_public(address: str) -> bool:
 def vet_url(url: str, *, allow: Collection[str] | None = None) -> None:
     """Refuse a URL that our servers must not call. Asks DNS and blocks: for forms and commands, not for the loop.
 
-    allow   exact "host:port" strings, otherwise the operator's: EGRESS_ALLOW and the environment's base URLs
+    allow   exact "host:port" strings, otherwise the operator's EGRESS_ALLOW
     Raises  Refused, in the same words whatever the reason (W-11)
     """
     target = origin(url)
@@ -137,7 +137,7 @@ def vet_url(url: str, *, allow: Collection[str] | None = None) -> None:
 
 def is_allowed(target: Origin, allow: Collection[str] | None = None) -> bool:
     """True for what the operator named, wherever it leads. Raises Refused for a port or scheme nobody may use."""
-    if target.host_port in (operator_allows() if allow is None else allow):
+    if target.host_port in (settings.EGRESS_ALLOW if allow is None else allow):
         return True
     if target.scheme == "http" and not settings.DEBUG:
         raise Refused()
@@ -146,7 +146,8 @@ def is_allowed(target: Origin, allow: Collection[str] | None = None) -> bool:
     return False
 
 
-def operator_allows() -> set[str]:
+def model_servers() -> set[str]:
+    """Where models may be asked, wherever it leads: also at the environment's base URLs, which nobody else may name."""
     own = (settings.OPENAI_BASE_URL, settings.ANTHROPIC_BASE_URL)
     return {*settings.EGRESS_ALLOW, *(origin(url).host_port for url in own if url)}
 
@@ -165,7 +166,7 @@ class _VettedResolver(AbstractResolver):
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
     ) -> list[ResolveResult]:
-        if (host.rstrip("."), port) != (self.target.host, self.target.port):
+        if (host.rstrip(".").lower(), port) != (self.target.host, self.target.port):
             raise _Blocked("another host")
         loop = asyncio.get_running_loop()
         answers = await loop.getaddrinfo(host, port, family=family, type=socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG)

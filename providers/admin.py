@@ -9,7 +9,7 @@ from django.http import HttpRequest
 
 from lib.admin import ReadOnly
 from lib.db import on_commit
-from lib.egress import Refused, vet_url
+from lib.egress import Refused, model_servers, vet_url
 from providers import offers
 from providers.models import AIProvider, Fallback, Place, Price, ProviderKey, SystemPrompt
 
@@ -19,7 +19,7 @@ class ProviderForm(forms.ModelForm):
         url: str = self.cleaned_data["base_url"]
         if url:
             try:
-                vet_url(url)
+                vet_url(url, allow=model_servers())
             except Refused as refused:
                 raise forms.ValidationError(refused.detail) from refused
         return url

@@ -60,7 +60,7 @@ class Transport(httpx2.AsyncBaseTransport):
 
     def __init__(self, base_url: str) -> None:
         self.session = aiohttp.ClientSession(
-            connector=egress.connector(base_url),
+            connector=egress.connector(base_url, allow=egress.model_servers()),
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
             trust_env=False,

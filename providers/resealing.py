@@ -21,6 +21,8 @@ OF_WEBHOOKS = {
     "secret": "update events_webhookendpoint set secret = %(new)s where id = %(id)s and secret = %(old)s returning id",
     "old_secret": "update events_webhookendpoint set old_secret = %(new)s"
     " where id = %(id)s and old_secret = %(old)s returning id",
+    "older_secrets": "update events_webhookendpoint set older_secrets = %(new)s"
+    " where id = %(id)s and older_secrets = %(old)s returning id",
     "custom_headers": "update events_webhookendpoint set custom_headers = %(new)s"
     " where id = %(id)s and custom_headers = %(old)s returning id",
 }

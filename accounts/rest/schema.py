@@ -104,7 +104,7 @@ class Description(AutoSchema):
             | ({402} if spec.spends else set())
             | ({502} if spec.streams else set())
             | ({412} if spec.tagged and self.method != "GET" else set())
-            | ({409} if changes and not spec.goes_out else set())
+            | ({409} if changes else set())
         )
 
     def get_override_parameters(self) -> list[Any]:

@@ -40,14 +40,14 @@ def is_about_signing_in(mail: EmailLog) -> bool:
 def block(mail: EmailLog, reason: Reason, *, detail: str = "") -> bool:
     """Send no more to where this mail went. Returns whether that is news.
 
-    What is heard again of a mail from before the last lifting says nothing about the address as it is now.
+    What is heard again of a mail that left before the last lifting says nothing about the address as it is now.
     """
     values = {"reason": reason, "detail": detail[:300], "mail_id": mail.pk, "blocked_at": clock.now()}
     with scope(SERVICE):
         row, is_new = BlockedAddress.objects.get_or_create(address=mail.to_email.lower(), defaults=values)
         if is_new:
             return True
-        lifted = BlockedAddress.objects.filter(LIFTED, pk=row.pk, lifted_at__lt=mail.created_at)
+        lifted = BlockedAddress.objects.filter(LIFTED, pk=row.pk, lifted_at__lt=mail.sent_at or mail.created_at)
         return bool(lifted.update(**values))
 
 

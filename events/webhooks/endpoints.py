@@ -1,9 +1,11 @@
 """A brand's webhooks, as its admins make, change and try them. The caller has proved who they are; no scope is open yet."""
 
+import json
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
+from urllib.parse import urlsplit
 from uuid import UUID
 
 from django.conf import settings
@@ -15,6 +17,7 @@ from django.utils.translation import gettext_lazy
 
 from accounts.models import Brand
 from events import activity, catalogue
+from events.activity.changes import HIDDEN
 from events.models import WebhookDelivery, WebhookEndpoint
 from events.webhooks import custom_headers, signing
 from events.webhooks.schedule import MOST_RETRIES
@@ -25,7 +28,7 @@ from lib.ids import uuid7
 from lib.secret import Secret
 
 MOST = 50  # of one brand
-OLD_SECRET_SIGNS_FOR = timedelta(hours=24)
+OLD_SECRET_SIGNS_FOR, MOST_REPLACED = timedelta(hours=24), 10
 Status, Off = WebhookDelivery.Status, WebhookEndpoint.Off
 
 
@@ -87,7 +90,7 @@ def refuse_unfit(url: str) -> None:
         raise egress.Refused()
     target = egress.origin(url)
     is_ours = validate_host(target.host, settings.ALLOWED_HOSTS) or Brand.objects.filter(domain=target.host).exists()
-    if is_ours and target.host_port not in egress.operator_allows():
+    if is_ours and target.host_port not in settings.EGRESS_ALLOW:
         raise OurOwn(
             _(
                 "This address is ours: what a webhook did here would be told again, without end. Give one of your own server."
@@ -125,12 +128,12 @@ def store(
             raise MadeAlready() from error
         # By the clock that events are dated by: it hears of what happens from now on.
         WebhookEndpoint.objects.filter(pk=made.pk).update(created_at=Now())
-        _record(principal, "webhook.created", made, {"url": [None, made.url], "events": [None, made.events]})
+        _record(principal, "webhook.created", made, {"url": [None, _server(made.url)], "events": [None, made.events]})
     return made, secret
 
 
 def change(principal: Principal, webhook_id: UUID, wanted: Wanted) -> WebhookEndpoint:
-    """What is on its way goes to the new address. What is true of the header values stays unsaid in the log.
+    """What is on its way goes to the new address. Header values, and what follows the server's name, stay unsaid in the log.
 
     Header values that nobody is shown again stay with the server they were given for: for another one they are given anew.
     """
@@ -167,6 +170,9 @@ def store_change(principal: Principal, webhook_id: UUID, fields: Mapping[str, An
             for name, value in fields.items()
             if name not in ("custom_headers", "agent_id") and getattr(row, name) != value
         }
+        if "url" in changes:
+            led, leads = map(_server, changes["url"])
+            changes["url"] = [led, leads] if led != leads else [HIDDEN, HIDDEN]
         if "custom_headers" in fields:
             had, has = custom_headers.opened(row.custom_headers), custom_headers.opened(fields["custom_headers"])
             if had != has:
@@ -204,30 +210,46 @@ def delete(principal: Principal, webhook_id: UUID) -> None:
     """With its deliveries."""
     with scope(principal):
         row = locked(principal, webhook_id)
-        _record(principal, "webhook.deleted", row, {"url": [row.url, None], "events": [row.events, None]})
+        _record(principal, "webhook.deleted", row, {"url": [_server(row.url), None], "events": [row.events, None]})
         rows = WebhookEndpoint.objects.filter(pk=row.pk)
         rows._raw_delete(rows.db)  # the database deletes the deliveries: there may be very many
 
 
 def rotate(principal: Principal, webhook_id: UUID, *, seen: str | None = None) -> Secret:
-    """A new secret, shown this once. The one before signs beside it for 24 hours (W-14).
+    """A new secret, shown this once. Each that it replaces signs beside it for 24 hours, however many come after (W-14):
+    whoever missed the answer makes another one, and their receiver goes by the first all the while.
 
     seen    until when the secret before signs, as who asks was shown it ("" = there is none): a form that is sent again
-            would end a secret that a receiver still goes by
-    Raises  NotFound; Conflict where another new one was made since
+            makes no second one
+    Raises  NotFound; Conflict where another new one was made since, or too many sign already
     """
+    now = clock.now()
     with scope(principal):
         row = locked(principal, webhook_id)
         if seen is not None and seen != old_secret_until(row):
             raise Conflict(
                 _("A new secret was made since you opened this page, and it was shown then. Nothing more was changed.")
             )
+        before = replaced(row, now)
+        if len(before) >= MOST_REPLACED:
+            raise Conflict(_("A webhook gets at most %(most)s new secrets within 24 hours.") % {"most": MOST_REPLACED})
         secret = signing.new_secret()
-        row.old_secret, row.old_secret_until = row.secret, clock.now() + OLD_SECRET_SIGNS_FOR
+        row.older_secrets = Secret(json.dumps(before)) if before else None
+        row.old_secret, row.old_secret_until = row.secret, now + OLD_SECRET_SIGNS_FOR
         row.secret = secret
-        row.save(update_fields=["secret", "old_secret", "old_secret_until", "updated_at"])
+        row.save(update_fields=["secret", "old_secret", "old_secret_until", "older_secrets", "updated_at"])
         _record(principal, "webhook.secret_rotated", row, {})
     return secret
+
+
+def replaced(row: WebhookEndpoint, now: datetime) -> list[tuple[str, str]]:
+    """The secrets before the newest one that sign still, the latest first, each with until when."""
+    last = row.old_secret if row.old_secret_until and row.old_secret_until > now else None
+    if last is None:
+        return []
+    older = json.loads(row.older_secrets.reveal()) if row.older_secrets else []
+    in_force = [(secret, until) for secret, until in older if datetime.fromisoformat(until) > now]
+    return [(last.reveal(), old_secret_until(row)), *in_force]
 
 
 def old_secret_until(row: WebhookEndpoint) -> str:
@@ -276,6 +298,12 @@ def _found(row: WebhookEndpoint | None) -> WebhookEndpoint:
     if row is None:
         raise NotFound(_("This webhook is not here (any more)."))
     return row
+
+
+def _server(url: str) -> str:
+    """What the log may say of an address: who knows the rest of it may be let in by that alone (A-16)."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc}"
 
 
 def _record(principal: Principal, action: str, row: WebhookEndpoint, changes: dict[str, Any]) -> None:

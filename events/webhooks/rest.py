@@ -218,7 +218,7 @@ class Rotating(OfWebhooks):
         """Make a new secret for a webhook
 
         It is told in this answer only: a repeat with the same `Idempotency-Key` tells the webhook without it. For 24 hours
-        the secret before signs beside it.
+        the secret before signs beside it, also when another new one is made: whoever missed this answer does that.
         """
         secret = endpoints.rotate(request.principal, webhook_id)
         return _with_secret(endpoints.find(request.principal, webhook_id), secret)

@@ -19,11 +19,12 @@ from django.conf import settings
 from django.db import InterfaceError, OperationalError
 
 from events.models import WebhookDelivery, WebhookEndpoint
-from events.webhooks import custom_headers, outcomes, queueing, signing
+from events.webhooks import custom_headers, endpoints, outcomes, queueing, signing
 from lib import clock, egress
 from lib.db import SERVICE, db, scope, send
 from lib.errors import Unavailable
 from lib.sealed import CannotOpen
+from lib.secret import Secret
 
 AT_ONCE, OF_A_BRAND, OF_AN_ENDPOINT = 1000, 40, 4
 IDLE_S, BUSY_S, AWAY_S = 0.5, 0.05, 2.0
@@ -87,9 +88,7 @@ def take(running: Counter[UUID], *, most: int) -> list[WebhookDelivery]:
 def request_of(delivery: WebhookDelivery, endpoint: WebhookEndpoint) -> tuple[bytes, dict[str, str]]:
     """Body and headers, signed now. Raises CannotOpen when the ring has lost its key."""
     now, body = clock.now(), orjson.dumps(delivery.event_data)
-    secrets = [endpoint.secret]
-    if endpoint.old_secret_until and endpoint.old_secret_until > now:
-        secrets.append(endpoint.old_secret)
+    secrets = [endpoint.secret, *(Secret(secret) for secret, _until in endpoints.replaced(endpoint, now))]
     return body, {
         **custom_headers.opened(endpoint.custom_headers),
         "Content-Type": "application/json",

@@ -35,7 +35,7 @@ from lib.db import SERVICE, scope
 from lib.ids import uuid7
 from lib.keyring import KeyRing
 from providers import offers
-from providers.models import SystemPrompt
+from providers.models import AIProvider, SystemPrompt
 from quotas import ledger
 from quotas.models import Account
 from tests import factories
@@ -406,6 +406,7 @@ def test_a_brands_admin_sets_the_brand_and_its_log_says_what_was_before(world):
         "hue": 20,
         "retention_days": 14,
         "models": [str(world.demo.pk)],
+        "shown": [str(world.demo.pk), str(embedding.id), str(world.prompt.pk)],
         "sharing_on": "on",
     }
 
@@ -432,6 +433,44 @@ def test_a_brands_admin_sets_the_brand_and_its_log_says_what_was_before(world):
         Brand.objects.filter(pk=world.act.pk).update(withheld_models=[world.demo.pk])
     brands.forget()
     assert alice.post("/c/send/", {"text": "hello", "provider": world.demo.pk}).status_code == 404
+
+
+def test_saving_the_brand_leaves_what_its_page_did_not_show_as_it_is(world):
+    """A model that rests stays withheld, and what staff add meanwhile stays on offer."""
+    alice, resting = signed_in(ALICE), factories.make_provider("resting", is_active=False)
+    fields = ["name", "zone", "hue", "chroma", "roundness"]
+    fields += ["anonymous_allowance", "anonymous_per_network", "anonymous_per_day"]
+    brand = {name: getattr(world.act, name) for name in fields}
+
+    def page():
+        offers.forget()
+        text = alice.get("/manage/settings/").content.decode()
+        return {
+            **brand,
+            "shown": re.findall(r'name="shown" value="([^"]+)"', text),
+            **{name: re.findall(rf'name="{name}" value="([^"]+)" checked', text) for name in ("models", "prompts")},
+        }
+
+    def save(sent):
+        offers.forget()
+        assert alice.post("/manage/settings/change/", sent).status_code == 303
+        with scope(SERVICE):
+            return Brand.objects.get(pk=world.act.pk).withheld_models
+
+    with scope(SERVICE):
+        Brand.objects.filter(pk=world.act.pk).update(withheld_models=[resting.pk])
+    sent = page()
+    late, prompt = factories.make_provider("late"), factories.make_prompt(world.act, "Late")
+    assert save({**sent, "hue": 20}) == [resting.pk]
+    with scope(SERVICE):
+        assert SystemPrompt.objects.get(pk=prompt.pk).is_active
+        assert Activity.objects.get(action="brand.changed").changes.keys().isdisjoint({"models", "prompts"})
+        AIProvider.objects.filter(pk=resting.pk).update(is_active=True)
+
+    sent = page()
+    assert str(resting.pk) in set(sent["shown"]) - set(sent["models"])
+    assert save({**sent, "models": [*sent["models"], str(resting.pk)]}) == []
+    assert save({**sent, "models": [str(world.demo.pk), str(resting.pk)], "shown": [str(late.pk)]}) == [late.pk]
 
 
 @pytest.mark.parametrize("is_known", [True, False])

@@ -28,7 +28,7 @@ def vendor():
 def house(world, vendor, settings):
     """A brand with a cheap model and a dear one, which are asked with the house's key."""
     vendor.reset()
-    settings.EGRESS_ALLOW, settings.OPENAI_BASE_URL = [vendor.host_port], vendor.openai_url
+    settings.EGRESS_ALLOW, settings.OPENAI_BASE_URL = [], vendor.openai_url
     settings.OPENAI_API_KEY, settings.TITLE_TOKENS = "sk-test-0123456789abcdef", 30
     breaker.forget()
     factories.make_provider("dear", protocol="openai", model="dear;tokens=9", position=1)

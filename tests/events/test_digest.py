@@ -105,6 +105,37 @@ def test_what_was_collected_comes_once_at_eight_in_one_mail_and_nothing_is_lost(
     assert first.message()["List-Unsubscribe-Post"] == "List-Unsubscribe=One-Click"
 
 
+def test_what_was_weekly_and_is_daily_from_this_afternoon_comes_today(world):
+    """Though the mail of what was daily before has gone."""
+    zone_of(world.bob, "Europe/Berlin")
+    choose(world, world.bob, "billing_update", "daily")
+    choose(world, world.bob, "system", "weekly")
+    wednesday = datetime(2026, 11, 4, 8, tzinfo=ZoneInfo("Europe/Berlin"))
+    with scope(SERVICE):
+        NoticePreference.objects.update(digested_until=wednesday - timedelta(days=1))
+    for kind, title in (("billing_update", "Plan"), ("system", "Job")):
+        happened(tell(world, world.bob, kind, title), wednesday - timedelta(hours=1))
+
+    assert digest.send_due(wednesday + timedelta(minutes=3)) == 1
+    choose(world, world.bob, "system", "daily")
+    assert digest.send_due(wednesday + timedelta(hours=2)) == 1
+    assert digest.send_due(wednesday + timedelta(hours=3)) == 0
+    assert [titles for _to, titles in digests()] == [["Plan"], ["Job"]]
+
+
+def test_what_was_told_while_the_bell_was_off_is_collected_though_it_is_on_by_then(world):
+    choose(world, world.bob, "billing_update", "daily", in_app=False)
+    tell(world, world.bob, title="Silent")
+    choose(world, world.bob, "billing_update", "daily")
+    tell(world, world.bob, title="Seen")
+    person = member(world.act, world.bob)
+    with scope(person):
+        notices.mark_all_read(person)
+
+    assert digest.send_due(clock.now() + timedelta(days=1)) == 1
+    assert [titles for _to, titles in digests()] == [["Silent"]]
+
+
 def test_nobody_gets_a_digest_who_left_or_to_whom_nothing_happened(world):
     for user in (world.alice, world.bob):
         choose(world, user, "billing_update", "daily")

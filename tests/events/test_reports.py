@@ -344,6 +344,25 @@ def test_a_blocked_address_gets_nothing_but_what_lets_its_person_in(world, setti
     assert not blocked.lift("bob@example.com", by=world.staff.pk)
 
 
+def test_what_comes_back_after_it_was_sent_again_blocks_its_address_again(world):
+    """It was written before the address was lifted, and left after that."""
+    full = {"became": Became.BOUNCED, "blocks": blocked.Reason.BOUNCED}
+    first = sent(world)
+    reports.apply(Report(mail_id=first.pk, at=clock.now(), **full))
+    held = write(world)
+    arrived()
+    assert logged(held).status == "suppressed"
+    assert blocked.lift("bob@example.com", by=world.staff.pk)
+
+    assert mail.send_again(logged(held))
+    assert len(arrived()) == 2
+    reports.apply(Report(mail_id=first.pk, at=clock.now(), **full))
+    assert blocked.of("bob@example.com") is None
+    reports.apply(Report(mail_id=held.pk, at=clock.now(), **full))
+
+    assert blocked.of("bob@example.com")
+
+
 def test_a_provider_s_api_is_spoken_to_with_our_own_id_and_its_no_is_final(world, monkeypatch):
     """anymail's own test backend stands at the network's edge."""
     from anymail.backends.test import EmailBackend as Fake

@@ -1,13 +1,16 @@
 """REST of what happens in a brand: webhooks and what was sent, notifications, the activity log."""
 
+from datetime import timedelta
 from urllib.parse import urlencode
 
 import pytest
+from standardwebhooks import Webhook, WebhookVerificationError
 
 from accounts.models import IdempotencyRecord
+from chatsite.api_docs.description import description
 from events import notices
 from events.models import WebhookDelivery, WebhookEndpoint
-from events.webhooks import endpoints
+from events.webhooks import endpoints, sending
 from lib import clock
 from lib.db import SERVICE, scope
 from lib.ids import uuid7
@@ -90,10 +93,46 @@ def test_a_range_is_sent_again_and_a_secret_renewed_while_the_webhook_is_busy(wo
     assert renewed.json()["signing_secret"] not in ("", hook["signing_secret"])
     assert renewed.json()["old_secret_until"]
     late = alice("POST", f"{path}/rotate-secret", **{"if-match": seen})
-    assert late.status_code == 412, "a second one would end the first secret, by which a receiver may still go"
+    assert late.status_code == 412, "somebody made one since, who knows of no other"
     assert alice("PATCH", path, {"name": "Mine"}, **{"if-match": seen}).status_code == 412
     assert alice("PATCH", path, {"name": "Mine"}, **{"if-match": renewed.headers["ETag"]}).json()["name"] == "Mine"
     assert "signing_secret" not in alice.get(path).json()
+
+
+def test_who_missed_a_new_secret_makes_another_and_the_receiver_s_own_goes_on(world, alice):
+    """W-14: the answer that told it was lost, and its repeat tells nothing."""
+    hook = alice("POST", "webhooks", WANTED).json()
+    path = f"webhooks/{hook['id']}/rotate-secret"
+    alice("POST", path, **{"idempotency-key": "k"})
+    assert "signing_secret" not in alice("POST", path, **{"idempotency-key": "k"}).json()
+    secrets = [hook["signing_secret"], alice("POST", path).json()["signing_secret"]]
+
+    with scope(SERVICE):
+        row = WebhookEndpoint.objects.get()
+    body, headers = sending.request_of(WebhookDelivery(message_id=uuid7(), event_data={"a": 1}), row)
+    for secret in secrets:
+        assert Webhook(secret).verify(body, headers) == {"a": 1}
+    row.old_secret_until -= timedelta(hours=25)
+    body, headers = sending.request_of(WebhookDelivery(message_id=uuid7(), event_data={"a": 1}), row)
+    with pytest.raises(WebhookVerificationError):
+        Webhook(secrets[0]).verify(body, headers)
+
+    answers = [alice("POST", path).status_code for _ in range(endpoints.MOST_REPLACED)]
+    assert (set(answers[:-2]), answers[-2:]) == ({200}, [409, 409])
+
+
+def test_who_changes_a_webhook_behind_another_is_refused_as_described(world, alice, monkeypatch):
+    hook = alice("POST", "webhooks", WANTED).json()
+
+    def meanwhile(url):
+        with scope(SERVICE):
+            WebhookEndpoint.objects.update(url="https://other.example.com/")
+
+    monkeypatch.setattr(endpoints.egress, "vet_url", meanwhile)
+    late = alice("PATCH", f"webhooks/{hook['id']}", {"name": "Mine"})
+
+    assert (late.status_code, late.json()["code"]) == (409, "conflict")
+    assert "409" in description()["paths"]["/api/v1/webhooks/{webhook_id}"]["patch"]["responses"]
 
 
 def test_notifications_are_ones_own_and_the_log_is_the_admins(world, alice):

@@ -262,10 +262,15 @@ def test_a_provider_is_not_saved_with_an_address_that_is_not_public(staff, url):
     assert not AIProvider.objects.filter(api_identifier="local").exists()
 
 
+@pytest.mark.parametrize(
+    "said",
+    [{"EGRESS_ALLOW": ["127.0.0.1:11434"]}, {"EGRESS_ALLOW": [], "OPENAI_BASE_URL": "http://127.0.0.1:11434/v1"}],
+)
 def test_a_provider_at_an_address_the_operator_allows_is_saved_and_offered(
-    staff, settings, django_capture_on_commit_callbacks
+    staff, settings, said, django_capture_on_commit_callbacks
 ):
-    settings.EGRESS_ALLOW = ["127.0.0.1:11434"]
+    for name, value in said.items():
+        setattr(settings, name, value)
     price = {"prices-0-input_microusd_per_mtok": 5, "prices-0-output_microusd_per_mtok": 7}
     price |= {"prices-0-starts_at_0": "2026-01-01", "prices-0-starts_at_1": "00:00:00"}
     offers.offers("chat")

@@ -111,6 +111,7 @@ def dns(monkeypatch):
     real = socket.getaddrinfo
 
     def getaddrinfo(host, port, family=0, type=0, proto=0, flags=0):  # noqa: A002 - the real one's names
+        host = host.lower()  # as any server of names takes it
         if host not in zone:
             return real(host, port, family, type, proto, flags=socket.AI_NUMERICHOST)
         answers = zone[host].pop(0) if isinstance(zone[host][0], list) else zone[host]
@@ -210,8 +211,9 @@ def test_what_the_operator_allows_is_allowed_for_that_host_and_port_only(dns, se
     dns["ollama.internal"] = dns["evil.example"] = ["10.0.0.5"]
 
     egress.vet_url("http://ollama.internal:11434/v1")
-    egress.vet_url("http://127.0.0.1:4000/anything")
+    egress.vet_url("http://127.0.0.1:4000/anything", allow=egress.model_servers())
     for url in (
+        "http://127.0.0.1:4000/anything",
         "http://ollama.internal:11435/v1",
         "https://ollama.internal/v1",
         "http://evil.example:11434/v1",
@@ -269,3 +271,27 @@ async def test_an_allowed_host_is_reached_and_no_other_through_its_connector(dns
             with pytest.raises(aiohttp.ClientError):
                 await session.get(f"http://other.internal:{port}/")
         assert len(hits) == 1
+
+
+async def test_the_environment_s_own_model_server_is_reached_by_models_alone(settings):
+    """W-21: whoever may name an address has no way in there."""
+    with honeypot() as (port, hits):
+        url = settings.OPENAI_BASE_URL = f"http://127.0.0.1:{port}/v1"
+
+        with pytest.raises(egress.Unreachable):
+            await egress.post(url, body=b"{}", headers={}, deadline_s=1)
+        assert hits == []
+        assert await get(url, allow=egress.model_servers()) == "hi"
+
+
+@pytest.mark.parametrize("name", ["Ours.Internal", "XN--EXMPLE-CUA.internal", "OURS.internal."])
+async def test_what_is_posted_arrives_however_its_host_is_spelled(dns, settings, name):
+    """What a form accepts can be delivered."""
+    with honeypot() as (port, hits):
+        settings.EGRESS_ALLOW = [f"{name.lower().rstrip('.')}:{port}"]
+        dns[name.lower()] = ["127.0.0.1"]
+
+        egress.vet_url(f"http://{name}:{port}/")
+        answer = await egress.post(f"http://{name}:{port}/", body=b"{}", headers={}, deadline_s=5)
+
+    assert (answer.status, len(hits)) == (200, 1)

@@ -35,7 +35,7 @@ class Command(OperatorCommand):
     def work(self, **options: Any) -> dict[str, Any]:
         if options["base_url"]:
             try:
-                egress.vet_url(options["base_url"])
+                egress.vet_url(options["base_url"], allow=egress.model_servers())
             except egress.Refused as refused:
                 raise Invalid(f"{refused.detail} A private server: name its host:port in EGRESS_ALLOW.") from refused
         prices = [microusd(options[name]) for name in ("input_price", "output_price")]

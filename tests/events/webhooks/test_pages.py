@@ -1,18 +1,20 @@
 """What a brand's admins do on /manage/webhooks/, and the rules behind it. No sender runs here."""
 
 from datetime import UTC, datetime, timedelta
+from uuid import UUID
 
 import pytest
 from django.test import Client
 from standardwebhooks import Webhook
 
 from accounts.models import Brand
+from events import tasks
 from events.models import Activity, Event, WebhookDelivery, WebhookEndpoint
 from events.webhooks import custom_headers, endpoints, outcomes, queueing, schedule, signing
 from lib import clock, egress
 from lib.db import SERVICE, Principal, scope
 from lib.errors import Conflict, Invalid
-from lib.ids import uuid7
+from lib.ids import first_at, uuid7
 from lib.keyring import KeyRing
 from lib.secret import Secret
 from providers import resealing
@@ -120,14 +122,17 @@ def test_a_webhook_is_made_changed_rotated_paused_and_deleted(browser, world):
     assert browser.get(page).status_code == 404
 
 
-def test_what_cannot_be_is_refused_in_words_and_what_was_typed_stays(browser, world):
+def test_what_cannot_be_is_refused_in_words_and_what_was_typed_stays(browser, world, settings):
     """W-01, W-07, W-15, W-20, W-21: nothing is stored."""
+    settings.OPENAI_BASE_URL, settings.ANTHROPIC_BASE_URL = "http://10.0.0.5:8000/v1", "http://127.0.0.1:4000"
     with scope(SERVICE):
         Brand.objects.filter(pk=world.globex.pk).update(domain="chat.globex.example")
     cases = [
         ({"url": "https://127.0.0.1/"}, "This address is ours"),
         ({"url": "https://10.0.0.1/"}, "This address cannot be used"),
         ({"url": "https://169.254.169.254/latest/meta-data"}, "This address cannot be used"),
+        ({"url": "http://10.0.0.5:8000/v1/models"}, "This address cannot be used"),
+        ({"url": "http://127.0.0.1:4000/v1/messages"}, "This address is ours"),
         ({"url": "https://user:password@hooks.example/"}, "This address cannot be used"),
         ({"url": "file:///etc/passwd"}, "This address cannot be used"),
         ({"url": "https://hooks.example:22/"}, "This address cannot be used"),
@@ -262,9 +267,14 @@ def test_secrets_and_headers_are_sealed_anew_with_members_keys(world, settings):
 
     assert resealing.by_key() == {"2": 2, "1": 1}
     assert resealing.reseal().resealed == 1
-    settings.ENCRYPTION_KEYS = KeyRing.parse("2:" + "cd" * 32)
+    newest = endpoints.rotate(alice, made.pk)
+    settings.ENCRYPTION_KEYS = KeyRing.parse("3:" + "ef" * 32 + ",2:" + "cd" * 32)
+    assert resealing.by_key() == {"2": 4}
+    assert resealing.reseal().resealed == 4
+    settings.ENCRYPTION_KEYS = KeyRing.parse("3:" + "ef" * 32)
     hook = only_hook()
-    assert (hook.secret, hook.old_secret) == (newer, secret)
+    assert hook.secret == newest
+    assert [known for known, _until in endpoints.replaced(hook, clock.now())] == [newer.reveal(), secret.reveal()]
     assert custom_headers.opened(hook.custom_headers) == {"X-Token": "canary-7"}
 
 
@@ -290,3 +300,50 @@ def test_headers_stay_with_their_server_though_two_change_a_webhook_at_once(brow
         endpoints.store_change(alice, hook.pk, *kept)
 
     assert (only_hook().url, custom_headers.opened(only_hook().custom_headers)) == ("https://other.example/x", {})
+
+
+def test_the_log_says_which_server_a_webhook_leads_to_and_no_more_of_its_address(browser, world):
+    """A-16: what follows is a key of its own at Slack, Zapier and others, and readers of the log manage no webhooks."""
+    alice = Principal("app_brand", world.act.pk, world.alice.pk)
+    hook, _ = endpoints.make(
+        alice, endpoints.Wanted(name="A", url="https://hooks.example/services/canary", events=["*"])
+    )
+    for url in ("https://hooks.example/services/other?sig=canary", "https://other.example/canary"):
+        endpoints.change(alice, hook.pk, endpoints.Wanted(name="A", url=url, events=["*"]))
+    endpoints.delete(alice, hook.pk)
+
+    with scope(SERVICE):
+        log = [line.changes["url"] for line in Activity.objects.filter(resource_id=hook.pk).order_by("id")]
+    assert log == [
+        [None, "https://hooks.example"],
+        ["[hidden]", "[hidden]"],
+        ["https://hooks.example", "https://other.example"],
+        ["https://other.example", None],
+    ]
+
+
+def test_all_that_is_older_than_thirty_days_is_forgotten_in_one_run_however_much_that_is(world, settings):
+    settings.EGRESS_ALLOW = ["hooks.example:443"]
+    alice = Principal("app_brand", world.act.pk, world.alice.pk)
+    hook, _ = endpoints.make(alice, endpoints.Wanted(name="A", url=FORM["url"], events=["*"]))
+    long_ago = first_at(clock.now() - timedelta(days=31)).int
+
+    def sent(status, pk):
+        of = {
+            "brand": world.act,
+            "webhook": hook,
+            "message_id": uuid7(),
+            "event_type": "webhook.test",
+            "event_data": {},
+        }
+        return WebhookDelivery(pk=pk, status=status, **of)
+
+    kept = [sent("pending", UUID(int=long_ago)), sent("delivered", uuid7()), sent("failed", uuid7())]
+    with scope(SERVICE):
+        WebhookDelivery.objects.bulk_create(
+            [*kept, *(sent("delivered", UUID(int=long_ago + number)) for number in range(1, 10_002))]
+        )
+
+    assert tasks.forget_old_deliveries() == 10_001
+    with scope(SERVICE):
+        assert set(WebhookDelivery.objects.values_list("pk", flat=True)) == {one.pk for one in kept}
