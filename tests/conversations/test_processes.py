@@ -202,7 +202,7 @@ async def test_an_answer_that_was_deleted_says_that_it_is_gone(site, browser, th
     def forget():
         turn, message = stored(asked.turn_id)
         with scope(SERVICE):
-            Turn.objects.filter(pk=turn.pk).update(message_id=None, conversation=None)
+            Turn.objects.filter(pk=turn.pk).update(message_id=None, conversation=None, stop_asked_at=clock.now())
             Message.objects.filter(conversation_id=message.conversation_id).delete()
             Conversation.objects.filter(pk=message.conversation_id).delete()
 
@@ -212,12 +212,6 @@ async def test_an_answer_that_was_deleted_says_that_it_is_gone(site, browser, th
     async with there.get(f"/turns/{asked.turn_id}/stream", headers={"Accept": "application/json"}) as response:
         assert response.status == 404
         assert (await response.json())["detail"] == seen.gone
-
-    def stop():
-        with scope(SERVICE):
-            Turn.objects.filter(pk=asked.turn_id).update(stop_asked_at=clock.now())
-
-    await db(stop)
 
 
 async def test_a_reader_at_another_process_hears_how_the_answer_of_a_killed_one_ended(site, http, there, person):
