@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from multiprocessing.connection import wait
 from pathlib import Path
 
@@ -79,6 +80,13 @@ class Forked:
 
     def kill(self) -> None:
         self.send_signal(signal.SIGKILL)
+
+    def kill_group(self) -> None:
+        """With its children, such as the beat of a worker, which outlive it. Needs `own_group`."""
+        with suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
+        self.kill()  # which may not have had the time to make its group
+        self.wait(60)
 
 
 def _become(module: str, arguments: list[str], env: dict[str, str], log: str, own_group: bool) -> None:

@@ -24,7 +24,6 @@ LONG = [
     "test_a_rolling_restart_under_load_fails_no_request_and_loses_no_word",
     "test_any_order_of_events_leaves_every_balance_proved",
     # of groups
-    "test_a_task_that_kills_each_worker_is_laid_down",
     "test_it_greets_and_serves_and_the_next_one_adopts_what_a_killed_one_left_and_names_a_program_that_dies",
     "test_ctrl_c_stops_everything",
 ]

@@ -3,7 +3,6 @@
 import contextlib
 import os
 import shutil
-import socket
 import subprocess
 import tempfile
 import time
@@ -14,6 +13,7 @@ from urllib.parse import unquote, urlsplit
 import psycopg
 
 from tests.emptying import superuser
+from tests.server import free_port
 from tests.upstream import PROJECT
 
 SHIPPED = PROJECT / "deploy" / "pgbouncer" / "pgbouncer.ini"
@@ -32,8 +32,7 @@ def pooler(*, to_port: int | None = None, **settings: object) -> Iterator[dict[s
     assert PGBOUNCER, "pgbouncer is not installed: apt-get install pgbouncer"
     there = urlsplit(os.environ["DATABASE_URL"])
     to_port = to_port or there.port
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
+    port = free_port()
     # Below /tmp: pgbouncer does not run as root, and a clone may lie where nobody may look.
     with tempfile.TemporaryDirectory(prefix="pooler-") as folder, open(Path(folder, "log"), "w+") as log:
         users, ini = Path(folder, "userlist.txt"), Path(folder, "pgbouncer.ini")
@@ -54,7 +53,7 @@ def pooler(*, to_port: int | None = None, **settings: object) -> Iterator[dict[s
             yield {name: _through(os.environ[name], port) for name in THROUGH_IT}
         finally:
             process.terminate()
-            process.wait(10)
+            process.wait(60)
 
 
 def _users() -> str:
@@ -75,10 +74,10 @@ def _through(url: str, port: int) -> str:
 
 
 def _wait_ready(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
-    for _ in range(200):
+    for _ in range(1200):
         assert process.poll() is None, log.read_text()
         with contextlib.suppress(psycopg.OperationalError):
             psycopg.connect(_through(os.environ["DATABASE_URL"], port), connect_timeout=5).close()
             return
         time.sleep(0.05)
-    raise RuntimeError(f"pgbouncer was not ready within 10 s: {log.read_text()}")
+    raise RuntimeError(f"pgbouncer was not ready within a minute: {log.read_text()}")

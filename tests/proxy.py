@@ -32,7 +32,8 @@ class Proxy:
         (folder / "nginx.conf").write_text(NGINX.format(folder=folder, port=self.port, servers=servers))
         assert PROGRAM, "nginx is not installed: apt-get install nginx-light"
         self.process = subprocess.Popen([PROGRAM, "-p", str(folder), "-e", str(self.errors), "-c", "nginx.conf"])
-        for _ in range(100):
+        for _ in range(1200):
+            assert self.process.poll() is None, self.errors.read_text()
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1):
                 return
             time.sleep(0.05)
@@ -40,7 +41,7 @@ class Proxy:
 
     def close(self) -> None:
         self.process.terminate()
-        self.process.wait(10)
+        self.process.wait(60)
 
     def requests(self) -> list[tuple[int, set[str], str]]:
         """What was answered: status, who was asked, and what it was about."""

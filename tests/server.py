@@ -5,6 +5,7 @@ Nothing is rolled back here: each test brings its own brand and people, and look
 
 import asyncio
 import contextlib
+import http.client
 import itertools
 import json
 import os
@@ -139,7 +140,10 @@ class Web:
     def wait_ready(self) -> None:
         for _ in range(2400):
             assert self.process.poll() is None, self.logged()
-            with contextlib.suppress(OSError), urllib.request.urlopen(f"{self.url}/readyz", timeout=2):
+            with (
+                contextlib.suppress(OSError, http.client.HTTPException),
+                urllib.request.urlopen(f"{self.url}/readyz", timeout=2),
+            ):
                 return
             time.sleep(0.05)
         raise RuntimeError(f"the web process was not ready within two minutes: {self.logged()}")
@@ -150,7 +154,7 @@ class Web:
 
     def kill(self) -> None:
         self.process.kill()
-        self.process.wait(10)
+        self.process.wait(60)
 
     def terminate(self) -> None:
         self.process.terminate()
@@ -281,7 +285,7 @@ def _let_go() -> None:
 
 def _patiently(admin: psycopg.Connection, statement: str) -> None:
     """The owner may not end the connections of killed processes and pools: they go by themselves, a moment later."""
-    for _ in range(100):
+    for _ in range(600):
         with contextlib.suppress(psycopg.errors.ObjectInUse):
             admin.execute(statement)
             return
@@ -413,7 +417,7 @@ class Browser:
         return seen
 
 
-async def eventually(claim, seconds: float = 10, every: float = 0.1):
+async def eventually(claim, seconds: float = 60, every: float = 0.1):
     """Wait until the async `claim()` is true and give what it returned; fail after a while."""
     loop = asyncio.get_running_loop()
     until = loop.time() + seconds

@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 os.environ.setdefault("DEVELOPMENT", "1")
 for name in (
@@ -15,7 +16,7 @@ for name in ("GOOGLE", "GITHUB"):
     os.environ.update({f"{name}_CLIENT_ID": "test-client", f"{name}_CLIENT_SECRET": f"canary{name}5ecret0fOAuth"})
 
 from chatsite.settings import *  # noqa: E402, F403
-from chatsite.settings import DATABASES, STORAGES, VAR_DIR, env  # noqa: E402
+from chatsite.settings import DATABASES, REDIS_URL, STORAGES, VAR_DIR, env  # noqa: E402
 from tests import canaries  # noqa: E402
 
 canaries.listen()
@@ -25,6 +26,10 @@ for name in ("default", "service"):
     DATABASES[name]["TEST"] = {"MIRROR": "owner"}
 # Two runs on one server get in each other's way unless each names its own database.
 DATABASES["owner"]["TEST"] = {"DEPENDENCIES": [], "NAME": os.environ.get("TEST_DB_NAME")}
+# What a worker counts, queues and notes is its own, and that of the processes it starts. Two tests take /7 and /9.
+_worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+REDIS_URL = urlsplit(REDIS_URL)._replace(path=f"/{1 + _worker % 6}").geturl()
+CELERY_BROKER_URL = os.environ["REDIS_URL"] = REDIS_URL
 TESTER = env.db_url("DATABASE_TESTER_URL", default="postgres://nobody@127.0.0.1:1/unset")
 files: Any = STORAGES["files"]
 files["OPTIONS"]["location"] = str(Path(VAR_DIR) / "files-of-tests")

@@ -54,7 +54,7 @@ def chromium():
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "1"  # the ORM sees that loop too; nothing of ours runs on it
-        expect.set_options(timeout=8000)
+        expect.set_options(timeout=20_000)
         yield browser
         del os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"]
         browser.close()

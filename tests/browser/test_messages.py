@@ -149,7 +149,7 @@ def test_all_of_it_works_without_javascript(site, visitors):
     page = plain.page
 
     def until(text):
-        for _ in range(40):
+        for _ in range(150):
             if page.locator("#thread").get_by_text(text).count():
                 return
             page.reload()

@@ -25,15 +25,15 @@ def wire(_running):
 def test_a_lost_connection_is_caught_up_by_last_event_id(site, visitors, wire):
     """H4: what was seen is not sent again, what was missed is."""
     member = visitors.open(site.person(), port=wire.port)
-    answer = member.ask(model="slow")
+    answer = member.ask(model="steady")
     member.watch("w0010")
 
     wire.cut()
-    expect(answer).to_contain_text("Connection lost", timeout=4000)
+    expect(answer).to_contain_text("Connection lost")
     wire.mend()
 
-    expect(answer).to_have_attribute("data-status", "done", timeout=15_000)
-    assert answer.locator(".prose").inner_text().strip() == said(100).strip()
+    expect(answer).to_have_attribute("data-status", "done", timeout=30_000)
+    assert answer.locator(".prose").inner_text().strip() == said(160).strip()
     expect(answer).not_to_contain_text("Connection lost")
     assert wire.resumed_at[0] >= len(said(10))
 
@@ -43,11 +43,14 @@ def test_an_answer_that_ended_while_the_browser_was_away_is_there_when_it_is_bac
     answer = member.ask(model="brisk")
     member.watch("w0005")
     wire.cut()
-    expect(answer).to_contain_text("Connection lost", timeout=4000)
+    try_now = answer.get_by_role("button", name="Try now")
+    expect(try_now).to_be_visible()
     member.page.wait_for_timeout(1500)
-    wire.mend()
 
-    answer.get_by_role("button", name="Try now").click()
+    # In one go, because the browser may try again by itself as soon as it can.
+    button = try_now.element_handle()
+    wire.mend()
+    button.evaluate("button => button.click()")
 
     expect(answer).to_have_attribute("data-status", "done")
     expect(answer).to_contain_text("w0040")
@@ -283,7 +286,7 @@ def test_an_answer_that_is_gone_says_so_and_is_not_asked_for_for_ever(site, visi
     member.ask(model="long")
     member.watch("w0005")
     wire.cut()
-    expect(member.page.get_by_text("Connection lost")).to_be_visible(timeout=4000)
+    expect(member.page.get_by_text("Connection lost")).to_be_visible()
     with scope(SERVICE):
         Turn.objects.filter(owner_id=person.user.pk).update(message_id=None, conversation=None)
         Message.objects.filter(owner_id=person.user.pk).delete()

@@ -30,7 +30,7 @@ class Ear:
     def told(self, table: str) -> list[Any]:
         return [one["new"] for one in self.changes if one["table"] == table]
 
-    async def until(self, claim: Callable[["Ear"], Any], seconds: float = 15) -> "Ear":
+    async def until(self, claim: Callable[["Ear"], Any], seconds: float = 60) -> "Ear":
         async with asyncio.timeout(seconds):
             while not claim(self):
                 assert not self.is_over or claim(self), (self.named, self.changes)

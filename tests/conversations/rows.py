@@ -18,6 +18,11 @@ def kept(turn_id) -> str:
         return Turn.objects.get(pk=turn_id).partial
 
 
+def has_begun(person) -> bool:
+    """Whether a word of an answer to them has come, as of the last checkpoint."""
+    return any(turn.produced_tokens for turn in of(person))
+
+
 def charged(turn_id) -> dict[str, int]:
     """What the asker and the brand were charged for a turn, by meter; each line once."""
     with scope(SERVICE):

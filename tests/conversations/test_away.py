@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -68,7 +68,7 @@ class Chats:
         async def all_there():
             return all(its.last_id >= least for its, least in zip(self.seen, goal, strict=True))
 
-        await eventually(all_there, seconds=30)
+        await eventually(all_there)
 
     async def end(self) -> None:
         for turn_id in self.long:
@@ -194,12 +194,14 @@ def worker(folder: Path, site: Site, **env: str):
     """Celery with its beat, as `make run` starts it."""
     command = ["-A", "chatsite", "worker", "-B", "-P", "threads", "-c", "4", "-l", "warning", "-s", folder / "beat"]
     env = {**os.environ, "DJANGO_SETTINGS_MODULE": "tests.conversations.settings", "LIVE_DB": site.name, **env}
-    process = Forked("celery", "--quiet", *command, env=env, log=str(folder / "worker.log"))
+    process = Forked("celery", "--quiet", *command, env=env, log=str(folder / "worker.log"), own_group=True)
     try:
         yield
     finally:
         process.terminate()
-        process.wait(30)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(30)
+        process.kill_group()
 
 
 def kill(postgres: Postgres) -> None:

@@ -129,6 +129,7 @@ async def test_a_reader_who_claims_to_have_seen_more_than_there_is_gets_the_end_
 @pytest.mark.parametrize("last_id", ["-1", "x", "1e3", "٣", "9" * 30, "1 2"])
 async def test_a_last_event_id_that_is_none_is_refused(site, browser, last_id):
     asked = await browser.ask("Short.", site.models["words"])
+    await browser.read(asked.turn_id)
     async with browser.get(f"/turns/{asked.turn_id}/stream", headers={"Last-Event-ID": last_id}) as response:
         assert response.status == 400
 
@@ -178,7 +179,7 @@ async def test_stop_hangs_up_on_the_vendor_keeps_the_text_and_charges_once(site,
     async def hung_up():
         return site.upstream.calls()[0]["disconnected"]
 
-    await eventually(hung_up, seconds=1)
+    await eventually(hung_up)
     turn, answer = await db(stored, asked.turn_id)
     assert (turn.status, answer.status, answer.is_charged) == ("stopped", "stopped", True)
     assert seen.text == answer.content == said(600)[: len(answer.content)]

@@ -95,7 +95,7 @@ async def test_what_the_vendor_does_not_do_costs_nothing(site, client, person, m
 async def test_a_program_that_hangs_up_pays_once_for_what_was_done(site, client, person):
     """Q-06"""
     asking = asyncio.create_task(client.embeddings.create(model="vectors-slow", input="one two"))
-    await asyncio.sleep(0.5)
+    await eventually(lambda: db(rows.of, person))
     asking.cancel()
 
     async def over():

@@ -304,11 +304,11 @@ async def test_a_program_that_hangs_up_ends_the_answer_and_pays_for_what_came_on
         async for event in answer:
             if event.type == "content_block_delta":
                 break
-        await asyncio.sleep(0.5)
+        await eventually(lambda: db(rows.has_begun, person))
         await answer.close()
     else:
         asking = asyncio.create_task(client.messages.create(model="long", **BODY))
-        await asyncio.sleep(1)
+        await eventually(lambda: db(rows.has_begun, person))
         asking.cancel()
 
     async def over():

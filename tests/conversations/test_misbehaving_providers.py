@@ -20,9 +20,11 @@ from tests.conversations.rows import charged, leftovers, stored
 from tests.server import Browser, eventually, said
 from tests.upstream import blackhole
 
-REST_S = 1.5
-BREAKER = {"failures": 3, "window_s": 60, "rest_s": REST_S, "longest_rest_s": 60, "longest_busy_s": 3}
+REST_S = 5
+BREAKER = {"failures": 3, "window_s": 60, "rest_s": REST_S, "longest_rest_s": 60, "longest_busy_s": 10}
 LIMITS = {"connect_s": 0.5, "first_token_s": 3, "idle_s": 1, "total_s": 6, "thinking_s": 1}
+# For who counts calls: repeats begin within the first token's.
+LONG_LIMITS = {"connect_s": 30, "first_token_s": 60, "idle_s": 60}
 # Each test asks models of its own, so that what one breaks is well for the next.
 MODELS = {
     "fine": "m;tokens=20;x=1",
@@ -83,8 +85,15 @@ def make(name, **fields):
 
 
 @pytest.fixture(scope="module")
-def faulty(_running, models, nowhere):
-    """A process with a breaker that opens soon and rests briefly, and with short limits."""
+def patient(_running, models):
+    """A process with a breaker that opens soon and rests briefly."""
+    with _running[0].serve(BREAKER=json.dumps(BREAKER), LIMITS=json.dumps(LONG_LIMITS)) as web:
+        yield web
+
+
+@pytest.fixture(scope="module")
+def hasty(_running, models, nowhere):
+    """The same, with short limits."""
     site, _ = _running
     allow = ",".join([site.upstream.host_port, nowhere.removeprefix("http://")])
     with site.serve(BREAKER=json.dumps(BREAKER), LIMITS=json.dumps(LIMITS), EGRESS_ALLOW=allow) as web:
@@ -92,8 +101,13 @@ def faulty(_running, models, nowhere):
 
 
 @pytest.fixture
-def browser(http, faulty, person):
-    return Browser(http, faulty, person)
+def browser(http, patient, person):
+    return Browser(http, patient, person)
+
+
+@pytest.fixture
+def at_hasty(http, hasty, person):
+    return Browser(http, hasty, person)
 
 
 def give_chain(brand, *provider_ids):
@@ -122,10 +136,10 @@ def failed(turn) -> list[tuple[str, str]]:
         ("endless", "provider_timeout", "F-Endless took too long", "w0001 "),
     ],
 )
-async def test_each_stage_has_its_limit(site, browser, models, nowhere, model, code, words, text):
+async def test_each_stage_has_its_limit(site, at_hasty, models, nowhere, model, code, words, text):
     """O-03, W-11: connect, first token, idle and total; the member reads which model it was, and no address."""
-    asked = await browser.ask("Well?", models[model])
-    seen = await browser.read(asked.turn_id)
+    asked = await at_hasty.ask("Well?", models[model])
+    seen = await at_hasty.read(asked.turn_id)
 
     assert seen.text.startswith(text)
     assert words in seen.done
@@ -251,19 +265,19 @@ async def test_a_call_repeated_with_its_key_is_told_again_as_it_was_though_its_m
 
 
 @pytest.mark.parametrize(("model", "asked"), [("muses", {}), ("broods", {"reasoning_effort": "high"})])
-async def test_a_model_that_thinks_too_long_for_one_member_rests_for_nobody(site, browser, models, http, model, asked):
+async def test_a_model_that_thinks_too_long_for_one_member_rests_for_nobody(site, at_hasty, models, http, model, asked):
     """O-03: with three failures in a row a model rests."""
     ask = {"model": f"f-{model}", "messages": [{"role": "user", "content": "Think."}], **asked}
-    headers = {"Authorization": f"Bearer {browser.person.key}"}
+    headers = {"Authorization": f"Bearer {at_hasty.person.key}"}
 
     async def status():
-        async with http.post(f"{browser.web.url}/v1/chat/completions", json=ask, headers=headers) as response:
+        async with http.post(f"{at_hasty.web.url}/v1/chat/completions", json=ask, headers=headers) as response:
             return response.status
 
     assert await asyncio.gather(*(status() for _ in range(BREAKER["failures"]))) == [504] * BREAKER["failures"]
     assert await status() == 504
     assert called(site) == {model: BREAKER["failures"] + 1}
-    for turn in await db(rows.of, browser.person):
+    for turn in await db(rows.of, at_hasty.person):
         assert (turn.error_code, turn.is_charged) == ("provider_timeout", False)
 
 
@@ -302,18 +316,18 @@ async def test_an_answer_that_breaks_off_in_the_middle_is_nobody_elses(site, bro
     assert (await db(charged, asked.turn_id))["queries"] == 1
 
 
-async def test_a_tool_call_that_has_begun_is_a_first_piece_too(site, browser, models):
+async def test_a_tool_call_that_has_begun_is_a_first_piece_too(site, at_hasty, models):
     """O-03: it is neither repeated nor handed over."""
-    await db(give_chain, browser.person.brand, models["fine"])
+    await db(give_chain, at_hasty.person.brand, models["fine"])
     tool = {"type": "function", "function": {"name": "look_up", "parameters": {"type": "object", "properties": {}}}}
     ask = {"model": "f-stops-calling", "messages": [{"role": "user", "content": "Call."}], "tools": [tool]}
-    headers = {"Authorization": f"Bearer {browser.person.key}"}
-    async with browser.session.post(f"{browser.web.url}/v1/chat/completions", json=ask, headers=headers) as response:
+    headers = {"Authorization": f"Bearer {at_hasty.person.key}"}
+    async with at_hasty.session.post(f"{at_hasty.web.url}/v1/chat/completions", json=ask, headers=headers) as response:
         assert (response.status, response.headers["X-Should-Retry"]) == (502, "false")
         assert "F-Stops-Calling took too long" in await response.text()
 
     assert called(site) == {"stops-calling": 1}
-    (turn,) = await db(rows.of, browser.person)
+    (turn,) = await db(rows.of, at_hasty.person)
     assert (turn.status, turn.error_code, turn.attempts) == ("failed", "provider_timeout", [])
     assert (await db(charged, turn.pk))["queries"] == 1
 
@@ -333,10 +347,10 @@ async def test_models_that_cannot_take_over_are_passed_over(site, browser, model
     assert (last["max_tokens"], last["seed"]) == (300, 7)
 
 
-async def test_without_a_model_that_can_the_member_reads_of_both(site, browser, models):
-    await db(give_chain, browser.person.brand, models["no-key"])
-    asked = await browser.ask("Nobody?", models["unreachable-too"])
-    seen = await browser.read(asked.turn_id)
+async def test_without_a_model_that_can_the_member_reads_of_both(site, at_hasty, models):
+    await db(give_chain, at_hasty.person.brand, models["no-key"])
+    asked = await at_hasty.ask("Nobody?", models["unreachable-too"])
+    seen = await at_hasty.read(asked.turn_id)
 
     assert "F-No-Key" in seen.done
     assert "F-Unreachable-Too was asked first and could not answer either." in seen.done
@@ -391,22 +405,22 @@ async def test_after_its_rest_one_probe_goes_out_and_a_model_that_is_well_is_ask
     assert [(await browser.read(one.turn_id)).text for one in many] == [said(20)] * 5
 
 
-async def test_an_address_that_nobody_answers_at_rests_with_all_its_models(site, browser, models):
+async def test_an_address_that_nobody_answers_at_rests_with_all_its_models(site, at_hasty, models):
     """What fails together rests together."""
 
     async def is_left_alone():
-        asked = await browser.ask("Hello?", models["unreachable"])
+        asked = await at_hasty.ask("Hello?", models["unreachable"])
         if asked.turn_id:
-            await browser.read(asked.turn_id)
+            await at_hasty.read(asked.turn_id)
         return asked.status == 503
 
-    await eventually(is_left_alone, seconds=30)
+    await eventually(is_left_alone)
 
-    refused = await browser.ask("And you?", models["unreachable-too"])
-    fine = await browser.ask("And you?", models["fine"])
+    refused = await at_hasty.ask("And you?", models["unreachable-too"])
+    fine = await at_hasty.ask("And you?", models["fine"])
 
     assert (refused.status, fine.status) == (503, 200)
-    assert (await browser.read(fine.turn_id)).text == said(20)
+    assert (await at_hasty.read(fine.turn_id)).text == said(20)
 
 
 async def test_a_busy_provider_is_not_asked_before_it_said(site, browser, models):
@@ -426,12 +440,12 @@ async def test_a_busy_provider_is_not_asked_before_it_said(site, browser, models
         assert int(response.headers["Retry-After"]) >= 1
 
 
-async def test_one_provider_that_hangs_for_everybody_harms_no_other(site, faulty, http, models):
+async def test_one_provider_that_hangs_for_everybody_harms_no_other(site, hasty, http, models):
     """O-03: with a hundred turns waiting for it, the others answer, and what was refused is told so."""
     brand = await db(site.brand)
-    crowd = [Browser(http, faulty, await db(site.person, brand)) for _ in range(20)]
+    crowd = [Browser(http, hasty, await db(site.person, brand)) for _ in range(20)]
     stuck = await asyncio.gather(*(one.ask("Stuck.", models["hangs-for-all"]) for one in crowd for _ in range(5)))
-    browser = Browser(http, faulty, await db(site.person))
+    browser = Browser(http, hasty, await db(site.person))
     fine = await asyncio.gather(*(browser.ask("Well?", models["fine"]) for _ in range(20)))
 
     assert [(await browser.read(one.turn_id)).text for one in fine] == [said(20)] * 20
@@ -453,18 +467,17 @@ async def test_killed_between_the_switch_and_the_first_piece_the_turn_says_who_w
     """Q-28, Q-10: the switch is stored before the next model is asked; the reaper ends the turn and charges nothing."""
     settings.TURN_LOST_AFTER_S = 2.0
     await db(give_chain, person.brand, models["fine"])
-    with site.serve(FAULT="after_hand_over") as doomed:
+    with site.serve(FAULT="after_hand_over", LIMITS=json.dumps(LONG_LIMITS)) as doomed:
         asked = await Browser(http, doomed, person).ask("Hello?", models["down-while-killed"])
-        await asyncio.to_thread(doomed.wait, 20)
+        await asyncio.to_thread(doomed.wait, 60)
 
     async def is_over():
         await db(reaper.reap)
         return not await db(rows.running, person)
 
-    await eventually(is_over, seconds=20, every=0.5)
+    await eventually(is_over, every=0.5)
     turn, answer = await db(stored, asked.turn_id)
     assert (turn.status, turn.provider_id, answer.model) == ("interrupted", models["fine"], "f-fine")
-    # Up to three times, as the time for a first sign of life allows on this machine.
-    assert set(failed(turn)) == {("f-down-while-killed", "provider_down")}
+    assert failed(turn) == [("f-down-while-killed", "provider_down")] * 3
     assert called(site) == {"down-while-killed": 3}
     assert set((await db(charged, asked.turn_id)).values()) <= {0}

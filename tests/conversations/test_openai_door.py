@@ -143,11 +143,12 @@ async def test_a_stream_that_is_cut_ends_in_an_error_and_never_in_a_quiet_done(s
     """Q-09"""
     text = ""
     stream = await client.chat.completions.create(model=model, messages=ASK, stream=True)
+    whole = asyncio.create_task(client.chat.completions.create(model=model, messages=ASK))
     with pytest.raises(openai.APIError) as cut:  # noqa: PT012
         async for chunk in stream:
             text += chunk.choices[0].delta.content or ""
     with pytest.raises(openai.APIError):
-        await client.chat.completions.create(model=model, messages=ASK)
+        await whole
 
     assert text == said(5)
     assert cut.value.message
@@ -163,17 +164,17 @@ async def test_a_program_that_hangs_up_ends_the_answer_and_pays_for_what_came_on
         answer = await client.chat.completions.create(model="long", messages=ASK, stream=True)
         async for _ in answer:
             break
-        await asyncio.sleep(0.5)
+        await eventually(lambda: db(rows.has_begun, person))
         await answer.close()
     else:
         asking = asyncio.create_task(client.chat.completions.create(model="long", messages=ASK))
-        await asyncio.sleep(1)
+        await eventually(lambda: db(rows.has_begun, person))
         asking.cancel()
 
     async def hung_up():
         return site.upstream.calls()[0]["disconnected"]
 
-    await eventually(hung_up, seconds=2)
+    await eventually(hung_up)
 
     async def over():
         return not await db(rows.running, person)

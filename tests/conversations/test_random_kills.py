@@ -106,11 +106,8 @@ class Fleet:
         )  # fmt: skip
 
     def _kill_worker(self) -> None:
-        """With its beat, which is a process of its own and would live on."""
         if self.worker:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self.worker.pid, signal.SIGKILL)
-            self.worker.wait(10)
+            self.worker.kill_group()
 
     async def any(self, chance: random.Random) -> Web:
         """A process that was ready when it was last looked at; it may be dead or frozen by now."""

@@ -269,7 +269,7 @@ async def test_who_loses_the_right_hears_nothing_more_within_seconds(site, web, 
         stays = await stack.enter_async_context(listening(http, web, demoted, f"messages:{chats[7].pk}"))
         await db(take_away)
         for ear in ears:
-            await ear.until(lambda one: one.is_over, seconds=8)
+            await ear.until(lambda one: one.is_over)
             assert ear.has("gone")
         for chat in chats:
             await db(an_answer, chat)

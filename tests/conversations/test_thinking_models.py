@@ -11,6 +11,13 @@ from tests.conversations.rows import charged, stored
 ASK = [{"role": "user", "content": "Hello?"}]
 
 
+@pytest.fixture(scope="module")
+def web(_running):
+    """A process that waits no longer for a first token than some models think."""
+    with _running[0].serve(LIMITS='{"first_token_s": 2}') as web:
+        yield web
+
+
 @pytest.fixture
 async def client(web, person):
     async with openai.AsyncOpenAI(base_url=f"{web.url}/v1", api_key=person.key, max_retries=0) as client:

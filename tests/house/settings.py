@@ -13,7 +13,12 @@ canaries.listen()
 for _login in DATABASES.values():
     _login["NAME"] = os.environ["LIVE_DB"]
 EMAIL_BACKEND = "django.core.mail.backends.locmem.EmailBackend"
-CELERY_BROKER_TRANSPORT_OPTIONS = {**CELERY_BROKER_TRANSPORT_OPTIONS, "visibility_timeout": 2}
+CELERY_BROKER_TRANSPORT_OPTIONS = {
+    **CELERY_BROKER_TRANSPORT_OPTIONS,
+    "visibility_timeout": 2,
+    "unacked_restore_interval": 1,  # looked for every second; else every hundred
+    "unacked_restore_throttle": 1,
+}
 CELERY_BEAT_SCHEDULE = {
     name: {**entry, "schedule": 1.0} for name, entry in CELERY_BEAT_SCHEDULE.items() if name == "look-around"
 }

@@ -40,11 +40,9 @@ class Worker:
         }
         command = ["-A", "chatsite", "worker", "-P", "threads", "-c", "2", "--without-gossip", "--without-mingle"]
         include = ["-I", "tests.house.doomed", *options]
-        self.process = Forked("celery", "--quiet", *command, *include, env={**os.environ, **env}, log=self.log.name)
-
-    def kill(self) -> None:
-        self.process.kill()
-        self.process.wait(10)
+        self.process = Forked(
+            "celery", "--quiet", *command, *include, env={**os.environ, **env}, log=self.log.name, own_group=True
+        )
 
     def lines(self) -> list[dict]:
         self.log.seek(0)
@@ -91,8 +89,7 @@ def start(valkey, tmp_path):
 
     yield start
     for worker in workers:
-        if worker.process.poll() is None:
-            worker.kill()
+        worker.process.kill_group()
 
 
 def wait(claim, worker, seconds=60):
@@ -121,7 +118,7 @@ def test_poison_is_retried_and_laid_down_while_others_flow_and_a_lost_worker_s_t
     request_id.set("")
     first = start()
     wait(lambda: runs(tmp_path, "slow"), first)
-    first.kill()  # in the middle of it, and perhaps of the poison
+    first.process.kill_group()  # in the middle of it, and perhaps of the poison
 
     second = start()
     for number in range(20):

@@ -64,7 +64,7 @@ def empty_database():
 
 def drop(admin, name):
     """What may not be ended, such as an autovacuum that looks at it, is soon over."""
-    for _ in range(100):
+    for _ in range(600):
         with contextlib.suppress(psycopg.errors.InsufficientPrivilege):
             admin.execute(f'drop database "{name}" with (force)')
             return

@@ -5,6 +5,7 @@ import io
 import json
 import os
 import secrets
+import signal
 import socket
 import subprocess
 import sys
@@ -23,6 +24,7 @@ from django.db.migrations.loader import MigrationLoader
 
 from accounts.models import Brand, Membership, User
 from chatsite.deployment import configuration, data, databases, findings, payments, surroundings
+from chatsite.embedded.valkey import Valkey
 from conversations import tasks
 from lib import clock
 from lib.db import SERVICE, scope
@@ -287,14 +289,17 @@ def test_the_demos_people_are_not_for_production(transactional_db, settings):
 # Around
 
 
-def test_a_queue_that_evicts_is_an_error(db, settings):
-    with redis.Redis.from_url(settings.REDIS_URL) as server:
-        server.config_set("maxmemory-policy", "allkeys-lru")
-        try:
-            assert "maxmemory-policy is allkeys-lru" in causes(surroundings.redis_server)
-        finally:
-            server.config_set("maxmemory-policy", "noeviction")
-    assert causes(surroundings.redis_server) == ""
+def test_a_queue_that_evicts_is_an_error(db, settings, tmp_path):
+    valkey = Valkey(tmp_path / "valkey")
+    valkey.start()
+    try:
+        settings.REDIS_URL = valkey.url()
+        assert causes(surroundings.redis_server) == ""
+        with redis.Redis.from_url(valkey.url()) as server:
+            server.config_set("maxmemory-policy", "allkeys-lru")
+        assert "maxmemory-policy is allkeys-lru" in causes(surroundings.redis_server)
+    finally:
+        valkey.stop()
 
 
 def test_background_work_is_proved_by_what_it_did(world, monkeypatch):
@@ -369,7 +374,7 @@ def test_a_deployment_made_as_the_manual_says_has_nothing_wrong(live_world, tmp_
         with open(tmp_path / "worker.log", "w") as log:
             worker = subprocess.Popen(
                 [*celery, "--concurrency", "1", "--schedule", tmp_path / "beat"],
-                cwd=product.BASE_DIR, env=env, stdout=log, stderr=log,
+                cwd=product.BASE_DIR, env=env, stdout=log, stderr=log, start_new_session=True,
             )  # fmt: skip
         try:
             call_command("backup", "--to", tmp_path / "backups")  # while the worker starts
@@ -384,7 +389,11 @@ def test_a_deployment_made_as_the_manual_says_has_nothing_wrong(live_world, tmp_
             )  # fmt: skip
         finally:
             worker.terminate()
-            worker.wait(30)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                worker.wait(30)
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(worker.pid, signal.SIGKILL)  # its clock is a process of its own
+            worker.wait(60)
             queue.close()
     found = json.loads(after.stdout)["findings"]
 

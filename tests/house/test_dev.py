@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from chatsite.embedded import Valkey
+from tests.server import free_port
 
 PROJECT = Path(__file__).resolve().parents[2]
 pytestmark = [
@@ -52,12 +53,12 @@ class Site:
         pytest.fail(f"{words!r} was not said:\n{self.said}")
 
     def wait_ended(self):
-        code = self.process.wait(30)
-        self.reader.join(5)
+        code = self.process.wait(120)
+        self.reader.join(60)
         return code
 
     def get(self, path, host="localhost"):
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         connection.request("GET", path, headers={"Host": f"{host}:{self.port}"})
         return connection.getresponse().status
 
@@ -83,16 +84,11 @@ def start(var):
     for site in sites:
         site.process.send_signal(signal.SIGTERM)
         with suppress(subprocess.TimeoutExpired):
-            site.process.wait(30)
+            site.process.wait(120)
         for pid in left_over(site.var):
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         Valkey(site.var / "valkey").stop()  # its command line names no folder
-
-
-def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return probe.getsockname()[1]
 
 
 def left_over(var):
@@ -106,7 +102,7 @@ def left_over(var):
     return found
 
 
-def wait_left(var, *, at_most, seconds=10):
+def wait_left(var, *, at_most, seconds=60):
     deadline = time.monotonic() + seconds
     while len(left_over(var)) > at_most and time.monotonic() < deadline:
         time.sleep(0.1)
