@@ -69,7 +69,9 @@ class Server(uvicorn.Server):
         log.info("Draining: %d answers are being written.", len(hub.unfinished()))
         await self._stop_listening(sockets or [])
         await self._wait(settings.LAME_DUCK_S)
-        await self._while(lambda: bool(django_application.unanswered), settings.LAME_DUCK_S)  # who came in time is served
+        await self._while(
+            lambda: bool(django_application.unanswered), settings.LAME_DUCK_S
+        )  # who came in time is served
         runner.refuse()
         relay.reader.let_go()
         listeners.let_go()

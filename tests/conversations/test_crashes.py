@@ -238,6 +238,8 @@ async def test_a_process_that_is_asked_to_stop_lets_answers_end_and_keeps_the_te
         until = half_seen.last_id + 30
         await its_writer.read(distant.turn_id, half_seen, until=until)
         assert half_seen.text == said(600)[: half_seen.last_id], "it goes on elsewhere"
+        await its_writer.stop(distant.turn_id)
+        await its_writer.read(distant.turn_id, half_seen)
         assert await asyncio.to_thread(web.wait, 60) == 0
         await asyncio.gather(*readers)
 
