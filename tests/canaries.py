@@ -212,13 +212,13 @@ def look_at_rows_of_test() -> None:
     """Those of a test that will be rolled back, unless its transaction is broken already."""
     from django.db import connections
 
-    from lib.db import SERVICE, current_alias, scope
+    from lib.db import SERVICE, scope, send
 
     one = connections["default"]
     if not one.connection or not one.in_atomic_block or one.needs_rollback:
         return
-    with scope(SERVICE), connections[current_alias()].cursor() as cursor:
-        look_at_rows(lambda statement: cursor.execute(statement) or cursor.fetchall(), one.settings_dict["NAME"])
+    with scope(SERVICE):
+        look_at_rows(lambda statement: send((statement.replace("%", "%%"), {}))[0], one.settings_dict["NAME"])
 
 
 def look_at_rows_of_database(name: str) -> None:
@@ -239,7 +239,10 @@ def look_at_rows(ask: Callable[[str], Iterable[Any]], database: str) -> list[str
     """
     if database not in _select:
         _select[database] = _statement(ask)
-    return [hit for table, row in ask(_select[database]) for hit in look(f"table {table}", row)]
+    tables: dict[str, list[str]] = {}
+    for table, row in ask(_select[database]):
+        tables.setdefault(table, []).append(row)
+    return [hit for table, rows in tables.items() for hit in look(f"table {table}", "\n".join(rows))]
 
 
 COLUMNS = """

@@ -44,7 +44,7 @@ def empty(case: TransactionTestCase) -> None:
         _flush(case)
         return
     assert _admin[0].info.dbname == name
-    canaries.look_at_rows(lambda statement: _admin[0].execute(statement).fetchall(), name)
+    canaries.look_at_rows(lambda statement: _admin[0].execute(statement, prepare=True).fetchall(), name)
     ((tables, deletions, has_big),) = _admin[0].execute(TABLES, [BIG, KEPT])
     if has_big:
         _admin[0].execute(f"truncate {tables}")
