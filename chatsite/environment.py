@@ -373,7 +373,7 @@ SECTIONS: dict[str, tuple[Variable, ...]] = {
         Variable(
             "LAME_DUCK_S",
             float,
-            "(2; on the machine of a developer: 0)",
+            "(4; on the machine of a developer: 0)",
             "Seconds after SIGTERM in which a web process, which takes no new connection any more, still answers what comes "
             "on open ones: longer than the proxy keeps idle ones.",
         ),

@@ -445,7 +445,7 @@ if STRIPE_STAND_IN:
 CHECKPOINT_EVERY_S = 1.0
 TURN_LOST_AFTER_S = 15.0  # no heartbeat for this long: the reaper ends the turn
 # A web process that is asked to end (chatsite/web.py): how long open connections are served, and how long answers may go on.
-LAME_DUCK_S = env.float("LAME_DUCK_S", default=0.0 if DEVELOPMENT else 2.0)
+LAME_DUCK_S = env.float("LAME_DUCK_S", default=0.0 if DEVELOPMENT else 4.0)
 DRAIN_S = env.float("DRAIN_S", default=5.0 if DEVELOPMENT else 30.0)
 CONCURRENT_TURNS = {  # answers at once, 0 = no cap; what billing pushes down for an account (`concurrent_turns`) wins
     "member": env("CONCURRENT_TURNS_PER_MEMBER"),  # and visitor; all keys of a person together

@@ -282,7 +282,7 @@ def connections_to_redis(pid: int) -> int:
 async def test_a_rolling_restart_under_load_fails_no_request_and_loses_no_word(site, http, person, tmp_path):
     """O-09: both processes are replaced while questions come in and answers are read; readers are led to the other one."""
     ports = free_port(), free_port()
-    kept = {"LAME_DUCK_S": "1", "DRAIN_S": "30"}
+    kept = {"LAME_DUCK_S": "4", "DRAIN_S": "30"}  # as in production
     begun, readers = [], []
     with contextlib.ExitStack() as stack:
         nginx = stack.enter_context(contextlib.closing(Proxy(tmp_path, ports)))
